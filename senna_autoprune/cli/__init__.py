@@ -1,0 +1,52 @@
+"""The command line: parses and prints, nothing else. Commands load on use, so ``--help`` imports no torch."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from senna_autoprune import __version__
+from senna_autoprune.errors import SennaPruneError
+
+# name -> (module with an attribute `command`, one-line help shown without importing the module)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "bench": ("senna_autoprune.cli.bench", "Measure prefill and decode with and without pruning on random weights."),
+    "eval": ("senna_autoprune.cli.eval", "Planning accuracy unpruned and pruned, with controls."),
+    "questions": ("senna_autoprune.cli.questions", "Build and inspect Senna's question files from nuScenes tables."),
+}
+
+
+class LazyGroup(click.Group):
+    """A click group that imports a command's module only when that command runs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        return import_module(COMMANDS[cmd_name][0]).command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="senna-prune")
+def cli() -> None:
+    """Prune visual tokens in the Senna driving VLA and measure what it costs in planning accuracy."""
+
+
+def main() -> None:
+    """Entry point. A SennaPruneError is one line on stderr and exit code 2; an interrupt is exit code 130."""
+    try:
+        cli()
+    except SennaPruneError as error:
+        click.echo(f"senna-prune: error: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        click.echo("senna-prune: interrupted; run the same command again to continue", err=True)
+        sys.exit(130)
