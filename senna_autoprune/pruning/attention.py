@@ -1,0 +1,101 @@
+"""See a few rows of a layer's attention without asking the layer for them.
+
+transformers dispatches attention by name. Under a name of ours, the layer's own kernel runs unchanged (SDPA, flash, flex, eager), and
+beside it the softmax rows of the text tokens are computed from the q and k that are already there: O(H T M), never O(M^2).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+
+from senna_autoprune.pruning.context import AttentionRows, SampleLayout
+
+PREFIX = "senna_prune|"
+
+
+@dataclass
+class Capture:
+    """A request for rows of one attention module, and its answer: one AttentionRows a sample."""
+
+    layouts: Sequence[SampleLayout]
+    valid: Tensor | None  # (B, M) bool, None: no padding
+    rows: str  # "text": all text after the last visual token; "last": the last token
+    result: list[AttentionRows] | None = None
+
+
+_CAPTURES: WeakKeyDictionary[nn.Module, Capture] = WeakKeyDictionary()
+
+
+def request(module: nn.Module, capture: Capture) -> None:
+    """Ask for rows of ``module``'s next forward."""
+    _CAPTURES[module] = capture
+
+
+def withdraw(module: nn.Module) -> None:
+    """Take the request back; no error if there is none."""
+    _CAPTURES.pop(module, None)
+
+
+def probing_name(implementation: str) -> str:
+    """The name under which ``implementation`` runs with its rows visible; registers it (and its mask twin) on first use."""
+    if implementation.startswith(PREFIX):
+        return implementation
+    name = PREFIX + implementation
+    if name not in AttentionInterface._global_mapping:
+        AttentionInterface.register(name, _probing(implementation))
+        masks = AttentionMaskInterface._global_mapping
+        if implementation in masks:
+            AttentionMaskInterface.register(name, masks[implementation])
+    return name
+
+
+def _probing(implementation: str) -> Callable[..., Any]:
+    def forward(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **kwargs: Any) -> Any:
+        capture = _CAPTURES.pop(module, None)
+        if capture is not None:
+            scaling = kwargs.get("scaling")
+            capture.result = attention_rows(query, key, query.shape[-1] ** -0.5 if scaling is None else scaling, capture)
+        return _kernel(implementation, module)(module, query, key, value, mask, **kwargs)
+
+    return forward
+
+
+def _kernel(implementation: str, module: nn.Module) -> Callable[..., Any]:
+    """The function transformers would have called. Eager attention is no entry of the table but a function of the model's file."""
+    if implementation == "eager":
+        return sys.modules[type(module).__module__].eager_attention_forward
+    return AttentionInterface._global_mapping[implementation]
+
+
+def attention_rows(query: Tensor, key: Tensor, scaling: float, capture: Capture) -> list[AttentionRows]:
+    """Causal softmax attention of the asked rows, in float32.
+
+    Args:
+        query: (B, H, M, h) and key: (B, G, M, h), rotary applied; H is a multiple of G (grouped queries).
+
+    Returns:
+        per sample weights (H, T, M).
+    """
+    heads, groups, slots = query.shape[1], key.shape[1], key.shape[2]
+    positions = torch.arange(slots, device=query.device)
+    answers = []
+    for sample, layout in enumerate(capture.layouts):
+        rows = layout.text_rows if capture.rows == "text" else layout.text_rows[-1:]
+        asked = query[sample].index_select(1, rows).float() * scaling  # (H, T, h)
+        asked = asked.reshape(groups, heads // groups * len(rows), -1)
+        scores = asked @ key[sample].float().transpose(1, 2)  # (G, H/G T, M)
+        scores = scores.view(heads, len(rows), slots)
+        hidden = positions[None, :] > rows[:, None]  # (T, M)
+        if capture.valid is not None:
+            hidden = hidden | ~capture.valid[sample][None, :]
+        scores.masked_fill_(hidden, float("-inf"))
+        answers.append(AttentionRows(scores.softmax(-1), layout.visual))
+    return answers

@@ -1,0 +1,159 @@
+"""What a method may look at: the visual tokens of a prompt, and one sample's state while the decoder runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.pruning.budget import Allocation, Budget
+from senna_autoprune.pruning.cost import LayerCost
+
+
+@dataclass(frozen=True)
+class VisualContext:
+    """Where the visual tokens of a batch are, and what the vision tower says of them.
+
+    mask: (B, N) bool over the decoder's input positions.
+    view_sizes: visual tokens of each view, in order; None: every contiguous run is a view.
+    cls_scores: (B, V) attention of the vision tower's CLS token to each visual token, or None.
+    """
+
+    mask: Tensor
+    view_sizes: tuple[int, ...] | None = None
+    cls_scores: Tensor | None = None
+
+
+@dataclass
+class SampleLayout:
+    """Where one sample's tokens are in the current, already pruned, sequence. All indices live on the model's device.
+
+    text: (T,) slots of text tokens, ascending. visual: (v,) slots of visual tokens, ascending.
+    ids: (v,) original visual index 0..V-1, or -(1000 layer + i) for the i-th token merged after ``layer``.
+    origin: (M,) the original slot whose rotary position each token carries.
+    asking: how many text tokens follow the last visual token (only they see every view under the causal mask).
+    """
+
+    text: Tensor
+    visual: Tensor
+    ids: Tensor
+    origin: Tensor
+    asking: int
+
+    @property
+    def length(self) -> int:
+        return len(self.text) + len(self.visual)
+
+    @property
+    def text_rows(self) -> Tensor:
+        """(T,) slots of the text tokens after the last visual token."""
+        return self.text[len(self.text) - self.asking :]
+
+
+def initial_layouts(mask: Tensor, valid: Tensor | None) -> list[SampleLayout]:
+    """Layouts of an unpruned batch. One transfer to the host, before the decoder has queued any work.
+
+    Args:
+        mask: (B, N) bool, True at visual tokens. valid: (B, N) bool, False at padding, or None.
+
+    Raises:
+        SennaPruneError: if a sample has visual tokens and no text after them.
+    """
+    layouts = []
+    host_valid = valid.cpu() if valid is not None else torch.ones(mask.shape, dtype=torch.bool)
+    for sample, (row, real) in enumerate(zip(mask.cpu(), host_valid, strict=True)):
+        visual = (row & real).nonzero().flatten()
+        text = (~row & real).nonzero().flatten()
+        asking = int((text > visual[-1]).sum()) if len(visual) else len(text)
+        if not asking:
+            raise SennaPruneError(f"sample {sample}: no text token after the last visual token, so nothing asks about the views")
+        layouts.append(
+            SampleLayout(
+                text.to(mask.device),
+                visual.to(mask.device),
+                torch.arange(len(visual), device=mask.device),
+                torch.arange(mask.shape[1], device=mask.device),
+                asking,
+            )
+        )
+    return layouts
+
+
+def runs_of(visual_slots: Tensor) -> tuple[int, ...]:
+    """Sizes of the contiguous runs of visual slots: the views, when nobody says otherwise. Host only: (V,) -> sizes."""
+    if not len(visual_slots):
+        return ()
+    breaks = (visual_slots.diff() > 1).nonzero().flatten() + 1
+    edges = [0, *breaks.tolist(), len(visual_slots)]
+    return tuple(stop - start for start, stop in zip(edges[:-1], edges[1:], strict=True))
+
+
+@dataclass(frozen=True)
+class AttentionRows:
+    """Softmax attention of some query rows of one layer, over the whole causal row. weights: (H, T, M); visual: (v,) slots."""
+
+    weights: Tensor
+    visual: Tensor
+
+    def to_visual(self) -> Tensor:
+        """(H, T, v) attention to the visual tokens, not renormalised."""
+        return self.weights.index_select(-1, self.visual)
+
+    def mean_to_visual(self) -> Tensor:
+        """(v,) mean over heads and rows."""
+        return self.weights.mean(dim=(0, 1)).index_select(0, self.visual)
+
+
+@dataclass
+class SampleContext:
+    """One sample while the decoder runs. A method reads it; only ``scratch`` and ``notes`` are its to write.
+
+    Fixed: layers L, visual V, text (all text tokens), view_sizes, budget, cost, cls_scores (V,) or None, generator (CPU, seeded),
+    decoder (the stock decoder module).
+    Moving: boundary (the layer about to run), hidden (M, d) its input, layout, attention (rows of the layer below, if asked for),
+    measured (numbers on the host), allocation, view_counts (tokens left per view, where known on the host).
+    """
+
+    layers: int
+    visual: int
+    text: int
+    view_sizes: tuple[int, ...]
+    budget: Budget
+    cost: LayerCost
+    layout: SampleLayout
+    generator: torch.Generator
+    decoder: Any = None
+    cls_scores: Tensor | None = None
+    boundary: int = 0
+    hidden: Tensor | None = None
+    rotary: tuple[Tensor, Tensor] | None = None
+    attention: AttentionRows | None = None
+    measured: list[float] = field(default_factory=list)
+    allocation: Allocation | None = None
+    view_counts: list[int] | None = None
+    scratch: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def visual_hidden(self) -> Tensor:
+        """(v, d) hidden states of the visual tokens at the input of the layer about to run."""
+        assert self.hidden is not None
+        return self.hidden.index_select(0, self.layout.visual)
+
+    @property
+    def text_hidden(self) -> Tensor:
+        """(T, d) hidden states of all text tokens at the input of the layer about to run."""
+        assert self.hidden is not None
+        return self.hidden.index_select(0, self.layout.text)
+
+    def average_tokens(self) -> float:
+        """The budget as visual tokens per layer (budget.py)."""
+        return self.budget.average_tokens(self.visual, len(self.view_sizes) or None)
+
+    def note(self, text: str) -> None:
+        """Something the user must know about this sample's numbers; said once."""
+        if text not in self.notes:
+            self.notes.append(text)

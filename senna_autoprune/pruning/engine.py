@@ -1,0 +1,397 @@
+"""True pruning in an unmodified decoder: the only file with hooks.
+
+One prefill, in order: the root model's pre-hook learns where the visual tokens are; each decoder layer's pre-hook cuts (gathers hidden
+states, rotary rows and mask) before the layer runs, so the layer computes and caches only what survives; attention.py shows the rows
+that scores need. Decoding afterwards only gets each layer's own mask and positions. The engine never asks which method it runs.
+"""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.pruning import attention
+from senna_autoprune.pruning.context import SampleContext, SampleLayout, VisualContext, initial_layouts, runs_of
+from senna_autoprune.pruning.cost import LayerCost
+from senna_autoprune.pruning.layout import attention_mask, cut, gather_batch
+from senna_autoprune.pruning.policy import Policy
+from senna_autoprune.pruning.trace import SampleTrace, Trace
+
+
+@dataclass
+class Prefill:
+    """A prefill under way: one context a sample, and what the current layer must be given."""
+
+    contexts: list[SampleContext]
+    batch: int
+    length: int
+    cache: Any
+    valid: Tensor | None
+    cut: bool = False
+    rotary: tuple[Tensor, Tensor] | None = None
+    position_ids: Tensor | None = None
+    mask: Tensor | None = None
+    capture: attention.Capture | None = None
+    ids: list[list[Tensor]] = field(default_factory=list)  # per layer, per sample
+    entering: list[list[int]] = field(default_factory=list)
+
+
+@dataclass
+class Decode:
+    """What a finished prefill leaves for its cache's later steps. Per layer: cached length, valid slots, whether tokens were cut."""
+
+    lengths: list[int]
+    valid: list[Tensor | None]
+    cut: list[bool]
+    next_position: int
+
+
+class Engine:
+    """Hooks of one policy on one model; a context manager that yields the Trace and always removes everything.
+
+    Raises:
+        SennaPruneError: if the model has no Llama-family decoder, or a forward's visual positions cannot be found.
+    """
+
+    def __init__(self, policy: Policy, model: Any, given: VisualContext | None = None) -> None:
+        self.policy, self.model, self.given = policy, model, given
+        self.decoder = find_decoder(model)
+        self.trace = Trace()
+        self.visual: VisualContext | None = None
+        self.prefill: Prefill | None = None
+        self.decode: Decode | None = None
+        self.states: WeakKeyDictionary[Any, Decode] = WeakKeyDictionary()
+        self.stack = ExitStack()
+
+    def __enter__(self) -> Trace:
+        config, layers = self.decoder.config, self.decoder.layers
+        self.layers = list(layers)[: config.num_hidden_layers]
+        self.kernel = (config._attn_implementation or "eager").removeprefix(attention.PREFIX)
+        self.cost = LayerCost.from_config(config)
+        with ExitStack() as stack:
+            before = config._attn_implementation
+            config._attn_implementation = attention.probing_name(self.kernel)
+            stack.callback(setattr, config, "_attn_implementation", before)
+            if self.given is None:
+                stack.callback(self.model.register_forward_pre_hook(self._learn_visual, with_kwargs=True).remove)
+            stack.callback(self.decoder.register_forward_pre_hook(self._begin, with_kwargs=True).remove)
+            stack.callback(self.decoder.register_forward_hook(self._finish, with_kwargs=True, always_call=True).remove)
+            for index, layer in enumerate(self.layers):
+                hook = self._layer_hook(index)
+                stack.callback(layer.register_forward_pre_hook(hook, with_kwargs=True).remove)
+            stack.callback(self.decoder.norm.register_forward_pre_hook(self._after_last).remove)
+            for layer in self.layers:
+                stack.callback(attention.withdraw, layer.self_attn)
+            self.stack = stack.pop_all()
+        return self.trace
+
+    def __exit__(self, *exception: Any) -> None:
+        self.prefill = self.decode = self.visual = None
+        self.stack.close()
+
+    # --- hooks ------------------------------------------------------------------------------------------------------------------------
+
+    def _learn_visual(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        bound = inspect.signature(module.forward).bind_partial(*args, **kwargs).arguments
+        bound = {**bound, **bound.pop("kwargs", {})}
+        self.visual = None
+        if not _seen(bound.get("past_key_values")):
+            self.visual = find_visual(module, self.policy.needs, bound)
+
+    def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
+        self.prefill = self.decode = None
+        embeds, cache = kwargs.get("inputs_embeds"), kwargs.get("past_key_values")
+        tokens = embeds if embeds is not None else kwargs.get("input_ids", args[0] if args else None)
+        if tokens is None:
+            return None
+        batch, length = tokens.shape[:2]
+        seen = _seen(cache)
+        if seen:
+            self.decode = self.states.get(cache)
+            return (args, self._decode_inputs(kwargs, seen, length)) if self.decode else None
+        visual = self.given or self.visual
+        if visual is None or (self.given is not None and length == 1):
+            return None
+        if tuple(visual.mask.shape) != (batch, length):
+            raise SennaPruneError(
+                f"visual_mask has shape {tuple(visual.mask.shape)}, but the decoder was given {batch} x {length} positions; pass a (B, N) mask"
+            )
+        self.prefill = self._start(visual, kwargs, batch, length, tokens.device)
+        return None
+
+    def _layer_hook(self, index: int) -> Any:
+        def before_layer(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
+            hidden = args[0] if args else kwargs["hidden_states"]
+            if self.prefill is not None:
+                hidden, kwargs = self._prefill_layer(index, hidden, kwargs)
+            elif self.decode is not None and self.decode.cut[index]:
+                kwargs = self._decode_layer(index, hidden, kwargs)
+            else:
+                return None
+            return ((hidden, *args[1:]), kwargs) if args else ((), {**kwargs, "hidden_states": hidden})
+
+        return before_layer
+
+    def _after_last(self, norm: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        if self.prefill is None:
+            return None
+        hidden, _ = self._cut(self.prefill, len(self.layers), args[0], {})
+        return (hidden, *args[1:])
+
+    def _finish(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        state, self.prefill, self.decode = self.prefill, None, None
+        if state is None or len(state.entering) <= len(self.layers):
+            return  # no prefill of ours, or one that failed half-way
+        cache = getattr(output, "past_key_values", None) if state.cache is None else state.cache
+        kv_bytes = 0
+        if cache is not None:
+            kv_bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers[: len(self.layers)])
+            self.states[cache] = state.finished  # type: ignore[attr-defined]
+        for sample, context in enumerate(state.contexts):
+            self.trace.append(self._sample_trace(state, sample, context, kv_bytes // state.batch))
+
+    # --- prefill ----------------------------------------------------------------------------------------------------------------------
+
+    def _start(self, visual: VisualContext, kwargs: dict[str, Any], batch: int, length: int, device: Any) -> Prefill:
+        padding = kwargs.get("attention_mask")
+        if padding is not None and padding.dim() != 2:
+            raise SennaPruneError("pruning needs a 2-d attention_mask (B, N), got a prepared 4-d one; use a dynamic cache")
+        valid = padding.bool() if padding is not None else None
+        layouts = initial_layouts(visual.mask.to(device), valid)
+        contexts = [self._context(visual, sample, layout) for sample, layout in enumerate(layouts)]
+        if valid is not None and all(layout.length == length for layout in layouts):
+            valid = None  # a mask of ones
+        cache = kwargs.get("past_key_values")
+        if cache is not None and any(type(layer).__name__ != "DynamicLayer" for layer in cache.layers):
+            raise SennaPruneError("pruning needs layers that can hold different lengths: use a DynamicCache without sliding windows")
+        state = Prefill(contexts, batch, length, cache, valid)
+        state.finished = Decode([], [], [], length)  # type: ignore[attr-defined]
+        return state
+
+    def _context(self, visual: VisualContext, sample: int, layout: SampleLayout) -> SampleContext:
+        sizes = visual.view_sizes or runs_of(layout.visual.cpu())
+        total = len(layout.visual)
+        if sum(sizes) != total:
+            raise SennaPruneError(f"view_sizes sum to {sum(sizes)}, but sample {sample} has {total} visual tokens")
+        scores = visual.cls_scores[sample].to(layout.visual.device) if visual.cls_scores is not None else None
+        if scores is not None and scores.shape != (total,):
+            raise SennaPruneError(f"cls_scores has {tuple(scores.shape)} for sample {sample}, which has {total} visual tokens")
+        return SampleContext(
+            layers=len(self.layers),
+            visual=total,
+            text=len(layout.text),
+            view_sizes=tuple(sizes),
+            budget=self.policy.budget,
+            cost=self.cost,
+            layout=layout,
+            generator=torch.Generator().manual_seed(self.policy.seed),
+            decoder=self.decoder,
+            cls_scores=scores,
+        )
+
+    def _prefill_layer(self, index: int, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+        state = self.prefill
+        assert state is not None
+        hidden, kwargs = self._cut(state, index, hidden, kwargs)
+        rows = self._rows_wanted(state, index)
+        if rows:
+            state.capture = attention.Capture([context.layout for context in state.contexts], state.valid, rows)
+            attention.request(self.layers[index].self_attn, state.capture)
+        state.finished.lengths.append(hidden.shape[1])  # type: ignore[attr-defined]
+        state.finished.valid.append(state.valid)  # type: ignore[attr-defined]
+        state.finished.cut.append(state.cut)  # type: ignore[attr-defined]
+        return hidden, kwargs
+
+    def _rows_wanted(self, state: Prefill, index: int) -> str | None:
+        """Which rows of layer ``index`` anybody will read: the allocation's probe, or the scores of the cut above it."""
+        if index in self.policy.probes(len(self.layers)):
+            return self.policy.rows
+        above = index + 1
+        cuts = any(_entering(context, above) < len(context.layout.visual) for context in state.contexts)
+        return self.policy.rows if cuts and self.policy.scores_from_attention(above) else None
+
+    def _cut(self, state: Prefill, boundary: int, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+        """The cut at the input of layer ``boundary`` (L: after the last): allocate if it is time, select, revive, gather."""
+        rows = state.capture.result if state.capture is not None else None
+        state.capture = None
+        active = [context for context in state.contexts if context.visual]
+        for sample, context in enumerate(state.contexts):
+            context.boundary, context.hidden = boundary, hidden[sample]
+            context.attention = rows[sample] if rows is not None else None
+            if boundary == 0:
+                context.rotary = kwargs.get("position_embeddings")
+        if boundary - 1 in self.policy.probes(len(self.layers)):
+            self._allocate(active, boundary - 1)
+        counts = [_entering(context, boundary) for context in state.contexts]
+        if any(count < len(context.layout.visual) for count, context in zip(counts, state.contexts, strict=True)):
+            hidden = self._gather(state, boundary, hidden, counts, kwargs)
+        if state.cut and kwargs:
+            kwargs = {**kwargs, "position_embeddings": state.rotary, "attention_mask": state.mask}
+            if state.position_ids is not None and kwargs.get("position_ids") is not None:
+                kwargs["position_ids"] = state.position_ids
+        state.ids.append([context.layout.ids for context in state.contexts])
+        state.entering.append([len(context.layout.visual) for context in state.contexts])
+        for context in state.contexts:
+            context.hidden = context.attention = None  # nothing of a layer outlives it
+        return hidden, kwargs
+
+    def _allocate(self, contexts: list[SampleContext], layer: int) -> None:
+        numbers = [self.policy.measure(context, layer) for context in contexts]
+        asked = [number for number in numbers if number is not None]
+        values = iter(torch.stack(asked).tolist() if asked else [])  # the one synchronisation with the host
+        for context, number in zip(contexts, numbers, strict=True):
+            context.measured = next(values) if number is not None else []
+            context.allocation = self.policy.allocate(context)
+
+    def _gather(self, state: Prefill, boundary: int, hidden: Tensor, counts: list[int], kwargs: dict[str, Any]) -> Tensor:
+        cuts, merged = [], []
+        for context, count in zip(state.contexts, counts, strict=True):
+            chosen = context.allocation.chosen(boundary) if context.allocation else count
+            current = len(context.layout.visual)
+            if count >= current:
+                kept, revived = torch.arange(current, device=hidden.device), None
+            else:
+                kept, revived = self.policy.select(context, boundary, chosen), None
+                if chosen < count:
+                    revived = self.policy.revive(context, boundary, _complement(kept, current), count - chosen)
+            merged.append(revived.tokens if revived else None)
+            cuts.append(cut(context.layout, hidden.shape[1], kept, boundary - 1, revived.centres if revived else None))
+        gathered = gather_batch(hidden, merged, cuts)
+        state.valid, state.cut = gathered.valid, True
+        for context, layout in zip(state.contexts, gathered.layouts, strict=True):
+            context.layout = layout
+        self._place(state, gathered.hidden, kwargs)
+        return gathered.hidden
+
+    def _place(self, state: Prefill, hidden: Tensor, kwargs: dict[str, Any]) -> None:
+        """Rotary rows, position ids and mask of the tokens that are left."""
+        if not kwargs:  # after the last layer nothing rotates or attends any more
+            return
+        length = hidden.shape[1]
+        state.mask = attention_mask(state.valid, length, length, self.kernel, hidden)
+        if self.policy.positions == "compact":
+            positions = torch.arange(length, device=hidden.device)[None].expand(state.batch, -1)
+            if state.valid is not None:
+                positions = (state.valid.long().cumsum(-1) - 1).clamp_min(0)
+            state.position_ids = positions
+            state.rotary = self.decoder.rotary_emb(hidden, position_ids=positions)
+            return
+        origin = torch.stack([context.layout.origin for context in state.contexts])  # (B, M)
+        original = kwargs["position_embeddings"]
+        state.rotary = (_take(original[0], origin), _take(original[1], origin))
+        if kwargs.get("position_ids") is not None:
+            state.position_ids = _take(kwargs["position_ids"][..., None], origin)[..., 0]
+
+    def _sample_trace(self, state: Prefill, sample: int, context: SampleContext, kv_bytes: int) -> SampleTrace:
+        entering = [counts[sample] for counts in state.entering]
+        tokens, text = entering[: len(self.layers)], context.text
+        described = self.policy.describe(context) if context.visual else {}
+        return SampleTrace(
+            visual_tokens=context.visual,
+            text_tokens=text,
+            view_sizes=context.view_sizes,
+            tokens_per_layer=tokens,
+            tokens_leaving=entering[-1],
+            flops_full=self.cost.prefill([context.visual + text] * len(tokens)),
+            flops_pruned=self.cost.prefill(count + text for count in tokens),
+            kv_bytes=kv_bytes,
+            notes=context.notes,
+            device_ids=[ids[sample] for ids in state.ids[: len(self.layers)]],
+            **described,
+        )
+
+    # --- decode -----------------------------------------------------------------------------------------------------------------------
+
+    def _decode_inputs(self, kwargs: dict[str, Any], seen: int, queries: int) -> dict[str, Any]:
+        """The decoder derives positions and masks from the first layer's cache, which is too short if tokens were cut before it."""
+        state = self.decode
+        assert state is not None
+        if not state.cut[0]:
+            return kwargs
+        kwargs = {**kwargs, "attention_mask": None}  # every layer gets its own below
+        if kwargs.get("position_ids") is None:
+            tokens = kwargs["inputs_embeds"] if kwargs.get("inputs_embeds") is not None else kwargs["input_ids"]
+            start = state.next_position + seen - state.lengths[0]
+            kwargs["position_ids"] = torch.arange(start, start + queries, device=tokens.device)[None]
+        return kwargs
+
+    def _decode_layer(self, index: int, hidden: Tensor, kwargs: dict[str, Any]) -> dict[str, Any]:
+        state, queries = self.decode, hidden.shape[1]
+        assert state is not None
+        cached = kwargs["past_key_values"].get_seq_length(index)
+        valid = state.valid[index]
+        if valid is not None:
+            valid = torch.cat([valid, valid.new_ones(valid.shape[0], cached + queries - valid.shape[1])], dim=1)
+        kwargs = {**kwargs, "attention_mask": attention_mask(valid, queries, cached + queries, self.kernel, hidden)}
+        if self.policy.positions == "compact":
+            positions = torch.arange(cached, cached + queries, device=hidden.device)[None]
+            if valid is not None:
+                positions = (valid.long().cumsum(-1) - 1)[:, -queries:]
+            kwargs["position_embeddings"] = self.decoder.rotary_emb(hidden, position_ids=positions)
+            kwargs["position_ids"] = positions
+        return kwargs
+
+
+def find_decoder(model: Any) -> Any:
+    """The stock decoder inside a ``*ForCausalLM`` or VLM: the module with layers, norm and rotary_emb.
+
+    Raises:
+        SennaPruneError: if there is none.
+    """
+    decoder = model.get_decoder() if hasattr(model, "get_decoder") else model
+    missing = [name for name in ("layers", "norm", "rotary_emb", "config") if not hasattr(decoder, name)]
+    if missing:
+        raise SennaPruneError(
+            f"{type(model).__name__}: no Llama-family decoder found ({type(decoder).__name__} has no {', '.join(missing)}); pass a model of transformers 5 such as LlamaForCausalLM"
+        )
+    return decoder
+
+
+def find_visual(model: Any, needs: frozenset[str], inputs: dict[str, Any]) -> VisualContext:
+    """Visual positions of a forward call: from the model's ``visual_context``, else where ``input_ids`` hold its image token.
+
+    Raises:
+        SennaPruneError: if neither works.
+    """
+    if hasattr(model, "visual_context"):
+        return model.visual_context(needs, **inputs)
+    image_token = getattr(model.config, "image_token_id", None)
+    if image_token is None or inputs.get("input_ids") is None:
+        raise SennaPruneError(
+            f"{type(model).__name__}: visual positions are unknown; pass visual_mask=(B, N) bool, or input_ids to a model whose config has image_token_id"
+        )
+    return VisualContext(inputs["input_ids"] == image_token)
+
+
+def _seen(cache: Any) -> int:
+    return cache.get_seq_length() if cache is not None else 0
+
+
+def _entering(context: SampleContext, layer: int) -> int:
+    """Visual tokens that shall enter ``layer``: all there are, until an allocation says otherwise."""
+    current = len(context.layout.visual)
+    if context.allocation is None or layer >= len(context.allocation.entering):
+        return current
+    return min(context.allocation.entering[layer], current)
+
+
+def _complement(kept: Tensor, total: int) -> Tensor:
+    """Ascending indices 0..total-1 that are not in ``kept``; no host synchronisation, the size is known."""
+    flags = torch.zeros(total, dtype=torch.long, device=kept.device).index_fill_(0, kept, 1)
+    return torch.sort(flags, stable=True).indices[: total - len(kept)]
+
+
+def _take(rows: Tensor, index: Tensor) -> Tensor:
+    """Gather rows (..., B or 1, N, h) at index (B, M) along N."""
+    if index.shape[0] == 1:
+        return rows.index_select(-2, index[0])
+    expanded = rows.expand(*rows.shape[:-3], index.shape[0], *rows.shape[-2:])
+    where = index[..., None].expand(*expanded.shape[:-2], index.shape[1], rows.shape[-1])
+    return expanded.gather(-2, where)

@@ -1,0 +1,80 @@
+"""How complex is the question? Attention of text rows to visual tokens in an early layer -> one number per sample.
+
+Pure functions on tensors. Shapes: H heads, T text rows (all tokens after the last visual token), V visual tokens, d hidden.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def mutual_information(attention: Tensor) -> Tensor:
+    """Mutual information between text and visual tokens, natural definition (paper eq. 3-4; spec autoprune.md, paper step 1).
+
+    Args:
+        attention: (H, T, V) softmax attention of text rows to visual tokens; rows need not sum to one, they are
+            renormalised over the visual tokens after the mean over heads.
+
+    Returns:
+        scalar in nats, 0 <= I <= log(min(T, V)).
+
+    Raises:
+        ValueError: if attention is not three-dimensional or has an empty axis.
+    """
+    _check_attention(attention)
+    weights = attention.float().mean(dim=0)  # (T, V)
+    conditional = weights / weights.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)  # p(v|t)
+    marginal = conditional.mean(dim=0)  # p(v), (V,)
+    # sum_j 1/T sum_i p(v|t) log(p(v|t) / p(v)); xlogy makes 0 log 0 = 0
+    information = torch.xlogy(conditional, conditional).sum(-1) - torch.xlogy(conditional, marginal).sum(-1)  # (T,)
+    return information.mean().clamp_min(0.0)
+
+
+def mutual_information_release(attention: Tensor, eps: float = 1e-6) -> Tensor:
+    """Mutual information as the released code computes it, one value per head (fixture autoprune-release, step 3).
+
+    Base 2, attention not renormalised, eps inside the ratio. The release *sums* the heads.
+
+    Args:
+        attention: (H, T, V).
+
+    Returns:
+        (H,) in bits of a not-quite distribution; may be negative.
+    """
+    _check_attention(attention)
+    rows = attention.shape[1]
+    joint = attention / rows  # p_xy, (H, T, V)
+    marginal = joint.sum(dim=1, keepdim=True)  # p_y, (H, 1, V)
+    ratio = joint / (marginal / rows + eps)
+    return (joint * torch.log2(ratio.clamp_min(eps))).sum(dim=(1, 2))
+
+
+def average_attention(attention: Tensor) -> Tensor:
+    """Ablation "attention": mean of a over heads, rows and visual tokens, times V (spec autoprune.md, Ablations).
+
+    Args:
+        attention: (H, T, V).
+
+    Returns:
+        scalar: the share of its attention that an average text row gives to the image, in [0, 1].
+    """
+    _check_attention(attention)
+    return attention.float().mean() * attention.shape[2]
+
+
+def cosine_similarity(visual: Tensor, text: Tensor) -> Tensor:
+    """Ablation "cosine": cosine of the mean visual and the mean text embedding at the decoder's input.
+
+    Args:
+        visual: (V, d); text: (T, d).
+
+    Returns:
+        scalar in [-1, 1].
+    """
+    return torch.nn.functional.cosine_similarity(visual.float().mean(0), text.float().mean(0), dim=0)
+
+
+def _check_attention(attention: Tensor) -> None:
+    if attention.dim() != 3 or 0 in attention.shape:
+        raise ValueError(f"attention must be a non-empty (H, T, V) tensor, got shape {tuple(attention.shape)}")

@@ -1,0 +1,118 @@
+"""Index arithmetic of a cut: which slots survive, in which order, and how a ragged batch is padded. Pure tensors, no model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from senna_autoprune.pruning.context import SampleLayout
+
+MERGED_TAG = 1000  # the i-th token merged after layer l is called -(1000 l + i), as in the recordings
+
+
+@dataclass
+class SampleCut:
+    """One sample's cut. source: (M',) rows of cat(hidden, merged) in their new order; layout: the unpadded new layout."""
+
+    source: Tensor
+    layout: SampleLayout
+
+
+def cut(layout: SampleLayout, length: int, kept: Tensor, layer: int, centres: Tensor | None = None) -> SampleCut:
+    """Drop all visual tokens but ``kept``; append merged ones after the last visual slot, before the text that follows.
+
+    Args:
+        layout: of the current sequence. length: its physical length M (with padding).
+        kept: (n,) ascending indices into the current visual tokens.
+        layer: the layer whose output is cut.
+        centres: (C,) current visual tokens whose rotary position the C merged tokens take.
+
+    Returns:
+        SampleCut whose layout counts slots from 0, without padding; text is never dropped.
+    """
+    device, merged = kept.device, 0 if centres is None else len(centres)
+    kept_slots = layout.visual.index_select(0, kept)
+    slots = torch.cat([layout.text, kept_slots])
+    ids, origin = layout.ids.index_select(0, kept), layout.origin.index_select(0, slots)
+    keys = 2 * slots  # even keys leave room for the merged tokens right behind the last visual slot
+    if centres is not None:
+        slots = torch.cat([slots, length + torch.arange(merged, device=device)])
+        keys = torch.cat([keys, (2 * layout.visual[-1] + 1).expand(merged)])
+        tags = -(MERGED_TAG * layer + torch.arange(merged, device=device))
+        ids = torch.cat([ids, tags])
+        origin = torch.cat([origin, layout.origin.index_select(0, layout.visual.index_select(0, centres))])
+    order = torch.sort(keys, stable=True).indices  # (M',) new slot -> element
+    place = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=device))  # element -> new slot
+    text = len(layout.text)
+    return SampleCut(
+        slots.index_select(0, order),
+        SampleLayout(place[:text], place[text:], ids, origin.index_select(0, order), layout.asking),
+    )
+
+
+@dataclass
+class Gathered:
+    """A batch after a cut. hidden: (B, M', d); valid: (B, M') bool or None; layouts with padded slots (padding is on the left)."""
+
+    hidden: Tensor
+    valid: Tensor | None
+    layouts: list[SampleLayout]
+
+
+def gather_batch(hidden: Tensor, merged: list[Tensor | None], cuts: list[SampleCut]) -> Gathered:
+    """Apply every sample's cut; samples that keep fewer tokens are padded on the left, so the last token stays last.
+
+    Args:
+        hidden: (B, M, d). merged: per sample (C, d) or None.
+    """
+    lengths = [len(one.source) for one in cuts]
+    longest = max(lengths)
+    if len(cuts) == 1 and merged[0] is None:
+        return Gathered(hidden.index_select(1, cuts[0].source), None, [cuts[0].layout])
+    rows, layouts = [], []
+    for sample, one in enumerate(cuts):
+        states, extra = hidden[sample], merged[sample]
+        if extra is not None:
+            states = torch.cat([states, extra.to(states.dtype)])
+        row, padding = states.index_select(0, one.source), longest - lengths[sample]
+        layout = one.layout
+        if padding:
+            row = torch.cat([row.new_zeros(padding, row.shape[1]), row])
+            origin = torch.cat([layout.origin[:1].expand(padding), layout.origin])
+            layout = SampleLayout(layout.text + padding, layout.visual + padding, layout.ids, origin, layout.asking)
+        rows.append(row)
+        layouts.append(layout)
+    valid = None
+    if min(lengths) < longest:
+        starts = longest - torch.tensor(lengths, device=hidden.device)
+        valid = torch.arange(longest, device=hidden.device)[None, :] >= starts[:, None]
+    return Gathered(torch.stack(rows), valid, layouts)
+
+
+def attention_mask(valid: Tensor | None, queries: int, keys: int, implementation: str, like: Tensor) -> Tensor | None:
+    """The mask a kernel wants for a causal block: the last ``queries`` of ``keys`` tokens attend to all before them.
+
+    Args:
+        valid: (B, keys) bool, False at padding; None: no padding.
+        implementation: "sdpa", "eager", "flash..." or another name that takes a boolean mask.
+        like: a tensor of the device and dtype of the hidden states.
+
+    Returns:
+        None where the kernel needs none, (B, keys) bool for flash, (B or 1, 1, queries, keys) additive for eager, boolean otherwise.
+    """
+    if "flash" in implementation:
+        return valid
+    if valid is None and (queries == 1 or (queries == keys and implementation == "sdpa")):
+        return None
+    positions = torch.arange(keys, device=like.device)
+    allowed = positions[None, :] <= positions[keys - queries :, None]  # (queries, keys)
+    allowed = allowed[None, None]
+    if valid is not None:
+        allowed = allowed & valid[:, None, None, :]
+        # a padding row may attend to itself: an all-masked row would be NaN, and its output is never read
+        allowed = allowed | (positions[None, :] == positions[keys - queries :, None])[None, None]
+    if implementation == "eager":
+        return torch.zeros(allowed.shape, dtype=like.dtype, device=like.device).masked_fill(~allowed, torch.finfo(like.dtype).min)
+    return allowed

@@ -1,0 +1,1 @@
+"""Pruning methods, one small dataclass file each; registry.py names them."""

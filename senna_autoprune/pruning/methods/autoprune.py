@@ -1,0 +1,179 @@
+"""AutoPrune: the question's complexity bends a retention curve over depth whose area is the budget (arXiv 2509.23931).
+
+mode="paper" (default) is what the paper states; mode="release" is what the released code does (spec autoprune.md holds both, never blended).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.pruning import indicators
+from senna_autoprune.pruning.budget import Allocation, solve_flops, solve_tokens
+from senna_autoprune.pruning.context import SampleContext
+from senna_autoprune.pruning.curves import CURVES, CurveParameters, retention_curve
+from senna_autoprune.pruning.methods.merging import merge_dropped
+from senna_autoprune.pruning.policy import Policy, Revived
+from senna_autoprune.pruning.release import TEXT_WEIGHT, first_cut, release_schedule
+from senna_autoprune.pruning.revival import split_for_merge
+
+INDICATORS = ("mutual_information", "attention", "cosine", "static")
+
+
+@dataclass(kw_only=True)
+class AutoPrune(Policy):
+    """Complexity-adaptive pruning. Give one budget: retention, tokens, tokens_per_view or flops.
+
+    mode: "paper" or "release". scope: "scene" or "view". revival: "drop" or "merge" (paper mode; the release always merges).
+    k0, gamma, x0, beta: eq. 8; None: 0.4, 0.2, 14.9 at 32 layers, scaled by depth in paper mode; beta defaults to gamma.
+    indicator, curve: the ablations of Table 4. indicator_scale: factor that brings cosine or attention to MI's mean (calibrate).
+    count: "entering" (layer 0 counted in full) or "leaving" (after each cut, as the release counts). min_keep: lower bound a layer.
+    noise: release only; per layer the (M,) uniform numbers of its density ties, instead of drawing them from the seed.
+
+    Raises:
+        SennaPruneError: on an unknown option or an impossible budget.
+    """
+
+    mode: str = "paper"
+    indicator: str = "mutual_information"
+    curve: str = "logistic"
+    revival: str = "drop"
+    count: str = "entering"
+    k0: float | None = None
+    gamma: float | None = None
+    x0: float | None = None
+    beta: float | None = None
+    indicator_scale: float = 1.0
+    min_keep: int = 1
+    noise: Mapping[int, Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_choice("mode", ("paper", "release"))
+        self.check_choice("indicator", INDICATORS)
+        self.check_choice("curve", tuple(CURVES))
+        self.check_choice("revival", ("drop", "merge"))
+        self.check_choice("count", ("entering", "leaving"))
+        self.released = self.mode == "release"
+        self.positions = "compact" if self.released else "original"  # type: ignore[misc]
+        self.needs = frozenset({"cls_scores"}) if self.released else frozenset()  # type: ignore[misc]
+        changed = [
+            name
+            for name, default in (("indicator", "mutual_information"), ("curve", "logistic"), ("scope", "scene"), ("flops", None))
+            if self.released and getattr(self, name) != default
+        ]
+        if changed:
+            raise SennaPruneError(f"AutoPrune: mode='release' reproduces the released code, which has no {', '.join(changed)}; use mode='paper'")
+
+    def probes(self, layers: int) -> tuple[int, ...]:
+        """The layers whose attention tells the complexity."""
+        if self.released:
+            return (0, 1)
+        return (-1,) if self.indicator in ("static", "cosine") else (0,)
+
+    def measure(self, context: SampleContext, layer: int) -> Tensor | None:
+        """The complexity indicator, for the host."""
+        if self.released:
+            if layer == 0:  # only orders layer 0's tokens: stays on the device
+                context.scratch["mi0"] = _release_information(context) / context.layout.asking
+                return None
+            return _release_information(context)[None]
+        if self.indicator == "static":
+            return None
+        if self.indicator == "cosine":
+            value = indicators.cosine_similarity(context.visual_hidden, context.text_hidden)
+        else:
+            assert context.attention is not None
+            rows = context.attention.to_visual()  # (H, T, V)
+            function = indicators.mutual_information if self.indicator == "mutual_information" else indicators.average_attention
+            value = function(rows)
+        return value[None]
+
+    def allocate(self, context: SampleContext) -> Allocation:
+        """Eq. 5-8 in paper mode; the released schedule in release mode."""
+        if self.released:
+            return self._allocate_release(context)
+        complexity = self.indicator_scale * context.measured[0] if context.measured else 0.0
+        eq8 = CurveParameters.for_depth(context.layers, self.k0, self.gamma, self.x0, self.beta)
+        k, x = eq8.steepness(complexity), eq8.inflexion(complexity)
+        context.scratch["curve"] = {"mutual_information": complexity if context.measured else None, "k": k, "x0": x}
+        return self._schedule(context, k, x)
+
+    def _schedule(self, context: SampleContext, k: float, x: float) -> Allocation:
+        """Paper steps 3-6: the renormalised curve as integers."""
+        layers, visual = context.layers, context.visual
+        depth = np.arange(1, layers + 1)
+        if self.flops is not None:
+            shape = retention_curve(self.curve, k, x, layers, layers)(depth[:-1])
+            counts = solve_flops(shape.tolist(), visual, context.text, self.flops, context.cost, min_keep=self.min_keep)
+        else:
+            average = context.average_tokens()
+            if average == visual:
+                return Allocation((visual,) * layers)
+            shape = retention_curve(self.curve, k, x, layers, average * layers)(depth)
+            total = int(average * layers + 0.5)
+            if self.count == "entering":
+                counts = solve_tokens(shape[:-1].tolist(), visual, total, min_keep=self.min_keep)
+            else:  # what leaves the last layer counts, but cutting there would change nothing
+                counts = solve_tokens(shape.tolist(), visual, total, min_keep=self.min_keep, fixed=0)[:-1]
+        entering = [visual, *counts]
+        return Allocation(tuple(entering), self._merge_split(entering) if self.revival == "merge" else None)
+
+    def _merge_split(self, entering: list[int]) -> tuple[int, ...]:
+        selected = [entering[0]]
+        for before, now in zip(entering[:-1], entering[1:], strict=True):
+            selected.append(split_for_merge(before, now)[0])
+        return tuple(selected)
+
+    def _allocate_release(self, context: SampleContext) -> Allocation:
+        layers, visual = context.layers, context.visual
+        target = int(context.average_tokens() + 0.5)
+        if context.boundary == 1:  # before MI is known: the cut of layer 0
+            first = first_cut(target, visual)
+            return Allocation((visual,) + (first,) * layers)
+        eq8 = CurveParameters.for_depth(32, self.k0, self.gamma, self.x0)  # the release does not scale with depth
+        information = context.measured[0]
+        k = eq8.steepness(information)
+        context.scratch["curve"] = {"mutual_information": information, "k": k, "x0": eq8.x0 + k}
+
+        def missed(spent: int, budget: int) -> None:
+            context.note(f"release: the curve cannot spend {budget} token-layers, it spends {spent} (an average of {spent / layers:.1f} tokens)")
+
+        leaving = release_schedule(layers, visual, target, k, eq8.x0, missed)
+        entering = (visual, *(kept + merged for kept, merged in leaving))
+        return Allocation(entering, (visual, *(kept for kept, _ in leaving)))
+
+    def score(self, context: SampleContext, layer: int) -> Tensor:
+        """Mean text-to-vision attention in the layer below; the release's first cut adds the CLS attention."""
+        attention = super().score(context, layer)
+        if not (self.released and layer == 1):
+            return attention
+        text_term = TEXT_WEIGHT * context.scratch["mi0"] * attention
+        if context.cls_scores is None:
+            context.note("release: no CLS scores for these visual tokens, so layer 0's cut uses the text attention alone")
+            return text_term
+        return context.cls_scores.float() + text_term
+
+    def revive(self, context: SampleContext, layer: int, dropped: Tensor, count: int) -> Revived:
+        """Merge the most relevant of the dropped into ``count`` cluster means."""
+        return merge_dropped(context, dropped, count, (self.noise or {}).get(layer - 1))
+
+    def describe(self, context: SampleContext) -> dict[str, Any]:
+        """The indicator and the curve for the trace."""
+        return context.scratch.get("curve", {})
+
+
+def _release_information(context: SampleContext) -> Tensor:
+    assert context.attention is not None
+    return indicators.mutual_information_release(context.attention.to_visual()).sum()
+
+
+def is_clamped(k: float | None) -> bool:
+    """Whether a trace's k sits at its clamp of 0: the curve is flat and nothing adapts to the question."""
+    return k is not None and k <= torch.finfo(torch.float32).tiny

@@ -1,0 +1,58 @@
+"""Which visual tokens survive: scores -> indices in original order. No host synchronisation: the counts are known integers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def top_tokens(scores: Tensor, count: int) -> Tensor:
+    """Indices of the ``count`` highest scores, ties to the lower index, in ascending order (spec autoprune.md step 5).
+
+    Args:
+        scores: (V,).
+
+    Returns:
+        (count,) int64, ascending.
+    """
+    ranked = torch.sort(scores, descending=True, stable=True).indices  # topk leaves the order of ties open
+    return ranked[:count].sort().values
+
+
+def top_tokens_per_view(scores: Tensor, count: int, groups: Sequence[Tensor]) -> Tensor:
+    """The ``count`` split evenly over views, the best of each view; what a view cannot fill goes to the others.
+
+    Args:
+        scores: (V,).
+        groups: per view the indices (v,) of its tokens that are still there.
+
+    Returns:
+        (count,) int64, ascending.
+    """
+    quota = split_evenly(count, [len(group) for group in groups])
+    kept = [group[top_tokens(scores[group], share)] for group, share in zip(groups, quota, strict=True)]
+    return torch.cat(kept).sort().values
+
+
+def split_evenly(count: int, sizes: Sequence[int]) -> list[int]:
+    """Integers as equal as possible that sum to ``count``, none above its size; earlier views get the odd token.
+
+    Raises:
+        ValueError: if ``count`` is more than there is.
+    """
+    if count > sum(sizes):
+        raise ValueError(f"cannot take {count} tokens of {sum(sizes)}")
+    quota = [0] * len(sizes)
+    while (left := count - sum(quota)) > 0:
+        open_views = [view for view, size in enumerate(sizes) if quota[view] < size]
+        share, odd = divmod(left, len(open_views))
+        for rank, view in enumerate(open_views):
+            quota[view] = min(quota[view] + share + (rank < odd), sizes[view])
+    return quota
+
+
+def every_nth(count: int, size: int) -> list[int]:
+    """``count`` indices spread evenly over 0..size-1 (the uniform control): floor((j + 1/2) size / count)."""
+    return [int((index + 0.5) * size / count) for index in range(count)]
