@@ -1,1 +1,1 @@
-
+"""Questions + model + policy -> answers (store) -> measures -> retention, flips, controls."""

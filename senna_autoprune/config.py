@@ -1,0 +1,207 @@
+"""Configurations: dataclasses validated by pydantic, YAML in and out. A key nobody knows is an error with a suggestion.
+
+A YAML file is untrusted data: it is read by PyYAML's safe loader, at most ``MAX_BYTES`` of it, without aliases (a few
+lines of them can stand for gigabytes) and without duplicate keys.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic.dataclasses import dataclass
+
+from senna_autoprune.errors import SennaPruneError
+
+MAX_BYTES = 1_000_000
+QUESTION_TYPES = ("plan", "vru", "motion", "light", "description", "explanation")
+DEFAULT_RETENTION = 0.25
+
+T = TypeVar("T")
+Scalar = bool | int | float | str
+
+
+@dataclass(config=ConfigDict(extra="forbid", allow_inf_nan=False))
+class EvalConfig:
+    """One evaluation: a checkpoint, a question file, a pruning method with its budget. ``--help`` of ``senna-prune
+    eval`` says the same.
+
+    Of the budgets ``retention``, ``tokens`` and ``tokens_per_view`` at most one is given; none means retention 0.25.
+    With ``budget="flops"`` the retention is the share of the unpruned prefill's FLOPs instead of the share of the
+    visual tokens.
+    """
+
+    model: str | None = None
+    questions: str | None = None
+    images: str | None = None
+    vision_tower: str | None = None
+    out: str | None = None
+    method: str = "autoprune"
+    mode: Literal["paper", "release"] | None = None
+    scope: Literal["scene", "view"] | None = None
+    budget: Literal["tokens", "flops"] = "tokens"
+    retention: float | None = Field(default=None, gt=0, le=1)
+    tokens: float | None = Field(default=None, gt=0)
+    tokens_per_view: float | None = Field(default=None, gt=0)
+    options: dict[str, Scalar] = Field(default_factory=dict)
+    types: tuple[str, ...] = ("plan",)
+    limit: int | None = Field(default=None, ge=1)
+    max_new_tokens: int | None = Field(default=None, ge=1, le=4096)
+    prompt_template: Literal["eval", "train"] = "eval"
+    controls: bool = True
+    device: str = "cpu"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    resamples: int = Field(default=2000, ge=100, le=1_000_000)
+
+    @field_validator("types", mode="before")
+    @classmethod
+    def _types(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = value.replace(" ", "").split(",")
+        if not isinstance(value, (list, tuple)) or not value:
+            raise ValueError("give question types as a list or separated by commas")
+        names = tuple(value)
+        if names == ("all",):
+            return QUESTION_TYPES
+        for name in names:
+            if name not in QUESTION_TYPES:
+                raise ValueError(f"unknown question type {name!r}{suggest(str(name), QUESTION_TYPES)}")
+        return tuple(name for name in QUESTION_TYPES if name in names)
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> Self:
+        given = [name for name in ("retention", "tokens", "tokens_per_view") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} both state a budget; give one")
+        if self.budget == "flops" and given not in ([], ["retention"]):
+            raise ValueError(f"a FLOPs budget is a share of the prefill: give retention, not {given[0]}")
+        if not given:
+            self.retention = DEFAULT_RETENTION
+        return self
+
+    def budget_arguments(self) -> dict[str, float]:
+        """The budget as a policy's keyword argument: ``retention``, ``tokens``, ``tokens_per_view`` or ``flops``."""
+        for name in ("tokens", "tokens_per_view"):
+            value = getattr(self, name)
+            if value is not None:
+                return {name: value}
+        assert self.retention is not None
+        return {"flops" if self.budget == "flops" else "retention": self.retention}
+
+    def method_arguments(self) -> dict[str, Any]:
+        """Keyword arguments of the method besides its budget; what was not given is left to the method's default."""
+        given = {name: getattr(self, name) for name in ("mode", "scope") if getattr(self, name) is not None}
+        return {**given, **self.options}
+
+
+def suggest(name: str, known: Sequence[str]) -> str:
+    """``" (did you mean 'x'?)"`` or the list of what is known, for the end of an error line."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else f"; known: {', '.join(known)}"
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader without aliases and duplicate keys."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.constructor.ConstructorError(None, None, "aliases are not allowed in a configuration", mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            if isinstance(key_node, yaml.ScalarNode):
+                if key_node.value in seen:
+                    problem = f"the key {key_node.value!r} is given twice"
+                    raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+                seen.add(key_node.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """A YAML file that holds one mapping with string keys.
+
+    Raises:
+        SennaPruneError: unreadable, too large, not YAML, an alias, a tag, a duplicate key, or not a mapping; names file
+        and line.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise SennaPruneError(f"cannot read the configuration {path}: {error.strerror or error}") from error
+    if len(raw) > MAX_BYTES:
+        raise SennaPruneError(f"{path} is larger than {MAX_BYTES} bytes: this is not a configuration")
+    try:
+        loaded = yaml.load(raw, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise SennaPruneError(f"{where}: not a valid configuration: {_one_line(error.problem or error)}") from error
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
+        raise SennaPruneError(
+            f"{path}: not a valid configuration: {_one_line(error) or 'nested too deeply'}"
+        ) from error
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
+        raise SennaPruneError(f"{path}: a configuration is a mapping of names to values, like 'retention: 0.25'")
+    return loaded
+
+
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())[:300]
+
+
+def build(cls: type[T], values: dict[str, Any], where: str) -> T:
+    """A validated configuration dataclass from a mapping.
+
+    Args:
+        where: what to name in an error ("configs/eval.yaml", "the command line").
+    Raises:
+        SennaPruneError: an unknown key (with a suggestion), or a value of the wrong kind or range (names the key).
+    """
+    known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    for key in values:
+        if key not in known:
+            raise SennaPruneError(f"{where}: unknown key {_one_line(key)!r}{suggest(key, known)}")
+    try:
+        return cls(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        message = _one_line(first["msg"].removeprefix("Value error, "))
+        shown = f" (got {_one_line(repr(first['input']))[:80]})" if name else ""
+        raise SennaPruneError(f"{where}: {name + ': ' if name else ''}{message}{shown}") from error
+
+
+def load_config(cls: type[T], path: str | Path | None, overrides: dict[str, Any] | None = None) -> T:
+    """A configuration from a YAML file (or none), with ``overrides`` (the command line's flags) on top."""
+    values = read_yaml(path) if path is not None else {}
+    where = str(path) if path is not None else "the command line"
+    if values:
+        build(cls, values, where)  # a fault of the file is reported as the file's, before any flag is laid over it
+    merged = {**values, **(overrides or {})}
+    return build(
+        cls, merged, where if not overrides else "the command line" if path is None else f"{path} with the command line"
+    )
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The configuration as plain data (tuples become lists), fit for YAML and JSON."""
+    data: dict[str, Any] = TypeAdapter(type(config)).dump_python(config, mode="json")
+    return data
+
+
+def dump_yaml(data: dict[str, Any]) -> str:
+    """Plain data as YAML, keys in the order given."""
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
