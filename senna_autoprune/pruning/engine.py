@@ -26,6 +26,16 @@ from senna_autoprune.pruning.trace import SampleTrace, Trace
 
 
 @dataclass
+class Decode:
+    """What a finished prefill leaves for its cache's later steps. Per layer: cached length, valid slots, whether tokens were cut."""
+
+    lengths: list[int] = field(default_factory=list)
+    valid: list[Tensor | None] = field(default_factory=list)
+    cut: list[bool] = field(default_factory=list)
+    next_position: int = 0
+
+
+@dataclass
 class Prefill:
     """A prefill under way: one context a sample, and what the current layer must be given."""
 
@@ -41,16 +51,7 @@ class Prefill:
     capture: attention.Capture | None = None
     ids: list[list[Tensor]] = field(default_factory=list)  # per layer, per sample
     entering: list[list[int]] = field(default_factory=list)
-
-
-@dataclass
-class Decode:
-    """What a finished prefill leaves for its cache's later steps. Per layer: cached length, valid slots, whether tokens were cut."""
-
-    lengths: list[int]
-    valid: list[Tensor | None]
-    cut: list[bool]
-    next_position: int
+    finished: Decode = field(default_factory=Decode)
 
 
 class Engine:
@@ -153,7 +154,7 @@ class Engine:
         kv_bytes = 0
         if cache is not None:
             kv_bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers[: len(self.layers)])
-            self.states[cache] = state.finished  # type: ignore[attr-defined]
+            self.states[cache] = state.finished
         for sample, context in enumerate(state.contexts):
             self.trace.append(self._sample_trace(state, sample, context, kv_bytes // state.batch))
 
@@ -171,9 +172,7 @@ class Engine:
         cache = kwargs.get("past_key_values")
         if cache is not None and any(type(layer).__name__ != "DynamicLayer" for layer in cache.layers):
             raise SennaPruneError("pruning needs layers that can hold different lengths: use a DynamicCache without sliding windows")
-        state = Prefill(contexts, batch, length, cache, valid)
-        state.finished = Decode([], [], [], length)  # type: ignore[attr-defined]
-        return state
+        return Prefill(contexts, batch, length, cache, valid, finished=Decode(next_position=length))
 
     def _context(self, visual: VisualContext, sample: int, layout: SampleLayout) -> SampleContext:
         sizes = visual.view_sizes or runs_of(layout.visual.cpu())
@@ -204,9 +203,9 @@ class Engine:
         if rows:
             state.capture = attention.Capture([context.layout for context in state.contexts], state.valid, rows)
             attention.request(self.layers[index].self_attn, state.capture)
-        state.finished.lengths.append(hidden.shape[1])  # type: ignore[attr-defined]
-        state.finished.valid.append(state.valid)  # type: ignore[attr-defined]
-        state.finished.cut.append(state.cut)  # type: ignore[attr-defined]
+        state.finished.lengths.append(hidden.shape[1])
+        state.finished.valid.append(state.valid)
+        state.finished.cut.append(state.cut)
         return hidden, kwargs
 
     def _rows_wanted(self, state: Prefill, index: int) -> str | None:
@@ -214,7 +213,7 @@ class Engine:
         if index in self.policy.probes(len(self.layers)):
             return self.policy.rows
         above = index + 1
-        cuts = any(_entering(context, above) < len(context.layout.visual) for context in state.contexts)
+        cuts = any(_chosen(context, above) < len(context.layout.visual) for context in state.contexts)
         return self.policy.rows if cuts and self.policy.scores_from_attention(above) else None
 
     def _cut(self, state: Prefill, boundary: int, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
@@ -229,9 +228,8 @@ class Engine:
                 context.rotary = kwargs.get("position_embeddings")
         if boundary - 1 in self.policy.probes(len(self.layers)):
             self._allocate(active, boundary - 1)
-        counts = [_entering(context, boundary) for context in state.contexts]
-        if any(count < len(context.layout.visual) for count, context in zip(counts, state.contexts, strict=True)):
-            hidden = self._gather(state, boundary, hidden, counts, kwargs)
+        if any(_chosen(context, boundary) < len(context.layout.visual) for context in state.contexts):
+            hidden = self._gather(state, boundary, hidden, kwargs)
         if state.cut and kwargs:
             kwargs = {**kwargs, "position_embeddings": state.rotary, "attention_mask": state.mask}
             if state.position_ids is not None and kwargs.get("position_ids") is not None:
@@ -250,17 +248,17 @@ class Engine:
             context.measured = next(values) if number is not None else []
             context.allocation = self.policy.allocate(context)
 
-    def _gather(self, state: Prefill, boundary: int, hidden: Tensor, counts: list[int], kwargs: dict[str, Any]) -> Tensor:
+    def _gather(self, state: Prefill, boundary: int, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
         cuts, merged = [], []
-        for context, count in zip(state.contexts, counts, strict=True):
-            chosen = context.allocation.chosen(boundary) if context.allocation else count
-            current = len(context.layout.visual)
-            if count >= current:
+        for context in state.contexts:
+            chosen, current = _chosen(context, boundary), len(context.layout.visual)
+            if chosen >= current:
                 kept, revived = torch.arange(current, device=hidden.device), None
             else:
                 kept, revived = self.policy.select(context, boundary, chosen), None
-                if chosen < count:
-                    revived = self.policy.revive(context, boundary, _complement(kept, current), count - chosen)
+                extra = _allocated(context, boundary) - chosen
+                if extra > 0:
+                    revived = self.policy.revive(context, boundary, _complement(kept, current), extra)
             merged.append(revived.tokens if revived else None)
             cuts.append(cut(context.layout, hidden.shape[1], kept, boundary - 1, revived.centres if revived else None))
         gathered = gather_batch(hidden, merged, cuts)
@@ -374,12 +372,18 @@ def _seen(cache: Any) -> int:
     return cache.get_seq_length() if cache is not None else 0
 
 
-def _entering(context: SampleContext, layer: int) -> int:
-    """Visual tokens that shall enter ``layer``: all there are, until an allocation says otherwise."""
+def _allocated(context: SampleContext, layer: int) -> int:
+    """Visual tokens that shall enter ``layer``, merged ones included."""
+    assert context.allocation is not None
+    return context.allocation.entering[layer]
+
+
+def _chosen(context: SampleContext, layer: int) -> int:
+    """Current visual tokens that stay at the input of ``layer``: all there are, until an allocation says otherwise."""
     current = len(context.layout.visual)
     if context.allocation is None or layer >= len(context.allocation.entering):
         return current
-    return min(context.allocation.entering[layer], current)
+    return min(context.allocation.chosen(layer), current)
 
 
 def _complement(kept: Tensor, total: int) -> Tensor:

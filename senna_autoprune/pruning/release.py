@@ -75,7 +75,7 @@ def leaving_counts(shares: Sequence[float], first: int) -> list[tuple[int, int]]
     """(kept, merged) after layers 1..L-1, with the release's float32 product before the ceiling."""
     counts, current = [], first
     for share in shares:
-        keep = min(math.ceil(np.float32(first - 1) * np.float32(min(share, 1.0))), current)
+        keep = min(math.ceil(np.float32(first - 1) * np.float32(share)), current)  # shares above 1 are not cut here
         merged = cluster_count(current - keep)
         counts.append((keep, merged))
         current = keep + merged

@@ -5,6 +5,7 @@ mode="paper" (default) is what the paper states; mode="release" is what the rele
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -99,11 +100,17 @@ class AutoPrune(Policy):
         """Eq. 5-8 in paper mode; the released schedule in release mode."""
         if self.released:
             return self._allocate_release(context)
-        complexity = self.indicator_scale * context.measured[0] if context.measured else 0.0
+        complexity = self.indicator_scale * self._finite(context.measured[0]) if context.measured else 0.0
         eq8 = CurveParameters.for_depth(context.layers, self.k0, self.gamma, self.x0, self.beta)
         k, x = eq8.steepness(complexity), eq8.inflexion(complexity)
         context.scratch["curve"] = {"mutual_information": complexity if context.measured else None, "k": k, "x0": x}
         return self._schedule(context, k, x)
+
+    @staticmethod
+    def _finite(value: float) -> float:
+        if not math.isfinite(value):
+            raise SennaPruneError(f"AutoPrune: the complexity indicator is {value}: the model's attention is not finite (broken weights, or a dtype too small)")
+        return value
 
     def _schedule(self, context: SampleContext, k: float, x: float) -> Allocation:
         """Paper steps 3-6: the renormalised curve as integers."""
@@ -138,7 +145,7 @@ class AutoPrune(Policy):
             first = first_cut(target, visual)
             return Allocation((visual,) + (first,) * layers)
         eq8 = CurveParameters.for_depth(32, self.k0, self.gamma, self.x0)  # the release does not scale with depth
-        information = context.measured[0]
+        information = self._finite(context.measured[0])
         k = eq8.steepness(information)
         context.scratch["curve"] = {"mutual_information": information, "k": k, "x0": eq8.x0 + k}
 
