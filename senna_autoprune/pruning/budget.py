@@ -21,6 +21,8 @@ BUDGET_FIELDS = ("retention", "tokens", "tokens_per_view", "flops")
 class Budget:
     """Exactly one of: share of V, tokens averaged over layers, tokens per view, share of the full prefill's FLOPs.
 
+    own: none of them, the method's released constants decide (its trace says what came of it).
+
     Raises:
         SennaPruneError: if none or several are given, or one is out of range.
     """
@@ -29,9 +31,14 @@ class Budget:
     tokens: float | None = None
     tokens_per_view: float | None = None
     flops: float | None = None
+    own: bool = False
 
     def __post_init__(self) -> None:
         given = {name: getattr(self, name) for name in BUDGET_FIELDS if getattr(self, name) is not None}
+        if self.own:
+            if given:
+                raise SennaPruneError(f"budget: this mode's released constants are its budget; drop {', '.join(given)}")
+            return
         if len(given) != 1:
             raise SennaPruneError(
                 f"budget: give exactly one of {', '.join(BUDGET_FIELDS)}; got {', '.join(given) if given else 'none'}"

@@ -20,11 +20,15 @@ class VisualContext:
     mask: (B, N) bool over the decoder's input positions.
     view_sizes: visual tokens of each view, in order; None: every contiguous run is a view.
     cls_scores: (B, V) attention of the vision tower's CLS token to each visual token, or None.
+    keys: (B, V, c) features of the visual tokens by which the vision tower tells them apart (its attention keys), or None.
+    notes: what the user must know about the above; every sample's trace repeats it.
     """
 
     mask: Tensor
     view_sizes: tuple[int, ...] | None = None
     cls_scores: Tensor | None = None
+    keys: Tensor | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -32,7 +36,7 @@ class SampleLayout:
     """Where one sample's tokens are in the current, already pruned, sequence. All indices live on the model's device.
 
     text: (T,) slots of text tokens, ascending. visual: (v,) slots of visual tokens, ascending.
-    ids: (v,) original visual index 0..V-1, or -(1000 layer + i) for the i-th token merged after ``layer``.
+    ids: (v,) original visual index 0..V-1, or a negative name for a merged token (layout.py).
     origin: (M,) the original slot whose rotary position each token carries.
     asking: how many text tokens follow the last visual token (only they see every view under the causal mask).
     """
@@ -111,8 +115,8 @@ class AttentionRows:
 class SampleContext:
     """One sample while the decoder runs. A method reads it; only ``scratch`` and ``notes`` are its to write.
 
-    Fixed: layers L, visual V, text (all text tokens), view_sizes, budget, cost, cls_scores (V,) or None, generator (CPU, seeded),
-    decoder (the stock decoder module).
+    Fixed: layers L, visual V, text (all text tokens), view_sizes, budget, cost, cls_scores (V,) or None, keys (V, c) or None,
+    generator (CPU, seeded), decoder (the stock decoder module), rotary (cosines and sines (N, h) of the original positions).
     Moving: boundary (the layer about to run), hidden (M, d) its input, layout, attention (rows of the layer below, if asked for),
     measured (numbers on the host), allocation, view_counts (tokens left per view, where known on the host).
     """
@@ -127,6 +131,7 @@ class SampleContext:
     generator: torch.Generator
     decoder: Any = None
     cls_scores: Tensor | None = None
+    keys: Tensor | None = None
     boundary: int = 0
     hidden: Tensor | None = None
     rotary: tuple[Tensor, Tensor] | None = None

@@ -182,6 +182,7 @@ class Engine:
         scores = visual.cls_scores[sample].to(layout.visual.device) if visual.cls_scores is not None else None
         if scores is not None and scores.shape != (total,):
             raise SennaPruneError(f"cls_scores has {tuple(scores.shape)} for sample {sample}, which has {total} visual tokens")
+        keys = visual.keys[sample].to(layout.visual.device) if visual.keys is not None else None
         return SampleContext(
             layers=len(self.layers),
             visual=total,
@@ -193,6 +194,8 @@ class Engine:
             generator=torch.Generator().manual_seed(self.policy.seed),
             decoder=self.decoder,
             cls_scores=scores,
+            keys=keys,
+            notes=list(visual.notes),
         )
 
     def _prefill_layer(self, index: int, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
@@ -225,7 +228,8 @@ class Engine:
             context.boundary, context.hidden = boundary, hidden[sample]
             context.attention = rows[sample] if rows is not None else None
             if boundary == 0:
-                context.rotary = kwargs.get("position_embeddings")
+                cos, sin = kwargs["position_embeddings"]  # (B or 1, N, h)
+                context.rotary = (cos[sample % cos.shape[0]], sin[sample % sin.shape[0]])
         if boundary - 1 in self.policy.probes(len(self.layers)):
             self._allocate(active, boundary - 1)
         if any(_chosen(context, boundary) < len(context.layout.visual) for context in state.contexts):
@@ -260,7 +264,7 @@ class Engine:
                 if extra > 0:
                     revived = self.policy.revive(context, boundary, _complement(kept, current), extra)
             merged.append(revived.tokens if revived else None)
-            cuts.append(cut(context.layout, hidden.shape[1], kept, boundary - 1, revived.centres if revived else None))
+            cuts.append(cut(context.layout, hidden.shape[1], kept, boundary - 1, revived))
         gathered = gather_batch(hidden, merged, cuts)
         state.valid, state.cut = gathered.valid, True
         for context, layout in zip(state.contexts, gathered.layouts, strict=True):

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from senna_autoprune.pruning.context import SampleLayout
+from senna_autoprune.pruning.revival import Revived
 
-MERGED_TAG = 1000  # the i-th token merged after layer l is called -(1000 l + i), as in the recordings
+MERGED_TAG = 1000  # the i-th token merged after layer l is called -(1000 l + i), as in the recordings; -(1 + i) before layer 1
 
 
 @dataclass
@@ -20,29 +21,31 @@ class SampleCut:
     layout: SampleLayout
 
 
-def cut(layout: SampleLayout, length: int, kept: Tensor, layer: int, centres: Tensor | None = None) -> SampleCut:
-    """Drop all visual tokens but ``kept``; append merged ones after the last visual slot, before the text that follows.
+def cut(layout: SampleLayout, length: int, kept: Tensor, layer: int, revived: Revived | None = None) -> SampleCut:
+    """Drop all visual tokens but ``kept``; put the revived ones where they ask to be, by default after the last visual slot.
 
     Args:
         layout: of the current sequence. length: its physical length M (with padding).
         kept: (n,) ascending indices into the current visual tokens.
         layer: the layer whose output is cut.
-        centres: (C,) current visual tokens whose rotary position the C merged tokens take.
+        revived: C merged tokens, see revival.py.
 
     Returns:
         SampleCut whose layout counts slots from 0, without padding; text is never dropped.
     """
-    device, merged = kept.device, 0 if centres is None else len(centres)
+    device = kept.device
     kept_slots = layout.visual.index_select(0, kept)
     slots = torch.cat([layout.text, kept_slots])
     ids, origin = layout.ids.index_select(0, kept), layout.origin.index_select(0, slots)
-    keys = 2 * slots  # even keys leave room for the merged tokens right behind the last visual slot
-    if centres is not None:
+    keys = 2 * slots  # even keys leave room for merged tokens right behind any slot
+    if revived is not None:
+        merged = len(revived.centres)
+        behind = layout.visual[-1:].expand(merged) if revived.behind is None else layout.visual.index_select(0, revived.behind)
         slots = torch.cat([slots, length + torch.arange(merged, device=device)])
-        keys = torch.cat([keys, (2 * layout.visual[-1] + 1).expand(merged)])
-        tags = -(MERGED_TAG * layer + torch.arange(merged, device=device))
+        keys = torch.cat([keys, 2 * behind + 1])
+        tags = -((MERGED_TAG * layer if layer > 0 else 1) + torch.arange(merged, device=device))  # never 0: that is an original index
         ids = torch.cat([ids, tags])
-        origin = torch.cat([origin, layout.origin.index_select(0, layout.visual.index_select(0, centres))])
+        origin = torch.cat([origin, layout.origin.index_select(0, layout.visual.index_select(0, revived.centres))])
     order = torch.sort(keys, stable=True).indices  # (M',) new slot -> element
     place = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=device))  # element -> new slot
     text = len(layout.text)

@@ -18,18 +18,11 @@ from torch import Tensor
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.pruning.budget import BUDGET_FIELDS, Allocation, Budget
 from senna_autoprune.pruning.context import SampleContext, VisualContext
+from senna_autoprune.pruning.revival import Revived
 from senna_autoprune.pruning.selection import split_evenly, top_tokens, top_tokens_per_view
 from senna_autoprune.pruning.trace import Trace
 
 SCOPES = ("scene", "view")
-
-
-@dataclass(frozen=True)
-class Revived:
-    """New tokens in place of dropped ones. tokens: (C, d); centres: (C,) index among the current visual tokens whose rotary position each takes."""
-
-    tokens: Tensor
-    centres: Tensor
 
 
 @dataclass(kw_only=True)
@@ -53,9 +46,10 @@ class Policy:
     positions: ClassVar[str] = "original"  # or "compact": renumbered after each cut
     needs: ClassVar[frozenset[str]] = frozenset()  # what to ask the vision tower for, e.g. "cls_scores"
     rows: ClassVar[str] = "text"  # attention rows that scores read: "text" or "last"
+    own_budget: ClassVar[bool] = False  # a mode whose released constants are its budget, so that none is given
 
     def __post_init__(self) -> None:
-        self.budget = Budget(**{name: getattr(self, name) for name in BUDGET_FIELDS})
+        self.budget = Budget(**{name: getattr(self, name) for name in BUDGET_FIELDS}, own=self.own_budget)
         self.check_choice("scope", SCOPES)
 
     def check_choice(self, name: str, choices: tuple[str, ...]) -> None:
@@ -114,6 +108,7 @@ class Policy:
         visual_mask: Tensor | None = None,
         cls_scores: Tensor | None = None,
         view_sizes: tuple[int, ...] | None = None,
+        keys: Tensor | None = None,
     ) -> Iterator[Trace]:
         """Prune every prefill of ``model`` inside the ``with``; the model is as before afterwards, also after an exception.
 
@@ -122,6 +117,7 @@ class Policy:
             visual_mask: (B, N) bool, where the visual tokens are; None: the model says (``visual_context``) or its ``image_token_id`` does.
             cls_scores: (B, V) CLS attention of the vision tower, for methods that use it.
             view_sizes: visual tokens of each view; None: every contiguous run is a view.
+            keys: (B, V, c) the vision tower's attention keys of the visual tokens, for methods that compare tokens.
 
         Yields:
             Trace: one SampleTrace per sample and prefill.
@@ -131,7 +127,7 @@ class Policy:
         """
         from senna_autoprune.pruning.engine import Engine
 
-        given = VisualContext(visual_mask, view_sizes, cls_scores) if visual_mask is not None else None
+        given = VisualContext(visual_mask, view_sizes, cls_scores, keys) if visual_mask is not None else None
         with Engine(self, model, given) as trace:
             yield trace
 
