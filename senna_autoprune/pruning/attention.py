@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -53,7 +53,7 @@ def probing_name(implementation: str) -> str:
         AttentionInterface.register(name, _probing(implementation))
         masks = AttentionMaskInterface._global_mapping
         if implementation in masks:
-            AttentionMaskInterface.register(name, masks[implementation])
+            AttentionMaskInterface.register(name, cast(Callable[..., Any], masks[implementation]))
     return name
 
 

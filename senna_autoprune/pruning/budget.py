@@ -116,7 +116,8 @@ def solve_tokens(
         nearest = min(max(total, low), high)
         raise SennaPruneError(
             f"budget: an average of {total / layers:.2f} visual tokens over {layers} layers is impossible with {visual} visual tokens "
-            f"(layer 0 runs on all of them); the nearest possible average is {nearest / layers:.2f} (retention {nearest / layers / visual:.4f})"
+            f"(layer 0 runs on all of them); the nearest possible average is {nearest / layers:.2f} "
+            f"(retention {nearest / layers / visual:.4f})"
         )
     return _solve(shape, visual, min_keep, lambda counts: fixed + int(counts.sum()), total)
 

@@ -122,7 +122,8 @@ class Engine:
             return None
         if tuple(visual.mask.shape) != (batch, length):
             raise SennaPruneError(
-                f"visual_mask has shape {tuple(visual.mask.shape)}, but the decoder was given {batch} x {length} positions; pass a (B, N) mask"
+                f"visual_mask has shape {tuple(visual.mask.shape)}, but the decoder was given {batch} x {length} positions; "
+                "pass a (B, N) mask"
             )
         self.prefill = self._start(visual, kwargs, batch, length, tokens.device)
         return None
@@ -351,7 +352,8 @@ def find_decoder(model: Any) -> Any:
     missing = [name for name in ("layers", "norm", "rotary_emb", "config") if not hasattr(decoder, name)]
     if missing:
         raise SennaPruneError(
-            f"{type(model).__name__}: no Llama-family decoder found ({type(decoder).__name__} has no {', '.join(missing)}); pass a model of transformers 5 such as LlamaForCausalLM"
+            f"{type(model).__name__}: no Llama-family decoder found ({type(decoder).__name__} has no {', '.join(missing)}); "
+            "pass a model of transformers 5 such as LlamaForCausalLM"
         )
     return decoder
 
@@ -367,7 +369,8 @@ def find_visual(model: Any, needs: frozenset[str], inputs: dict[str, Any]) -> Vi
     image_token = getattr(model.config, "image_token_id", None)
     if image_token is None or inputs.get("input_ids") is None:
         raise SennaPruneError(
-            f"{type(model).__name__}: visual positions are unknown; pass visual_mask=(B, N) bool, or input_ids to a model whose config has image_token_id"
+            f"{type(model).__name__}: visual positions are unknown; pass visual_mask=(B, N) bool, "
+            "or input_ids to a model whose config has image_token_id"
         )
     return VisualContext(inputs["input_ids"] == image_token)
 

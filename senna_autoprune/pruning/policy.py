@@ -76,7 +76,7 @@ class Policy:
         return layer > 0
 
     def score(self, context: SampleContext, layer: int) -> Tensor:
-        """(v,) importance of each current visual token at the input of ``layer``. Default: mean attention of the rows in the layer below."""
+        """(v,) importance of the current visual tokens at the input of ``layer``. Default: mean attention of the layer below."""
         assert context.attention is not None
         return context.attention.mean_to_visual()
 
@@ -92,7 +92,7 @@ class Policy:
         return top_tokens_per_view(scores, count, groups)
 
     def revive(self, context: SampleContext, layer: int, dropped: Tensor, count: int) -> Revived:
-        """``count`` new tokens out of the ``dropped`` ones ((D,) ascending indices). Asked only if the allocation selects fewer than enter."""
+        """``count`` new tokens out of the ``dropped`` ((D,) ascending indices); asked if the allocation selects fewer than enter."""
         raise NotImplementedError
 
     def describe(self, context: SampleContext) -> dict[str, Any]:

@@ -47,9 +47,9 @@ def split_evenly(count: int, sizes: Sequence[int]) -> list[int]:
     quota = [0] * len(sizes)
     while (left := count - sum(quota)) > 0:
         open_views = [view for view, size in enumerate(sizes) if quota[view] < size]
-        share, odd = divmod(left, len(open_views))
-        for rank, view in enumerate(open_views):
-            quota[view] = min(quota[view] + share + (rank < odd), sizes[view])
+        share = left // len(open_views)
+        for view in open_views[:left] if share == 0 else open_views:  # the odd tokens go out last, to the views still open
+            quota[view] = min(quota[view] + max(share, 1), sizes[view])
     return quota
 
 

@@ -17,7 +17,8 @@ class SampleTrace:
 
     mutual_information: the indicator's value (nats in paper mode, bits summed over heads in release mode); None if the method has none.
     k, x0: steepness (1/layer) and inflexion (layer) of the curve; None likewise.
-    tokens_per_layer: visual tokens entering each layer 0..L-1, merged ones included. tokens_leaving: n_L if the method cuts after the last layer.
+    tokens_per_layer: visual tokens entering each layer 0..L-1, merged ones included.
+    tokens_leaving: n_L, what is left if the method cuts after the last layer.
     visual_tokens V, text_tokens t, view_sizes; flops_full, flops_pruned: multiply-accumulates of the prefill (cost.py).
     kv_bytes: this sample's share of the bytes that the cache held after the prefill; 0 without a cache.
     notes: what the user must know about these numbers.

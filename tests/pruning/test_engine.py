@@ -141,7 +141,12 @@ def test_ragged_batch_equals_batch_of_one(policy, positions):
         valid[row, -embeds.shape[1] :] = 1
     with method(model, visual_mask=masks) as trace:
         output = model.generate(
-            inputs_embeds=padded, attention_mask=valid, max_new_tokens=STEPS, do_sample=False, return_dict_in_generate=True, output_logits=True
+            inputs_embeds=padded,
+            attention_mask=valid,
+            max_new_tokens=STEPS,
+            do_sample=False,
+            return_dict_in_generate=True,
+            output_logits=True,
         )
     for row, (tokens, logits, alone) in enumerate(single):
         assert output.sequences[row].tolist() == tokens

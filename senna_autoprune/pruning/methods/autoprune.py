@@ -1,6 +1,6 @@
 """AutoPrune: the question's complexity bends a retention curve over depth whose area is the budget (arXiv 2509.23931).
 
-mode="paper" (default) is what the paper states; mode="release" is what the released code does (spec autoprune.md holds both, never blended).
+mode="paper" (default) is what the paper states; mode="release" is what the released code does (spec autoprune.md; never blended).
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class AutoPrune(Policy):
             if self.released and getattr(self, name) != default
         ]
         if changed:
-            raise SennaPruneError(f"AutoPrune: mode='release' reproduces the released code, which has no {', '.join(changed)}; use mode='paper'")
+            raise SennaPruneError(f"AutoPrune: mode='release' reproduces the released code, without {', '.join(changed)}; use mode='paper'")
 
     def probes(self, layers: int) -> tuple[int, ...]:
         """The layers whose attention tells the complexity."""
@@ -109,7 +109,7 @@ class AutoPrune(Policy):
     @staticmethod
     def _finite(value: float) -> float:
         if not math.isfinite(value):
-            raise SennaPruneError(f"AutoPrune: the complexity indicator is {value}: the model's attention is not finite (broken weights, or a dtype too small)")
+            raise SennaPruneError(f"AutoPrune: the indicator is {value}: attention is not finite (broken weights, or a dtype too small)")
         return value
 
     def _schedule(self, context: SampleContext, k: float, x: float) -> Allocation:
@@ -150,7 +150,8 @@ class AutoPrune(Policy):
         context.scratch["curve"] = {"mutual_information": information, "k": k, "x0": eq8.x0 + k}
 
         def missed(spent: int, budget: int) -> None:
-            context.note(f"release: the curve cannot spend {budget} token-layers, it spends {spent} (an average of {spent / layers:.1f} tokens)")
+            average = spent / layers
+            context.note(f"release: the curve cannot spend {budget} token-layers, it spends {spent} (an average of {average:.1f} tokens)")
 
         leaving = release_schedule(layers, visual, target, k, eq8.x0, missed)
         entering = (visual, *(kept + merged for kept, merged in leaving))
