@@ -1,7 +1,7 @@
 """Senna as a citizen of transformers 5: configuration, model, processor, and the reader of the original checkpoints.
 
-Importing this package registers the classes with ``AutoConfig``, ``AutoModel``, ``AutoModelForImageTextToText``, ``AutoTokenizer``,
-``AutoImageProcessor`` and ``AutoProcessor``.
+Importing this package registers the classes with ``AutoConfig``, ``AutoModel``, ``AutoModelForImageTextToText``,
+``AutoTokenizer``, ``AutoImageProcessor`` and ``AutoProcessor``.
 """
 
 from __future__ import annotations

@@ -1,20 +1,22 @@
 """``load_senna``: a checkpoint directory (or hub id), in the original layout or ours, to a model and its processor.
 
-Every weight is accounted for: a missing, unexpected, misshaped or non-finite one is an error naming it, and nothing is ever
-initialised at random. Tensors are read one by one into a model without storage, so a 7B checkpoint needs its own size and no more.
+Every weight is accounted for: a missing, unexpected, misshaped or non-finite one is an error naming it, and nothing is
+ever initialised at random. Tensors are read one by one into a model without storage, so a 7B checkpoint needs its own
+size and no more.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig
-from transformers.utils import logging
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.senna import original
@@ -25,10 +27,18 @@ from senna_autoprune.senna.processing import SennaProcessor
 from senna_autoprune.senna.tokenization import load_sentencepiece
 from senna_autoprune.senna.weights import WeightStore, read_json
 
-logger = logging.get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-_FILES = ("*.json", "*.safetensors", "pytorch_model*.bin", "tokenizer.model")  # all that is ever read from a hub repository
+_FILES = (
+    "*.json",
+    "*.safetensors",
+    "pytorch_model*.bin",
+    "tokenizer.model",
+)  # all that is ever read from a hub repository
+
+
+Plan = tuple[SennaConfig, dict[str, tuple[WeightStore, str]], SennaProcessor, str]  # what to build, from which tensors
 
 
 @dataclass
@@ -123,30 +133,30 @@ def _fill(
     left = [name for name, value in [*model.named_parameters(), *model.named_buffers()] if value.is_meta]
     if left:  # a newer transformers may add buffers this file does not know
         raise RuntimeError(f"not initialised: {left}")
-    model.to(device)
+    nn.Module.to(model, device)
 
 
 def _greedy(config: SennaConfig) -> GenerationConfig:
     """Greedy decoding that stops at eos; vicuna's stored temperature and top_p are sampling values and are dropped."""
-    text = config.text_config
+    text: Any = config.text_config
     return GenerationConfig(
-        bos_token_id=text.bos_token_id,  # type: ignore[union-attr]
-        eos_token_id=text.eos_token_id,  # type: ignore[union-attr]
-        pad_token_id=0 if text.pad_token_id is None else text.pad_token_id,  # type: ignore[union-attr]
+        bos_token_id=text.bos_token_id,
+        eos_token_id=text.eos_token_id,
+        pad_token_id=0 if text.pad_token_id is None else text.pad_token_id,
         do_sample=False,
     )
 
 
 def _image_processor(config: SennaConfig, tower: Path | None) -> SennaImageProcessor:
     """Sizes of the tower; mean and std of its preprocessor_config.json where it has one, else CLIP's."""
-    vision = config.vision_config
-    sizes = {"image_size": vision.image_size, "patch_size": vision.patch_size}  # type: ignore[union-attr]
+    vision: Any = config.vision_config
+    sizes = {"image_size": vision.image_size, "patch_size": vision.patch_size}
     path = tower / "preprocessor_config.json" if tower is not None else None
     values = read_json(path) if path is not None and path.is_file() else {}
     return SennaImageProcessor(**sizes, **{key: values[key] for key in ("image_mean", "image_std") if values.get(key)})
 
 
-def _load_original(directory: Path, tower_argument: Path | None):  # noqa: ANN202
+def _load_original(directory: Path, tower_argument: Path | None) -> Plan:
     values = read_json(directory / "config.json")
     store = WeightStore(directory)
     tower = original.choose_tower(values, store, tower_argument)
@@ -163,7 +173,7 @@ def _load_original(directory: Path, tower_argument: Path | None):  # noqa: ANN20
     return config, sources, processor, tower.origin
 
 
-def _load_own(directory: Path, tower_argument: Path | None):  # noqa: ANN202
+def _load_own(directory: Path, tower_argument: Path | None) -> Plan:
     try:
         config = SennaConfig.from_pretrained(directory, local_files_only=True)
         processor = SennaProcessor.from_pretrained(directory, local_files_only=True)
@@ -178,7 +188,7 @@ def _load_own(directory: Path, tower_argument: Path | None):  # noqa: ANN202
         tower = WeightStore(tower_argument)
         sources = {name: source for name, source in sources.items() if not name.startswith("vision_tower.")}
         sources.update({name: (tower, stored) for name, stored in original.tower_weights(tower).items()})
-        origin = f"vision_tower argument: {tower_argument}"
+        origin = f"vision_tower argument: {tower_argument.resolve()}"
     return config, sources, processor, origin
 
 
@@ -192,17 +202,19 @@ def load_senna(
     """Load a Senna checkpoint with its processor.
 
     Args:
-        path_or_hub_id: a directory in the original layout (``config.json`` with ``mm_*`` keys) or in ours (``save_pretrained``), or a
-            hub id, the only case in which the network is used.
-        vision_tower: a CLIP directory (or hub id) to use in place of the one the checkpoint means. Otherwise, in this order: the
-            checkpoint's own weights if it has ``unfreeze_mm_vision_tower``; ``config.mm_vision_tower`` if that path, or that id in
-            the local cache, is here; else the checkpoint's own weights. The choice is logged and kept in ``provenance``.
+        path_or_hub_id: a directory in the original layout (``config.json`` with ``mm_*`` keys) or in ours
+            (``save_pretrained``), or a hub id, the only case in which the network is used.
+        vision_tower: a CLIP directory (or hub id) to use in place of the one the checkpoint means. Otherwise, in this
+            order: the checkpoint's own weights if it has ``unfreeze_mm_vision_tower``; ``config.mm_vision_tower`` if
+            that path, or that id in the local cache, is here; else the checkpoint's own weights. The choice is logged
+            and kept in ``provenance``.
         dtype: "float32", "float16" or "bfloat16".
         device: any torch device.
         attn_implementation: of the decoder and the tower, e.g. "sdpa" or "eager".
 
     Raises:
-        SennaPruneError: not a Senna checkpoint; a missing, unexpected, misshaped or non-finite weight; a missing tower or tokenizer.
+        SennaPruneError: not a Senna checkpoint; a missing, unexpected, misshaped or non-finite weight; a missing tower
+            or tokenizer.
     """
     directory = _directory(path_or_hub_id, "checkpoint")
     if isinstance(dtype, str):
@@ -220,7 +232,7 @@ def load_senna(
     if not own_layout and not (values.get("model_type") == original.MODEL_TYPE or "mm_vision_tower" in values):
         raise SennaPruneError(f"not a Senna checkpoint: {directory / 'config.json'} has model_type {values.get('model_type')!r}")
     config, sources, processor, origin = (_load_own if own_layout else _load_original)(directory, tower)
-    vocabulary = config.text_config.vocab_size
+    vocabulary = config.get_text_config().vocab_size
     if len(processor.tokenizer) > vocabulary:
         raise SennaPruneError(f"{directory}: the tokenizer has {len(processor.tokenizer)} ids but the model only {vocabulary}")
 

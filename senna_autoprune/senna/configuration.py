@@ -17,8 +17,10 @@ class SennaConfig(PreTrainedConfig):
 
     Args:
         text_config: the decoder's ``LlamaConfig`` (or its dict).
-        vision_config: the tower's ``CLIPVisionConfig`` (or its dict); it fixes image size and patches per view (576 for 336/14).
-        vision_feature_layer: index into the tower's hidden states whose patch rows are the features (-2; CLS is dropped).
+        vision_config: the tower's ``CLIPVisionConfig`` (or its dict); it fixes image size and patches per view (576 for
+            336/14).
+        vision_feature_layer: index into the tower's hidden states whose patch rows are the features (-2; CLS is
+            dropped).
         num_visual_tokens: visual tokens a view (128), the token adapter's output length.
         adapter_hidden_size: width of the adapter's two inner maps over the token axis (128).
         image_token_id: the mark in ``input_ids`` that stands for one view (-200, as in the original).
@@ -53,5 +55,5 @@ class SennaConfig(PreTrainedConfig):
     @property
     def num_patches(self) -> int:
         """Patches of one view: the token adapter's input length."""
-        vision = self.vision_config
-        return (vision.image_size // vision.patch_size) ** 2  # type: ignore[union-attr]
+        vision: Any = self.vision_config
+        return (vision.image_size // vision.patch_size) ** 2

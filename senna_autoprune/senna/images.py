@@ -5,7 +5,6 @@ RGB, centred square padding in the mean colour, PIL bicubic to the tower's size 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -36,14 +35,13 @@ def open_image(image: ImageLike) -> Image.Image:
     else:
         raise SennaPruneError(f"an image must be a path or a PIL image, got {type(image).__name__}")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            opened = image if isinstance(image, Image.Image) else Image.open(Path(image))
-            side = max(opened.size)
-            if Image.MAX_IMAGE_PIXELS and side * side > Image.MAX_IMAGE_PIXELS:
-                # the square it is padded to counts, so a 1 x 100000 strip is no way round the limit
-                raise SennaPruneError(f"image too large: {name} is {opened.width} x {opened.height}; scale it down first")
-            rgb = opened.convert("RGB")
+        opened = image if isinstance(image, Image.Image) else Image.open(Path(image))
+        side = max(opened.size)
+        # Pillow only warns up to twice its limit; here that is an error, and the square it is padded to counts,
+        # so a 1 x 100000 strip is no way round it
+        if Image.MAX_IMAGE_PIXELS and side * side > Image.MAX_IMAGE_PIXELS:
+            raise SennaPruneError(f"image too large: {name} is {opened.width} x {opened.height}; scale it down first")
+        rgb = opened.convert("RGB")
         if opened is not image:
             opened.close()
         return rgb

@@ -1,24 +1,25 @@
 """``SennaForConditionalGeneration``: the Senna driving VLA as a model of transformers 5.
 
-Stock ``CLIPVisionModel`` and ``LlamaModel`` with the projector and the token adapter between them (spec/senna.md). Prompts hold
-one mark a view; ``forward`` widens each mark to the view's visual tokens, so the decoder sees a plain sequence and anything
-that hooks a Llama decoder works on it.
+Stock ``CLIPVisionModel`` and ``LlamaModel`` with the projector and the token adapter between them (spec/senna.md).
+Prompts hold one mark a view; ``forward`` widens each mark to the view's visual tokens, so the decoder sees a plain
+sequence and anything that hooks a Llama decoder works on it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import Cache, CLIPVisionModel, GenerationMixin, LlamaModel, PreTrainedModel
+from transformers import Cache, CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaModel, PreTrainedModel
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.senna.configuration import SennaConfig
 from senna_autoprune.senna.expansion import Expansion, expand_marks
+from senna_autoprune.senna.generation import SennaGenerationMixin
 from senna_autoprune.senna.vision import (
     SennaImageFeatures,
     TokenAdapter,
@@ -56,14 +57,17 @@ class SennaOutput(ModelOutput):
     prompt_position_ids: Tensor | None = None
 
 
-class SennaForConditionalGeneration(PreTrainedModel, GenerationMixin):
-    """Senna with a language-model head. Stock ``generate`` works from ``input_ids`` with ``pixel_values (B, V, 3, H, W)``."""
+class SennaForConditionalGeneration(PreTrainedModel, SennaGenerationMixin):
+    """Senna with a language-model head.
+
+    Stock ``generate`` works from ``input_ids`` with ``pixel_values (B, V, 3, H, W)``, or ``image_features`` in their place.
+    """
 
     config_class = SennaConfig
     config: SennaConfig
     base_model_prefix = ""
     main_input_name = "input_ids"
-    input_modalities = ("image", "text")
+    input_modalities = ["image", "text"]  # noqa: RUF012
     supports_gradient_checkpointing = True
     _no_split_modules = ["LlamaDecoderLayer", "CLIPEncoderLayer"]  # noqa: RUF012 (the library's own declaration)
     _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
@@ -75,13 +79,17 @@ class SennaForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     def __init__(self, config: SennaConfig) -> None:
         super().__init__(config)
-        text, vision = config.text_config, config.vision_config
+        depth = config.vision_config.num_hidden_layers  # type: ignore[union-attr]
+        if not -depth - 1 <= config.vision_feature_layer <= depth:
+            raise SennaPruneError(f"vision_feature_layer {config.vision_feature_layer} needs a deeper tower than {depth} layers")
+        text, vision = cast(LlamaConfig, config.text_config), cast(CLIPVisionConfig, config.vision_config)
         self.vision_tower = CLIPVisionModel._from_config(vision)
-        self.mm_projector = build_projector(vision.hidden_size, text.hidden_size)  # type: ignore[union-attr]
+        self.mm_projector = build_projector(vision.hidden_size, text.hidden_size)
         self.img_adapter = TokenAdapter(config.num_patches, config.adapter_hidden_size, config.num_visual_tokens)
         self.language_model = LlamaModel._from_config(text)
-        self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)  # type: ignore[union-attr]
-        self._scene: tuple[Tensor, SennaImageFeatures] | None = None  # features a context computed for the coming forward
+        self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
+        # features that visual_context computed, for the forward with the same pixels that follows it
+        self._scene: tuple[Tensor, SennaImageFeatures] | None = None
         self.post_init()
 
     def get_decoder(self) -> LlamaModel:  # type: ignore[override]
@@ -102,15 +110,13 @@ class SennaForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     # ---- vision
 
-    def get_image_features(
-        self, pixel_values: Tensor, cls_scores: bool = False, patch_mask: Tensor | None = None
-    ) -> SennaImageFeatures:
+    def get_image_features(self, pixel_values: Tensor, cls_scores: bool = False, patch_mask: Tensor | None = None) -> SennaImageFeatures:
         """Visual tokens of a scene; give the result as ``image_features=`` to reuse it for all its questions.
 
         Args:
             pixel_values: (B, V, 3, H, W), V >= 1 views.
             cls_scores: also compute the tokens' CLS scores s = W c (spec/methods.md "CLS scores on Senna").
-            patch_mask: (B, V, P) bool, False where a patch is square padding; its c counts as 0. Only CLS scores use it.
+            patch_mask: (B, V, P) bool, False where a patch is square padding, whose c counts as 0.
 
         Returns:
             tokens (B, V, T, d) and cls_scores (B, V, T) or None.
@@ -132,22 +138,21 @@ class SennaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         attention = cls_attention(self.vision_tower, layer_input, layer)  # (B * V, P)
         if patch_mask is not None:
             if patch_mask.shape != (batch, views, attention.shape[1]):
-                raise SennaPruneError(
-                    f"patch_mask must be {(batch, views, attention.shape[1])}, got {tuple(patch_mask.shape)}"
-                )
+                raise SennaPruneError(f"patch_mask must be {(batch, views, attention.shape[1])}, got {tuple(patch_mask.shape)}")
             attention = attention * patch_mask.flatten(0, 1).to(attention)
         scores = attention @ self.img_adapter.patch_weights().to(attention).T  # (B * V, T)
         return SennaImageFeatures(tokens, scores.unflatten(0, (batch, views)))
 
     def get_visual_mask(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """Visual positions of the expanded sequence, (B, N) bool. Padding has no marks, so ``attention_mask`` changes nothing."""
+        """Visual positions of the expanded sequence, (B, N) bool. Padding has no marks, so ``attention_mask`` changes
+        nothing."""
         return self._expand(input_ids).visual_mask
 
     def visual_context(self, needs: frozenset[str] = frozenset(), **forward_kwargs: Any) -> VisualContext:
         """What a pruning method may ask about the forward call with these keywords.
 
-        ``needs`` may hold ``"cls_scores"``: they are taken from ``image_features``, or computed from ``pixel_values``; the coming
-        ``forward`` with the same ``pixel_values`` then reuses these features, so the tower still runs once.
+        ``needs`` may hold ``"cls_scores"``: they are taken from ``image_features``, or computed from ``pixel_values``;
+        the coming ``forward`` with the same ``pixel_values`` then reuses these features, so the tower still runs once.
 
         Raises:
             SennaPruneError: the call has no ``input_ids`` (give ``visual_mask=`` to the policy), or no images to score.
@@ -170,9 +175,7 @@ class SennaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if isinstance(features, SennaImageFeatures) and features.cls_scores is not None:
             return features
         if features is not None:
-            raise SennaPruneError(
-                "these image_features hold no CLS scores: compute them with get_image_features(..., cls_scores=True)"
-            )
+            raise SennaPruneError("these image_features hold no CLS scores: compute them with get_image_features(..., cls_scores=True)")
         if pixels is None:
             raise SennaPruneError("CLS scores need pixel_values or image_features")
         features = self.get_image_features(pixels, cls_scores=True, patch_mask=forward_kwargs.get("patch_mask"))
@@ -267,8 +270,10 @@ class SennaForConditionalGeneration(PreTrainedModel, GenerationMixin):
             pixel_values: (B, V, 3, H, W); B may also divide the number of questions (one scene, many questions).
             image_features: what :meth:`get_image_features` returned (or its tokens), in place of ``pixel_values``.
             patch_mask: (B, V, P) bool, True on image content; used only by CLS scores (:meth:`visual_context`).
-            attention_mask: (B, n) or (B, N), 0 at padding. The decoder gets it as (B, N), or None when nothing is padded.
-            position_ids: (B, N) rotary positions. With images, other lengths (``generate`` counts marks as one) are recomputed.
+            attention_mask: (B, n) or (B, N), 0 at padding. The decoder gets it as (B, N), or None when nothing is
+                padded.
+            position_ids: (B, N) rotary positions. With images, other lengths (``generate`` counts marks as one) are
+                recomputed.
             past_key_values, use_cache, logits_to_keep, further keywords: as in ``LlamaForCausalLM``.
             inputs_embeds: (B, N, d) in place of ``input_ids``.
             labels: (B, n) or (B, N), -100 where nothing is to be predicted; visual positions never are.
@@ -295,8 +300,9 @@ class SennaForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 labels = self._fit(labels, expansion, "labels").masked_fill(expansion.visual_mask, IGNORED_LABEL)
             if position_ids is not None and position_ids.shape[-1] != expansion.length:
                 position_ids = None
-        if attention_mask is not None and attention_mask.ndim == 2 and bool((attention_mask != 0).all()):
-            attention_mask = None  # no padding: kernels and pruning hooks are fastest, and simplest, without a mask
+        if attention_mask is not None and attention_mask.ndim == 2 and not torch.compiler.is_compiling():
+            # nothing padded: kernels and pruning hooks are fastest, and simplest, without a mask
+            attention_mask = None if bool((attention_mask != 0).all()) else attention_mask
         if with_images and attention_mask is not None and attention_mask.ndim == 2 and position_ids is None:
             position_ids = (attention_mask.long().cumsum(-1) - 1).clamp_min(0)  # (B, N)
         seen = 0 if past_key_values is None else past_key_values.get_seq_length()
@@ -314,8 +320,7 @@ class SennaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         logits = self.lm_head(hidden[:, kept])
         loss = None
         if labels is not None:
-            vocabulary = self.config.text_config.vocab_size  # type: ignore[union-attr]
-            loss = self.loss_function(logits=logits, labels=labels, vocab_size=vocabulary, **kwargs)
+            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.lm_head.out_features, **kwargs)
         if with_images and position_ids is None:
             position_ids = torch.arange(seen, seen + hidden.shape[1], device=hidden.device).unsqueeze(0)  # (1, N)
         return SennaOutput(
@@ -327,28 +332,3 @@ class SennaForConditionalGeneration(PreTrainedModel, GenerationMixin):
             prompt_attention_mask=attention_mask if with_images else None,
             prompt_position_ids=position_ids if with_images else None,
         )
-
-    # ---- what stock generate asks of a model
-
-    def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
-        """As stock, but a scene's features go in once, with the prompt, and a cache cannot be continued across image marks."""
-        cache = kwargs.get("past_key_values")
-        if kwargs.get("is_first_iteration") and kwargs.get("inputs_embeds") is None and cache is not None:
-            filled = cache.get_seq_length() > 0
-            if filled and bool((input_ids == self.config.image_token_id).any()):
-                raise SennaPruneError("generate cannot continue a filled cache when input_ids hold <image> marks: start afresh")
-        inputs = super().prepare_inputs_for_generation(input_ids, **kwargs)
-        if not kwargs.get("is_first_iteration") and kwargs.get("use_cache", True):
-            for name in ("image_features", "patch_mask"):
-                inputs.pop(name, None)
-        return inputs
-
-    def _update_model_kwargs_for_generation(  # type: ignore[override]
-        self, outputs: ModelOutput, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
-    ) -> dict[str, Any]:
-        """After the prefill the mask and the positions are those of the expanded prompt; then stock code appends to them."""
-        if outputs.get("prompt_position_ids") is not None:
-            model_kwargs["position_ids"] = outputs["prompt_position_ids"]
-            if outputs.get("prompt_attention_mask") is not None:
-                model_kwargs["attention_mask"] = outputs["prompt_attention_mask"]
-        return super()._update_model_kwargs_for_generation(outputs, model_kwargs, *args, **kwargs)

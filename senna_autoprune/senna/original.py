@@ -1,7 +1,9 @@
-"""The original on-disk layout (hustvl/Senna): its config, its key names, and which vision tower it means (spec/senna.md items 2-3)."""
+"""The original on-disk layout (hustvl/Senna): its config, its key names, and which vision tower it means (spec/senna.md
+items 2-3)."""
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from dataclasses import dataclass, fields
@@ -9,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from transformers import CLIPVisionConfig, LlamaConfig
-from transformers.utils import logging
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.senna.configuration import SennaConfig
 from senna_autoprune.senna.weights import WeightStore, find_weight_files, read_json
 
-logger = logging.get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 MODEL_TYPE = "llava_llama"
 _TOWER = "model.vision_tower.vision_tower."
@@ -125,11 +126,11 @@ def _build(config_class: type, values: dict[str, Any], path: Path) -> Any:
         raise SennaPruneError(f"{path} describes no valid {config_class.__name__}: {reason}") from error
 
 
-def infer_tower_config(store: WeightStore, names: dict[str, str], decoder_heads: int) -> CLIPVisionConfig:
+def infer_tower_config(store: WeightStore, names: dict[str, str], decoder_heads: Any) -> CLIPVisionConfig:
     """Architecture of a tower from its weights' shapes.
 
-    All but the number of heads follows from the shapes. Every published CLIP has heads of width 64; where the width is no
-    multiple of 64 the decoder's number of heads is assumed, with a warning.
+    All but the number of heads follows from the shapes. Every published CLIP has heads of width 64; where the width is
+    no multiple of 64 the decoder's number of heads is assumed, with a warning.
 
     Raises:
         SennaPruneError: the shapes are not those of a CLIP vision model.
@@ -139,13 +140,11 @@ def infer_tower_config(store: WeightStore, names: dict[str, str], decoder_heads:
         positions = store.shape(names["vision_tower.embeddings.position_embedding.weight"])[0]
         inner = store.shape(names["vision_tower.encoder.layers.0.mlp.fc1.weight"])[0]
     except (KeyError, ValueError) as error:
-        raise SennaPruneError(
-            f"the vision tower inside {store.directory} is incomplete: give its directory with vision_tower="
-        ) from error
+        raise SennaPruneError(f"the vision tower inside {store.directory} is incomplete: give its directory with vision_tower=") from error
     indices = [int(match[1]) for name in names if (match := re.match(r"vision_tower\.encoder\.layers\.(\d+)\.", name))]
     heads = width // 64
     if width % 64:
-        heads = decoder_heads
+        heads = decoder_heads if isinstance(decoder_heads, int) else 0
         logger.warning(
             f"the vision tower inside {store.directory} has no config, and its width {width} is no multiple of 64: "
             f"{heads} heads are assumed; give its directory with vision_tower= to be sure"
@@ -164,14 +163,23 @@ def infer_tower_config(store: WeightStore, names: dict[str, str], decoder_heads:
     )
 
 
+def _is_clip_directory(directory: Path) -> bool:
+    return (directory / "config.json").is_file() and bool(find_weight_files(directory))
+
+
 def _resolve_configured(name: str, checkpoint: Path) -> Path | None:
-    """A directory with weights for ``config.mm_vision_tower``, or None; never reaches the network."""
+    """A CLIP directory for ``config.mm_vision_tower``, or None; never reaches the network.
+
+    A relative name is looked for below the working directory, beside the checkpoint, in it, and in the hub's cache.
+    """
+    if not name:
+        return None
     candidates = [Path(name).expanduser()]
     if not candidates[0].is_absolute():
         candidates += [checkpoint.parent / name, checkpoint / name]
     for candidate in candidates:
-        if candidate.is_dir():
-            return candidate
+        if _is_clip_directory(candidate):
+            return candidate.resolve()
     if is_hub_id(name):
         from huggingface_hub import snapshot_download
 
@@ -179,7 +187,7 @@ def _resolve_configured(name: str, checkpoint: Path) -> Path | None:
             cached = Path(snapshot_download(name, local_files_only=True))
         except Exception:  # not in the cache, in whatever way the client says so
             return None
-        if (cached / "config.json").is_file() and find_weight_files(cached):
+        if _is_clip_directory(cached):
             return cached
     return None
 
@@ -187,7 +195,7 @@ def _resolve_configured(name: str, checkpoint: Path) -> Path | None:
 def _tower_in_directory(directory: Path, rule: str) -> VisionTower:
     config = read_tower_config(directory)
     store = WeightStore(directory)
-    return VisionTower(store, tower_weights(store), config, f"{rule}: {directory}", directory)
+    return VisionTower(store, tower_weights(store), config, f"{rule}: {directory.resolve()}", directory)
 
 
 def choose_tower(values: dict[str, Any], store: WeightStore, vision_tower: Path | None) -> VisionTower:
@@ -203,22 +211,22 @@ def choose_tower(values: dict[str, Any], store: WeightStore, vision_tower: Path 
     """
     own = tower_weights(store, _TOWER)
     configured = str(values.get("mm_vision_tower") or values.get("vision_tower") or "")
-    found = _resolve_configured(configured, store.directory) if configured else None
+    found = _resolve_configured(configured, store.directory)
 
     def inside(rule: str) -> VisionTower:
-        # its architecture is best read from a config, if the directory of the name it was made from is here
-        known = found is not None and (found / "config.json").is_file()
-        heads = int(values.get("num_attention_heads") or 0)
-        config = read_tower_config(found) if known and found else infer_tower_config(store, own, heads)
-        return VisionTower(store, own, config, f"{rule}: {store.directory}", None)
+        if found is not None:  # the tower it was fine-tuned from is here and says its architecture
+            return VisionTower(store, own, read_tower_config(found), f"{rule}: {store.directory}", None)
+        config = infer_tower_config(store, own, values.get("num_attention_heads"))
+        origin = f"{rule}, {config.num_attention_heads} heads inferred from its shapes: {store.directory}"
+        return VisionTower(store, own, config, origin, None)
 
     if vision_tower is not None:
         return _tower_in_directory(vision_tower, "vision_tower argument")
     if values.get("unfreeze_mm_vision_tower"):
         if not own:
             raise SennaPruneError(
-                f"{store.directory} was trained with its own vision tower (unfreeze_mm_vision_tower) but holds no weights of "
-                "it: give them with vision_tower="
+                f"{store.directory} was trained with its own vision tower (unfreeze_mm_vision_tower) "
+                "but holds no weights of it: give them with vision_tower="
             )
         return inside("checkpoint's own weights (unfreeze_mm_vision_tower)")
     if found is not None:

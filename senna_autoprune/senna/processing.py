@@ -70,18 +70,21 @@ class SennaProcessor(ProcessorMixin):
         """Model inputs of one question or a batch, padded on the left.
 
         Args:
-            images: the views of the question, in the order of its ``<image>`` marks (paths or PIL images); for a list of questions a
-                list of such lists, or one list shared by all of them. None when ``image_features`` will be given instead.
+            images: the views of the question, in the order of its ``<image>`` marks (paths or PIL images); for a list
+                of questions a list of such lists, or one list shared by all of them. None when ``image_features`` will
+                be given instead.
             text: the question(s), each holding one ``<image>`` (or ``<image-placeholder>``) a view.
             prompt_template: ``"eval"`` (the original evaluation's wording, default) or ``"train"`` (the training's).
             answers: what the model should say; appended with EOS, and ``labels`` are returned, for training.
 
         Returns:
-            input_ids (B, n) with -200 once a view, attention_mask (B, n), pixel_values (B, V, 3, H, W), patch_mask (B, V, P), and
-            labels (B, n) with ``answers``. With shared images the last two have B = 1, which ``forward`` accepts.
+            input_ids (B, n) with -200 once a view, attention_mask (B, n), pixel_values (B, V, 3, H, W), patch_mask (B,
+            V, P), and labels (B, n) with ``answers``. With shared images the last two have B = 1, which ``forward``
+            accepts.
 
         Raises:
-            SennaPruneError: zero views, marks and images that differ in number, a broken image, or a prompt beyond the limit.
+            SennaPruneError: zero views, marks and images that differ in number, a broken image, or a prompt beyond the
+                limit.
         """
         if kwargs.pop("return_tensors", "pt") != "pt":
             raise SennaPruneError("SennaProcessor returns torch tensors only: return_tensors must be 'pt'")
@@ -112,7 +115,7 @@ class SennaProcessor(ProcessorMixin):
             width = data["input_ids"].shape[1]
             data["labels"] = torch.tensor([[IGNORED_LABEL] * (width - len(row)) + row for row in labels])
         if scenes is not None:
-            done = [self.image_processor(scene) for scene in scenes]
+            done = [self.image_processor.preprocess(scene) for scene in scenes]
             data["pixel_values"] = torch.stack([scene["pixel_values"] for scene in done])  # (B, V, 3, H, W)
             data["patch_mask"] = torch.stack([scene["patch_mask"] for scene in done])  # (B, V, P)
         return BatchFeature(data)
@@ -146,8 +149,8 @@ class SennaProcessor(ProcessorMixin):
         length = len(ids) + marks * (self.num_visual_tokens - 1)
         if length > self.prompt_max_length:
             raise SennaPruneError(
-                f"the prompt takes {length} positions ({marks} views of {self.num_visual_tokens} tokens) but the limit is "
-                f"{self.prompt_max_length}: shorten the question"
+                f"the prompt takes {length} positions ({marks} views of {self.num_visual_tokens} tokens) "
+                f"but the limit is {self.prompt_max_length}: shorten the question"
             )
 
     def _pad(self, rows: list[list[int]]) -> dict[str, Tensor]:
@@ -164,7 +167,7 @@ class SennaProcessor(ProcessorMixin):
 
     def decode(self, ids: Any, skip_special_tokens: bool = False, **kwargs: Any) -> Any:
         """Text of one row of ids (or of each row of a batch); image marks are dropped."""
-        if isinstance(ids, Tensor):
+        if hasattr(ids, "tolist"):  # a tensor or an array
             ids = ids.tolist()
         if isinstance(ids, int):
             ids = [ids]
@@ -178,5 +181,6 @@ class SennaProcessor(ProcessorMixin):
         return [self.decode(row, skip_special_tokens=skip_special_tokens, **kwargs) for row in sequences]
 
     def decode_answers(self, generated: Tensor, prompt_length: int) -> list[str]:
-        """The answers in what ``generate`` returned: (B, prompt_length + new) ids -> B stripped texts, as the original prints them."""
+        """The answers in what ``generate`` returned: (B, prompt_length + new) ids -> B stripped texts, as the original
+        prints them."""
         return [text.strip() for text in self.batch_decode(generated[:, prompt_length:], skip_special_tokens=True)]

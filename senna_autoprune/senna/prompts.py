@@ -1,7 +1,8 @@
 """The conversation templates a Senna checkpoint was trained and evaluated with.
 
-The strings are the trained interface, so they live in ``prompts.json`` with their source and licence; this file only joins them.
-Training wrapped questions with "user" wording, the original evaluation with "human" wording (spec/senna.md item 5).
+The strings are the trained interface, so they live in ``prompts.json`` with their source and licence; this file only
+joins them. Training wrapped questions with "user" wording, the original evaluation with "human" wording (spec/senna.md
+item 5).
 """
 
 from __future__ import annotations

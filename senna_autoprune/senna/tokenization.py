@@ -1,8 +1,8 @@
 """The Llama sentencepiece tokenizer of the original checkpoint, as a tokenizer of transformers 5.
 
-transformers 5 has no slow tokenizers, and its ``LlamaTokenizer`` differs from the original in two ways that golden ids show: it adds
-no dummy prefix to a chunk that begins with a space, and it decodes broken byte runs otherwise. So the BPE is built here
-(``tokenizers``) with sentencepiece's own prefix rule, and decoding follows sentencepiece.
+transformers 5 has no slow tokenizers, and its ``LlamaTokenizer`` differs from the original in two ways that golden ids
+show: it adds no dummy prefix to a chunk that begins with a space, and it decodes broken byte runs otherwise. So the BPE
+is built here (``tokenizers``) with sentencepiece's own prefix rule, and decoding follows sentencepiece.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import sentencepiece
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
@@ -21,7 +21,8 @@ from senna_autoprune.errors import SennaPruneError
 
 SPACE = "\u2581"  # sentencepiece's mark for a space
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
-_PROBE = "A chat  between\ta curious human. USER: <FRONT VIEW>:\n Caf\u00e9 \u4f60\u597d \U0001f697 \uff21\ufb01 12345 m/s 'KEEP, LEFT_CHANGE'.\n"
+# digits, spaces, bytes, and letters (full-width A, the fi ligature) that text normalisation would change
+_PROBE = "A chat  between\ta human: <FRONT VIEW>:\n Caf\u00e9 \u4f60 \U0001f697 \uff21\ufb01 12345 m/s 'KEEP'.\n"
 
 
 def decode_bytes(data: bytes) -> str:
@@ -59,9 +60,10 @@ def pieces_to_text(pieces: Sequence[str]) -> str:
 class SennaTokenizer(PreTrainedTokenizerFast):
     """Ids exactly as the original's slow tokenizer (legacy=False) gave them, except for one deliberate difference.
 
-    Strings such as ``</s>``, ``<s>`` and ``<unk>`` inside a text are text: a question must not be able to end, or restart, its own
-    prompt. The original turned them into ids 2, 1 and 0 (with spaces round them that changed from transformers 4.31.0 to 4.37.2),
-    so its recorded sample ``s4``, which holds all three, differs from ours at these strings and nowhere else.
+    Strings such as ``</s>``, ``<s>`` and ``<unk>`` inside a text are text: a question must not be able to end, or
+    restart, its own prompt. The original turned them into ids 2, 1 and 0 (with spaces round them that changed from
+    transformers 4.31.0 to 4.37.2), so its recorded sample ``s4``, which holds all three, differs from ours at these
+    strings and nowhere else.
     """
 
     def convert_tokens_to_string(self, tokens: list[str]) -> str:
@@ -81,11 +83,13 @@ class SennaTokenizer(PreTrainedTokenizerFast):
 
     def _decode(self, token_ids: int | list[int], skip_special_tokens: bool = False, **kwargs: Any) -> str:  # type: ignore[override]
         ids = [token_ids] if isinstance(token_ids, int) else list(token_ids)
-        return self.convert_tokens_to_string(self.convert_ids_to_tokens(ids, skip_special_tokens=skip_special_tokens))
+        tokens = cast(list[str], self.convert_ids_to_tokens(ids, skip_special_tokens=skip_special_tokens))
+        return self.convert_tokens_to_string(tokens)
 
 
 def load_sentencepiece(path: Path, model_max_length: int = 2048) -> SennaTokenizer:
-    """A :class:`SennaTokenizer` from a sentencepiece BPE ``tokenizer.model``; ids unk 0, bos 1, eos 2, pad = unk, left padding.
+    """A :class:`SennaTokenizer` from a sentencepiece BPE ``tokenizer.model``; ids unk 0, bos 1, eos 2, pad = unk, left
+    padding.
 
     Raises:
         SennaPruneError: the file is missing or no sentencepiece model, or its text normalisation cannot be reproduced.
@@ -109,9 +113,7 @@ def load_sentencepiece(path: Path, model_max_length: int = 2048) -> SennaTokeniz
     backend = Tokenizer(bpe)
     # sentencepiece puts its dummy prefix before any text that is not empty, also before a leading space
     backend.normalizer = normalizers.Sequence([normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)])
-    backend.decoder = decoders.Sequence(
-        [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
-    )
+    backend.decoder = decoders.Sequence([decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
     backend.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in (unknown, begin, end)])
     backend.post_processor = processors.TemplateProcessing(
         single=f"{begin} $A", pair=f"{begin} $A {begin} $B", special_tokens=[(begin, model.bos_id())]

@@ -6,6 +6,7 @@ The tower is stock; only the layers up to the chosen hidden state are run, since
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +50,7 @@ class TokenAdapter(nn.Module):
 
         Our rule for scores that live on patches (spec/methods.md "CLS scores on Senna"); the papers do not say theirs.
         """
-        first, second, third = (self.adapter[i].weight.detach().float().abs() for i in (0, 2, 4))
+        first, second, third = (cast(Tensor, self.adapter[i].weight).detach().float().abs() for i in (0, 2, 4))
         weights = third @ second @ first  # (T, P)
         return weights / weights.sum(-1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
 
@@ -88,7 +89,7 @@ def cls_attention(tower: CLIPVisionModel, layer_input: Tensor, feature_layer: in
     """
     layers = tower.encoder.layers
     depth = range(len(layers) + 1)[feature_layer]
-    layer = layers[max(depth - 1, 0)]
+    layer: Any = layers[max(depth - 1, 0)]
     attention = layer.self_attn
     normed = layer.layer_norm1(layer_input)  # (B, 1 + P, c)
     query = attention.q_proj(normed[:, :1])
