@@ -51,6 +51,18 @@ class SennaGenerationMixin(GenerationMixin):
                 inputs.pop(name, None)
         return inputs
 
+    def _prepare_attention_mask_for_generation(  # type: ignore[override]
+        self, inputs_tensor: Tensor, generation_config: Any, model_kwargs: dict[str, Any]
+    ) -> Tensor:
+        """Without a given mask only leading pads are padding: Senna pads with ``<unk>``, which a prompt may also hold."""
+        given = model_kwargs.get("input_ids")
+        ids = given if given is not None and given.shape[1] else inputs_tensor
+        pad = generation_config._pad_token_tensor
+        if ids.ndim == 2 and not ids.is_floating_point() and pad is not None:
+            return ((ids != pad.to(ids.device)).cumsum(-1) > 0).long()
+        stock: Any = super()._prepare_attention_mask_for_generation  # type: ignore[misc]
+        return stock(inputs_tensor, generation_config, model_kwargs)
+
     def _prepare_cache_for_generation(  # type: ignore[override]
         self,
         generation_config: Any,

@@ -46,8 +46,10 @@ def greedy_twin(model, embeds, steps):
 
 
 def new_ids(model, batch, steps=12, **kwargs):
-    out = model.generate(**{**batch, **kwargs}, max_new_tokens=steps, do_sample=False)
-    return out[:, batch["input_ids"].shape[1] :].tolist()
+    """The new ids of each row; keywords replace or add to the batch."""
+    inputs = {**batch, **kwargs}
+    out = model.generate(**inputs, max_new_tokens=steps, do_sample=False)
+    return out[:, inputs["input_ids"].shape[1] :].tolist()
 
 
 @pytest.mark.parametrize("count", [1, 3, 6, 7])
@@ -69,6 +71,16 @@ def test_left_padded_batch_equals_single_questions(model, processor):
     assert new_ids(model, batch) == single
     assert new_ids(model, batch, use_cache=False) == single
     assert new_ids(model, batch, cache_implementation="static") == single
+
+
+def test_unknown_token_inside_a_prompt_is_no_padding(model, processor):
+    """Pad is ``<unk>``, id 0; without a mask only the leading ones are padding."""
+    ids = processor(text=question(1), images=views(1))["input_ids"]
+    ids[0, 3] = 0
+    batch = {"input_ids": ids, "pixel_values": processor(text=question(1), images=views(1))["pixel_values"]}
+    wanted = greedy_twin(model, embeds_twin(model, batch), 8)
+    padded = torch.nn.functional.pad(ids, (2, 0))
+    assert new_ids(model, batch, 8) == new_ids(model, batch, 8, input_ids=padded) == [wanted]
 
 
 def test_one_scene_serves_many_questions(model, processor):
@@ -197,7 +209,7 @@ def test_mismatches_are_named(model, processor):
         model(input_ids=torch.tensor([[1, 5, 6]]), pixel_values=pixels)
     with pytest.raises(SennaPruneError, match="zero views"):
         model(input_ids=ids, pixel_values=pixels[:, :0])
-    with pytest.raises(SennaPruneError, match="2 scenes .* 3 questions"):
+    with pytest.raises(SennaPruneError, match=r"2 scenes .* 3 questions"):
         model(input_ids=ids.repeat(3, 1), pixel_values=pixels.repeat(2, 1, 1, 1, 1))
     with pytest.raises(SennaPruneError, match="image_features must be"):
         model(input_ids=ids, image_features=torch.zeros(1, 3, TOKENS + 1, 32))

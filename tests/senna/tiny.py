@@ -34,7 +34,7 @@ def tiny_model(seed: int = 0, **changes) -> SennaForConditionalGeneration:
     torch.manual_seed(seed)
     model = SennaForConditionalGeneration(tiny_config(**changes)).eval()
     with torch.no_grad():
-        for name, value in model.named_parameters():
+        for value in model.parameters():
             if value.ndim > 1:
                 value.normal_(std=0.4)
     model.generation_config.pad_token_id = 0
