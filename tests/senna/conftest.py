@@ -17,7 +17,7 @@ from tests.fixtures import shared
 SAMPLES = ("s0", "s1", "s2", "s3", "s4")
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="package")
 def few_threads():
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,14 @@ def test_generation_config_is_greedy(senna):
     assert not config.do_sample
     assert (config.temperature, config.top_p, config.max_length) == (None, None, None)
     assert (config.bos_token_id, config.eos_token_id, config.pad_token_id) == (1, 2, 0)
+
+
+def test_plain_generate_is_greedy_and_silent(senna, s0, caplog):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        out = senna.model.generate(**s0.inputs(), max_new_tokens=8)
+    assert not caplog.records
+    assert out[0, -8:].tolist() == s0.dump["generated_ids"][1:9].tolist()
 
 
 # ---- which vision tower (spec/senna.md item 3)
@@ -381,6 +390,13 @@ def test_bad_arguments(checkpoint_copy, monkeypatch):
 
 
 def test_tokenizer_is_needed_and_must_fit(checkpoint_copy):
+    weights = read_weights(checkpoint_copy)
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        weights[name] = weights[name][:500].clone()
+    write_weights(checkpoint_copy, weights)
+    edit_config(checkpoint_copy, vocab_size=500)
+    with pytest.raises(SennaPruneError, match="512 ids but the model only 500"):
+        load_senna(checkpoint_copy)
     (checkpoint_copy / "tokenizer.model").unlink()
     with pytest.raises(SennaPruneError, match=r"tokenizer\.model"):
         load_senna(checkpoint_copy)
