@@ -164,7 +164,7 @@ def _load_original(directory: Path, tower_argument: Path | None) -> Plan:
     sources = {
         original.own_name(name): (store, name)
         for name in store.names()
-        if not original.is_buffer(name) and not original.own_name(name).startswith("vision_tower.")
+        if not original.is_buffer(name) and not name.startswith(original.TOWER_PREFIX)
     }
     sources.update({name: (tower.store, stored) for name, stored in tower.names.items()})
     tokenizer = load_sentencepiece(directory / "tokenizer.model", config.prompt_max_length)

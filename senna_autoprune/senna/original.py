@@ -19,7 +19,7 @@ from senna_autoprune.senna.weights import WeightStore, find_weight_files, read_j
 logger = logging.getLogger(__name__)
 
 MODEL_TYPE = "llava_llama"
-_TOWER = "model.vision_tower.vision_tower."
+TOWER_PREFIX = "model.vision_tower.vision_tower."
 _BUFFERS = ("rotary_emb.inv_freq", "position_ids")  # written by older versions of transformers; recomputed here
 _NOT_VISION = ("text_model.", "text_projection.", "visual_projection.", "logit_scale")  # rest of a full CLIPModel
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -45,19 +45,19 @@ def is_hub_id(name: str) -> bool:
 
 def own_name(name: str) -> str:
     """Our name of an original weight, e.g. ``model.layers.0...`` -> ``language_model.layers.0...``."""
-    if name.startswith(_TOWER):
-        return "vision_tower." + name.removeprefix(_TOWER).removeprefix("vision_model.")
+    if name.startswith(TOWER_PREFIX):
+        return "vision_tower." + name.removeprefix(TOWER_PREFIX).removeprefix("vision_model.")
     if name.startswith(("model.mm_projector.", "model.img_adapter.")):
         return name.removeprefix("model.")
     if name.startswith("model."):
         return "language_model." + name.removeprefix("model.")
-    return name
+    return name if name.startswith("lm_head.") else "unknown." + name  # never one of our names by accident
 
 
 def original_name(name: str) -> str:
     """The inverse of :func:`own_name`, for messages in the words of the file at hand."""
     if name.startswith("vision_tower."):
-        return _TOWER + "vision_model." + name.removeprefix("vision_tower.")
+        return TOWER_PREFIX + "vision_model." + name.removeprefix("vision_tower.")
     if name.startswith(("mm_projector.", "img_adapter.")):
         return "model." + name
     if name.startswith("language_model."):
@@ -209,7 +209,7 @@ def choose_tower(values: dict[str, Any], store: WeightStore, vision_tower: Path 
     Raises:
         SennaPruneError: there is none, or the chosen one is broken.
     """
-    own = tower_weights(store, _TOWER)
+    own = tower_weights(store, TOWER_PREFIX)
     configured = str(values.get("mm_vision_tower") or values.get("vision_tower") or "")
     found = _resolve_configured(configured, store.directory)
 

@@ -276,6 +276,9 @@ def test_unexpected_and_misshaped_weights_are_named(checkpoint_copy):
     write_weights(checkpoint_copy, {**weights, "model.layers.8.input_layernorm.weight": torch.ones(64)})
     with pytest.raises(SennaPruneError, match=r"unexpected .*layers\.8\.input_layernorm"):
         load_senna(checkpoint_copy)
+    write_weights(checkpoint_copy, {**weights, "vision_tower.pre_layrnorm.bias": torch.ones(32)})
+    with pytest.raises(SennaPruneError, match=r"unexpected .*: vision_tower\.pre_layrnorm\.bias"):
+        load_senna(checkpoint_copy)
     write_weights(checkpoint_copy, {**weights, "lm_head.weight": torch.ones(511, 64)})
     with pytest.raises(SennaPruneError, match=r"misshaped .*lm_head\.weight is \[511, 64\], expected \[512, 64\]"):
         load_senna(checkpoint_copy)
