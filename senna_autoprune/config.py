@@ -20,6 +20,7 @@ from senna_autoprune.errors import SennaPruneError
 
 MAX_BYTES = 1_000_000
 QUESTION_TYPES = ("plan", "vru", "motion", "light", "description", "explanation")
+BUDGETS = ("retention", "tokens", "tokens_per_view")
 DEFAULT_RETENTION = 0.25
 
 T = TypeVar("T")
@@ -76,13 +77,16 @@ class EvalConfig:
 
     @model_validator(mode="after")
     def _one_budget(self) -> Self:
-        given = [name for name in ("retention", "tokens", "tokens_per_view") if getattr(self, name) is not None]
+        given = [name for name in BUDGETS if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} both state a budget; give one")
         if self.budget == "flops" and given not in ([], ["retention"]):
             raise ValueError(f"a FLOPs budget is a share of the prefill: give retention, not {given[0]}")
         if not given:
             self.retention = DEFAULT_RETENTION
+        for name in ("seed", "mode", "scope", *BUDGETS, "flops"):
+            if name in self.options:
+                raise ValueError(f"options: {name} has a place of its own; take it out of the options")
         return self
 
     def budget_arguments(self) -> dict[str, float]:

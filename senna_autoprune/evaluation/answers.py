@@ -54,6 +54,12 @@ def parse_plan(text: str) -> Plan:
     return Plan(match[1], match[2]) if match else INVALID_PLAN
 
 
+def plan_meaning(text: str) -> str:
+    """What makes two planning answers agree: the same plan; for answers that do not parse, the same words."""
+    plan = parse_plan(text)
+    return str(plan) if plan.valid else f"{INVALID}: {text.strip()}"
+
+
 @dataclass(frozen=True)
 class RoadUser:
     """A vulnerable road user as an answer names it; ``left_m`` is negative to the right, 0 when no side is given."""

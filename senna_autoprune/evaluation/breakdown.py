@@ -7,11 +7,10 @@ from the question's own words. What is not known is the group ``unknown``, never
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from senna_autoprune.evaluation.answers import Plan
-from senna_autoprune.evaluation.metrics import agreement, share
+from senna_autoprune.evaluation.metrics import share
 
 UNKNOWN = "unknown"
 ATTRIBUTES = ("light", "weather", "location", "speed_band", "command")
@@ -71,32 +70,33 @@ def attributes_of(question: str, description: str | None, location: str | None) 
 
 
 def breakdown(
-    attributes: Sequence[Mapping[str, str]], labels: Sequence[Plan], unpruned: Sequence[Plan], pruned: Sequence[Plan]
+    attributes: Sequence[Mapping[str, str]],
+    unpruned_right: Sequence[bool],
+    pruned_right: Sequence[bool],
+    agrees: Sequence[bool],
 ) -> dict[str, list[dict[str, Any]]]:
     """For each attribute a list of groups, largest first: count, exact accuracy unpruned and pruned, their ratio (None
-    where the unpruned accuracy is 0), agreement.
+    where the unpruned accuracy is 0), agreement. The sequences say for each question what is so.
     """
-    return {name: _groups(lambda i, name=name: attributes[i][name], labels, unpruned, pruned) for name in ATTRIBUTES}  # type: ignore[misc]
+    result: dict[str, list[dict[str, Any]]] = {}
+    for name in ATTRIBUTES:
+        members: dict[str, list[int]] = {}
+        for index, known in enumerate(attributes):
+            members.setdefault(known[name], []).append(index)
+        largest_first = sorted(members.items(), key=lambda item: (-len(item[1]), item[0]))
+        result[name] = [_group(value, at, unpruned_right, pruned_right, agrees) for value, at in largest_first]
+    return result
 
 
-def _groups(
-    group_of: Callable[[int], str], labels: Sequence[Plan], unpruned: Sequence[Plan], pruned: Sequence[Plan]
-) -> list[dict[str, Any]]:
-    members: dict[str, list[int]] = {}
-    for i in range(len(labels)):
-        members.setdefault(group_of(i), []).append(i)
-    groups = []
-    for value, indices in sorted(members.items(), key=lambda item: (-len(item[1]), item[0])):
-        before = share(sum(unpruned[i] == labels[i] for i in indices), len(indices))
-        after = share(sum(pruned[i] == labels[i] for i in indices), len(indices))
-        groups.append(
-            {
-                "value": value,
-                "count": len(indices),
-                "unpruned_accuracy": before,
-                "pruned_accuracy": after,
-                "retention_accuracy": after / before if before and after is not None else None,
-                "agreement": agreement([str(pruned[i]) for i in indices], [str(unpruned[i]) for i in indices]),
-            }
-        )
-    return groups
+def _group(
+    value: str, at: Sequence[int], unpruned_right: Sequence[bool], pruned_right: Sequence[bool], agrees: Sequence[bool]
+) -> dict[str, Any]:
+    before, after = sum(unpruned_right[i] for i in at), sum(pruned_right[i] for i in at)
+    return {
+        "value": value,
+        "count": len(at),
+        "unpruned_accuracy": share(before, len(at)),
+        "pruned_accuracy": share(after, len(at)),
+        "retention_accuracy": share(after, before),
+        "agreement": share(sum(agrees[i] for i in at), len(at)),
+    }

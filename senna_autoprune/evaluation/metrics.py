@@ -8,12 +8,13 @@ Counts of one axis are an array (..., C, C + 1): row = class of the label, colum
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import eq
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from senna_autoprune.evaluation.answers import INVALID, PATHS, SPEEDS, Plan, RoadUsers
+from senna_autoprune.evaluation.answers import INVALID, PATHS, SPEEDS, Plan, RoadUsers, plan_meaning
 
 Array = NDArray[Any]
 
@@ -120,10 +121,8 @@ def plan_measures(labels: Sequence[Plan], answers: Sequence[Plan]) -> dict[str, 
 
 
 def agreement(answers: Sequence[str], reference: Sequence[str]) -> float | None:
-    """Share of answers whose meaning equals that of the unpruned model (parsed plans; raw text where both are invalid
-    is compared by the caller, who passes whatever should be equal).
-    """
-    return share(sum(a == b for a, b in zip(answers, reference, strict=True)), len(answers))
+    """Share of planning answers that mean what the unpruned model's answer means (``answers.plan_meaning``)."""
+    return share(sum(map(eq, map(plan_meaning, answers), map(plan_meaning, reference))), len(answers))
 
 
 def road_user_measures(labels: Sequence[RoadUsers], answers: Sequence[RoadUsers]) -> dict[str, Any]:

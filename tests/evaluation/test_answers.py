@@ -72,8 +72,8 @@ def test_recorded_road_user_labels_are_read() -> None:
     assert no.present is False
     assert no.users == ()
     yes = parse_road_users(
-        "Yes, I see a pedestrian located 18 meters ahead of me and 3 meters to the right, and a bicycle located 15 meters "
-        "ahead of me and 8 meters to the left, and a motorcycle located 2 meters ahead of me."
+        "Yes, I see a pedestrian located 18 meters ahead of me and 3 meters to the right, and a bicycle located 15 "
+        "meters ahead of me and 8 meters to the left, and a motorcycle located 2 meters ahead of me."
     )
     assert yes.present is True
     assert yes.users == (RoadUser("pedestrian", 18, -3), RoadUser("bicycle", 15, 8), RoadUser("motorcycle", 2, 0))
@@ -110,8 +110,8 @@ def test_neither_yes_nor_no_is_invalid(text: str) -> None:
 
 
 def test_motion_lines_first_one_counts_and_others_are_skipped() -> None:
-    text = "Sure!\nObject 2: KEEP, STRAIGHT\n Object 1 :STOP,LEFT_TURN \nObject 2: STOP, STRAIGHT\nObject 3: keep, straight\n"
-    assert parse_motion(text) == {2: Plan("KEEP", "STRAIGHT"), 1: Plan("STOP", "LEFT_TURN")}
+    lines = ["Sure!", "Object 2: KEEP, STRAIGHT", " Object 1 :STOP,LEFT_TURN ", "Object 2: STOP, LEFT_TURN", "Object 3"]
+    assert parse_motion("\n".join(lines)) == {2: Plan("KEEP", "STRAIGHT"), 1: Plan("STOP", "LEFT_TURN")}
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from senna_autoprune.evaluation.answers import INVALID_PLAN, Plan
 from senna_autoprune.evaluation.breakdown import attributes_of, breakdown, light_of, speed_band, weather_of
 
 QUESTION = "Your current speed is 6 m/s, the navigation command is 'turn left', based on the understanding of ..."
@@ -46,9 +45,8 @@ def test_attributes_of_a_question() -> None:
 
 
 def test_groups_add_up_and_an_undefined_retention_is_none() -> None:
-    keep, stop = Plan("KEEP", "STRAIGHT"), Plan("STOP", "STRAIGHT")
     day, night = attributes_of(QUESTION, "Sunny", None), attributes_of(QUESTION, "Night", None)
-    groups = breakdown([day, day, night], [keep, keep, stop], [keep, keep, INVALID_PLAN], [keep, stop, stop])
+    groups = breakdown([day, day, night], [True, True, False], [True, False, True], [True, False, False])
     assert [(g["value"], g["count"]) for g in groups["light"]] == [("day", 2), ("night", 1)]
     first, second = groups["light"]
     assert (first["unpruned_accuracy"], first["pruned_accuracy"], first["retention_accuracy"]) == (1.0, 0.5, 0.5)

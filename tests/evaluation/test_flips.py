@@ -83,6 +83,6 @@ def test_table_counts_and_order() -> None:
     assert [f.question for f in sort_flips(flips)] == [5, 1, 2, 3]
     table = flip_table(flips, compared=8)
     assert (table["flips"], table["rate"], table["harmful"], table["harmful_rate"]) == (4, 0.5, 3, 0.375)
-    assert list(table["by_severity"])[0] == "missed_brake"
+    assert next(iter(table["by_severity"])) == "missed_brake"
     assert table["by_severity"]["wrong_path"]["count"] == 2
     assert flip_table([], compared=0)["rate"] is None

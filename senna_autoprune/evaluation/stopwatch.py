@@ -1,0 +1,89 @@
+"""What one ``generate`` call took, split at the end of the prefill, by two hooks on the model; and whether its logits
+were sane.
+
+The prefill is the model's first forward call: embedding the prompt, putting the (already computed) visual tokens in
+place, the decoder with everything a pruning method does in it, the last position's logits. The vision tower is not in
+it, because its features are given. What comes after, until ``generate`` returns, is decoding. On a GPU both ends wait
+for the device.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from time import perf_counter
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+class Stopwatch:
+    """A context manager round one ``generate`` call. Enter it *before* a policy, so that the policy's hooks are timed.
+
+    Afterwards: ``prefill_ms``, ``decode_ms``, and ``kv_bytes`` that the cache held after the prefill (None if no
+    forward call was made).
+    """
+
+    prefill_ms: float | None = None
+    decode_ms: float | None = None
+    kv_bytes: int | None = None
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._device = torch.device(model.device)
+        self._hooks = ExitStack()
+        self._begun: float | None = None
+        self._filled: float | None = None
+
+    def __enter__(self) -> Self:
+        self._hooks.callback(self._model.register_forward_pre_hook(self._before).remove)
+        self._hooks.callback(self._model.register_forward_hook(self._after).remove)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._hooks.close()
+        if kind is None and self._begun is not None and self._filled is not None:
+            synchronise(self._device)
+            self.decode_ms = (perf_counter() - self._filled) * 1e3
+            self.prefill_ms = (self._filled - self._begun) * 1e3
+
+    def _before(self, module: Any, args: Any) -> None:
+        if self._begun is None:
+            synchronise(self._device)
+            self._begun = perf_counter()
+
+    def _after(self, module: Any, args: Any, output: Any) -> None:
+        if self._filled is None:
+            synchronise(self._device)
+            self._filled = perf_counter()
+            cache = getattr(output, "past_key_values", None)
+            if cache is not None:
+                self.kv_bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+
+
+class SaneLogits(LogitsProcessor):
+    """Passes logits on and remembers whether any was NaN or +inf; the host is asked only when ``sane`` is read."""
+
+    def __init__(self) -> None:
+        self._broken: Tensor | None = None
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        broken = (torch.isnan(scores) | torch.isposinf(scores)).any()
+        self._broken = broken if self._broken is None else self._broken | broken
+        return scores
+
+    @property
+    def sane(self) -> bool:
+        return self._broken is None or not bool(self._broken)

@@ -1,0 +1,307 @@
+"""A run directory: what was asked, every answer as soon as it exists, and the measures at the end.
+
+    config.yaml     settings, and what they met: hashes of model and questions, versions (written once)
+    answers.sqlite  one row a (question, setting), committed as it is computed; the questions themselves, so that a run
+    can be
+                    measured, reported and replayed without its question file
+    metrics.json    written atomically when a run is summarised
+    run.lock        held while a process works here (lock.py)
+
+SQLite's rollback journal survives a killed process at any moment, and works where write-ahead logs do not (network file
+systems).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from senna_autoprune.config import dump_yaml, read_yaml
+from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.evaluation.lock import RunLock
+
+CONFIG, ANSWERS, METRICS = "config.yaml", "answers.sqlite", "metrics.json"
+COMPARED = ("config", "identity")  # sections of config.yaml that must be the same to continue
+SCHEMA_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS questions (
+    question INTEGER PRIMARY KEY, token TEXT NOT NULL, type TEXT NOT NULL, text TEXT NOT NULL, label TEXT NOT NULL,
+    images TEXT NOT NULL, scene TEXT NOT NULL, scene_known INTEGER NOT NULL, attributes TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS answers (
+    question INTEGER NOT NULL, setting TEXT NOT NULL, status TEXT NOT NULL, answer TEXT, reason TEXT,
+    vision_ms REAL, prefill_ms REAL, decode_ms REAL, new_tokens INTEGER, kv_bytes INTEGER, trace TEXT,
+    PRIMARY KEY (question, setting));
+"""
+
+
+@dataclass(frozen=True)
+class QuestionRow:
+    """A question as a run keeps it. ``question``: index in the question file. ``scene_known`` is False where the scene
+    is unknown and ``scene`` is the sample's own token.
+    """
+
+    question: int
+    token: str
+    type: str
+    text: str
+    label: str
+    images: tuple[str, ...]
+    scene: str
+    scene_known: bool
+    attributes: dict[str, str]
+
+
+@dataclass(frozen=True)
+class AnswerRow:
+    """One answer. ``status`` is "ok" or "failed" with a ``reason``; a failed row may still hold the answer's text (an
+    empty or an endless one). Times in ms: ``vision_ms`` of the sample's features (shared by its rows), ``prefill_ms``
+    of the first forward call of the decoder with the features given, ``decode_ms`` of all later ones. ``trace``: what
+    pruning did (JSON-ready).
+    """
+
+    question: int
+    setting: str
+    status: str
+    answer: str | None = None
+    reason: str | None = None
+    vision_ms: float | None = None
+    prefill_ms: float | None = None
+    decode_ms: float | None = None
+    new_tokens: int | None = None
+    kv_bytes: int | None = None
+    trace: dict[str, Any] | None = None
+
+
+class RunStore:
+    """Opened by ``RunStore.start`` (to work in it, locked) or ``RunStore.read`` (to look). A context manager."""
+
+    def __init__(self, directory: Path, connection: sqlite3.Connection, lock: RunLock | None) -> None:
+        self.directory = directory
+        self._connection = connection
+        self._lock = lock
+
+    @classmethod
+    def start(cls, directory: str | Path, description: dict[str, Any], questions: Iterable[QuestionRow]) -> RunStore:
+        """Create a run directory, or continue one that was made with the same settings.
+
+        Args:
+            description: sections of plain data; those in ``COMPARED`` must equal the ones on disk.
+            questions: written when the run is new.
+        Raises:
+            SennaPruneError: held by another process; made with other settings (lists them); unwritable, full or
+            damaged.
+        """
+        directory = Path(directory)
+        with _disk_errors(directory):
+            directory.mkdir(parents=True, exist_ok=True)
+        lock = RunLock(directory)
+        lock.__enter__()
+        try:
+            with _disk_errors(directory):
+                _match_or_write(directory, description)
+                connection = sqlite3.connect(directory / ANSWERS)
+                store = cls(directory, connection, lock)
+                store._prepare(questions)
+                return store
+        except BaseException:
+            lock.__exit__(None, None, None)
+            raise
+
+    @classmethod
+    def read(cls, directory: str | Path) -> RunStore:
+        """Open a run to read its answers. SennaPruneError if there is none, or it is damaged."""
+        directory = Path(directory)
+        path = directory / ANSWERS
+        if not path.is_file():
+            raise SennaPruneError(f"{directory} is not a run directory: it has no {ANSWERS}")
+        with _disk_errors(directory):
+            try:
+                connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)
+                # a journal left by a kill is rolled back here
+                connection.execute("SELECT count(*) FROM answers").fetchone()
+            except sqlite3.OperationalError:
+                connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+                connection.execute("SELECT count(*) FROM answers").fetchone()
+        return cls(directory, connection, None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.close()
+        if self._lock is not None:
+            self._lock.__exit__(None, None, None)
+
+    def _prepare(self, questions: Iterable[QuestionRow]) -> None:
+        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        if version not in (0, SCHEMA_VERSION):
+            raise SennaPruneError(f"{self.directory / ANSWERS} was written by another version of senna-prune")
+        self._connection.execute("PRAGMA synchronous = FULL")
+        self._connection.executescript(_SCHEMA)
+        if version == 0:
+            with self._connection:
+                self._connection.execute("DELETE FROM questions")
+                self._connection.executemany(
+                    "INSERT INTO questions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", map(_pack_question, questions)
+                )
+                self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")  # last, in the same transaction
+
+    # --- what is there ----------------------------------------------------------------------------------------------
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """config.yaml as plain data."""
+        return read_yaml(self.directory / CONFIG)
+
+    def finished(self) -> set[tuple[int, str]]:
+        """(question, setting) of every row, failed ones included."""
+        return set(self._connection.execute("SELECT question, setting FROM answers"))
+
+    def questions(self) -> list[QuestionRow]:
+        """All questions of the run, in the order of the question file."""
+        return [
+            QuestionRow(
+                q, token, kind, text, label, tuple(json.loads(images)), scene, bool(known), json.loads(attributes)
+            )
+            for q, token, kind, text, label, images, scene, known, attributes in self._connection.execute(
+                "SELECT * FROM questions ORDER BY question"
+            )
+        ]
+
+    def answers(self, setting: str | None = None) -> list[AnswerRow]:
+        """Rows so far, ordered by question, of one setting or of all."""
+        names = [field.name for field in fields(AnswerRow)][:-1]  # the table's own order
+        where, values = ("WHERE setting = ?", (setting,)) if setting is not None else ("", ())
+        return [
+            AnswerRow(**dict(zip(names, numbers, strict=True)), trace=json.loads(trace) if trace is not None else None)
+            for *numbers, trace in self._connection.execute(
+                f"SELECT {', '.join(names)}, trace FROM answers {where} ORDER BY question, setting", values
+            )
+        ]
+
+    # --- what is added ----------------------------------------------------------------------------------------------
+
+    def add(self, row: AnswerRow) -> None:
+        """Commit one answer. SennaPruneError if the disk is full or read-only; what was committed before stays."""
+        values = asdict(row)
+        values["trace"] = json.dumps(row.trace) if row.trace is not None else None
+        names = [field.name for field in fields(row)]
+        with _disk_errors(self.directory), self._connection:
+            self._connection.execute(
+                f"INSERT INTO answers ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})",
+                [values[name] for name in names],
+            )
+
+    def forget_failed(self) -> int:
+        """Drop failed rows so that they are tried again; returns how many."""
+        with _disk_errors(self.directory), self._connection:
+            return self._connection.execute("DELETE FROM answers WHERE status = 'failed'").rowcount
+
+    def write_metrics(self, metrics: dict[str, Any]) -> Path:
+        """metrics.json, atomically: a reader sees the old file or the new one, never half of it."""
+        path = self.directory / METRICS
+        with _disk_errors(self.directory):
+            _write_atomically(path, json.dumps(metrics, indent=1, allow_nan=False) + "\n")
+        return path
+
+
+def _pack_question(row: QuestionRow) -> tuple[Any, ...]:
+    return (
+        row.question,
+        row.token,
+        row.type,
+        row.text,
+        row.label,
+        json.dumps(row.images),
+        row.scene,
+        int(row.scene_known),
+        json.dumps(row.attributes),
+    )
+
+
+def _match_or_write(directory: Path, description: dict[str, Any]) -> None:
+    path = directory / CONFIG
+    if not path.exists():
+        if (directory / ANSWERS).exists():
+            raise SennaPruneError(f"{directory} has answers but no {CONFIG}: give another directory with --out")
+        _write_atomically(path, dump_yaml(description))
+        return
+    stored = read_yaml(path)
+    found = differences({key: stored.get(key) for key in COMPARED}, {key: description.get(key) for key in COMPARED})
+    if found:
+        shown = "; ".join(f"{name}: {_short(there)} there, {_short(here)} now" for name, there, here in found)
+        raise SennaPruneError(
+            f"the run directory {directory} was made with other settings ({shown}); give another with --out"
+        )
+
+
+def differences(there: Any, here: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """Leaves that differ between two trees of plain data: (dotted name, there, here). The section's own name is left
+    out.
+    """
+    if isinstance(there, dict) and isinstance(here, dict):
+        found = []
+        for key in dict.fromkeys([*there, *here]):
+            name = "" if not prefix and key in COMPARED else f"{prefix}{key}."
+            found += differences(there.get(key), here.get(key), name)
+        return found
+    return [] if there == here else [(prefix.rstrip("."), there, here)]
+
+
+def _short(value: Any) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise
+
+
+@contextlib.contextmanager
+def _disk_errors(directory: Path) -> Iterator[None]:
+    """Faults of the disk as one line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise SennaPruneError(_full(directory)) from error
+        raise SennaPruneError(
+            f"cannot write to the run directory {directory}: {error.strerror or error}; give another with --out"
+        ) from error
+    except sqlite3.OperationalError as error:
+        if "full" in str(error):
+            raise SennaPruneError(_full(directory)) from error
+        raise SennaPruneError(
+            f"cannot use {directory / ANSWERS}: {error}; give another directory with --out"
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise SennaPruneError(
+            f"{directory / ANSWERS} is damaged ({error}); give another directory with --out"
+        ) from error
+
+
+def _full(directory: Path) -> str:
+    return f"the disk of {directory} is full: answers so far are kept; free some space and run the same command again"
