@@ -1,7 +1,7 @@
 """Question and answer texts from a keyframe's geometry: plan, vru, motion, and the questions a teacher answers.
 
 Pure: numpy and the strings, no devkit. Frame: LIDAR_TOP at the keyframe, x right, y forward, metres. Dtypes are the
-released converter's (float64 boxes, float32 tracks and speed), because ``int()`` and the borders of the rules feel them.
+released converter's (float64 boxes, float32 tracks and speed): ``int()`` and the borders of the rules feel them.
 Source: hustvl/Senna at cddce26, data_tools/senna_nusc_data_converter.py; recorded in the fixture ``qa_builders.json``.
 """
 

@@ -19,7 +19,7 @@ def recorded(name: str) -> list[dict]:
 
 
 def outcome(rule, *args):
-    """What a recording says of a call: its value, or that it raised (ours raises ValueError whatever the original did)."""
+    """What a recording says of a call: its value, or that it raised (ours raises ValueError whatever it did)."""
     try:
         return {"out": rule(*args)}
     except ValueError:

@@ -1,0 +1,235 @@
+"""``senna-prune questions build`` and ``inspect``: parse, call ``senna_autoprune.nuscenes``, print."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Protocol
+
+import click
+
+
+class _OnSample(Protocol):
+    def __call__(self, done: int, total: int, /) -> None: ...
+
+
+@click.group("questions", context_settings={"help_option_names": ["-h", "--help"]})
+def command() -> None:
+    """Build and inspect Senna's question files from nuScenes tables."""
+
+
+def _listed(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in (value or "").split(",") if part.strip())
+
+
+@command.command("build")
+@click.option("--dataroot", required=True, type=click.Path(), help="Folder that holds VERSION/*.json, maps/, samples/.")
+@click.option("--version", "version", required=True, help="Table version: v1.0-mini, v1.0-trainval, ...")
+@click.option(
+    "--split", help="mini_val, mini_train, val, train, ... (the devkit's names), or all scenes of the tables."
+)
+@click.option("--scenes", callback=_listed, help="Only these scenes, e.g. scene-0103,scene-0916. Without --split: any.")
+@click.option("--out", "out", required=True, type=click.Path(dir_okay=False), help="Question file to write (JSON).")
+@click.option(
+    "--types",
+    callback=_listed,
+    default="plan,vru,motion,light,description,explanation",
+    show_default=True,
+    help="Question types. The last three need --teacher.",
+)
+@click.option(
+    "--navigation",
+    type=click.Choice(["fixed", "reference", "none"]),
+    default="fixed",
+    show_default=True,
+    help="Navigation command and ego speed: repaired, as the released converter, or 'go straight' to all. "
+    "All but 'none' come from the true future.",
+)
+@click.option(
+    "--views",
+    type=click.Choice(["fixed", "reference"]),
+    default="fixed",
+    show_default=True,
+    help="Order of the six image files: as the prompt names them, or as the released converter.",
+)
+@click.option("--require-images", is_flag=True, help="Leave out samples without all six image files.")
+@click.option("--can-bus", type=click.Path(), help="Folder that holds can_bus/.  [default: DATAROOT]")
+@click.option("--teacher", "teacher_spec", help="hf:MODEL_OR_DIR or openai:BASE_URL#MODEL (key: $OPENAI_API_KEY).")
+@click.option(
+    "--teacher-cache", type=click.Path(), help="Folder of the teacher's answers.  [default: teacher-cache by OUT]"
+)
+@click.option(
+    "--teacher-concurrency", type=click.IntRange(1, 256), default=4, show_default=True, help="Requests at once."
+)
+@click.option(
+    "--teacher-timeout", type=click.FloatRange(1), default=120.0, show_default=True, help="Seconds a request."
+)
+def build(
+    dataroot: str,
+    version: str,
+    split: str | None,
+    scenes: tuple[str, ...],
+    out: str,
+    types: tuple[str, ...],
+    navigation: Any,
+    views: Any,
+    require_images: bool,
+    can_bus: str | None,
+    teacher_spec: str | None,
+    teacher_cache: str | None,
+    teacher_concurrency: int,
+    teacher_timeout: float,
+) -> None:
+    """Write the questions of a split as the original's LLaVA-format list, and OUT.meta.json with what was counted."""
+    from senna_autoprune.errors import SennaPruneError
+    from senna_autoprune.nuscenes.questions import build_questions
+    from senna_autoprune.nuscenes.records import BuildSettings
+    from senna_autoprune.nuscenes.scenes import load_tables
+    from senna_autoprune.nuscenes.teacher import open_teacher
+
+    if not split and not scenes:
+        raise SennaPruneError("name a --split (e.g. mini_val, all) or --scenes")
+    settings = BuildSettings(types=types, navigation=navigation, views=views, require_images=require_images)
+    cache = teacher_cache or Path(out).parent / "teacher-cache"
+    opened = (
+        open_teacher(teacher_spec, cache, concurrency=teacher_concurrency, timeout_s=teacher_timeout)
+        if teacher_spec
+        else None
+    )
+    with opened or nullcontext() as teacher:
+        nusc = load_tables(dataroot, version)
+        with _progress() as on_sample:
+            sidecar = build_questions(
+                nusc,
+                out,
+                settings,
+                split=split,
+                scenes=scenes,
+                can_bus=can_bus,
+                teacher=teacher,
+                on_sample=on_sample,
+            )
+        _print_built(out, sidecar)
+        if teacher and teacher.failed:
+            click.echo(f"the teacher's last failure: {teacher.last_failure}; the same command asks again", err=True)
+            sys.exit(3)
+
+
+@command.command("inspect")
+@click.argument("file", type=click.Path())
+@click.option(
+    "--image",
+    "image",
+    nargs=2,
+    type=(str, click.Path(dir_okay=False)),
+    metavar="TOKEN OUT.png",
+    help="Draw a sample (or a question by its id): six views, boxes, future path, question, label.",
+)
+@click.option("--dataroot", type=click.Path(), help="nuScenes folder for --image.  [default: the sidecar's]")
+@click.option("--version", "version", help="Table version for --image.  [default: the sidecar's]")
+def inspect(file: str, image: tuple[str, str] | None, dataroot: str | None, version: str | None) -> None:
+    """Print counts per type, labels, the majority baseline, missing images, and a sample of FILE."""
+    if image:
+        _draw(file, image[0], image[1], dataroot, version)
+        return
+    from senna_autoprune.nuscenes.inspection import inspect_questions
+
+    found = inspect_questions(file)
+    _print_variant(found.sidecar)
+    _print_labels(found.counts.to_dict())
+    click.echo(f"{found.samples} samples, {found.images} images, {found.missing_images} of them missing; ", nl=False)
+    click.echo(f"{found.samples_without_all_images} samples lack at least one")
+    if found.example:
+        click.echo(f"\nsample {found.example.token}, {found.example.type} question\n{found.example.text}")
+        click.echo(f"-> {found.example.answer.strip()}")
+
+
+def _draw(file: str, token: str, out: str, dataroot: str | None, version: str | None) -> None:
+    from senna_autoprune.errors import SennaPruneError
+    from senna_autoprune.nuscenes.drawing import save_sample
+    from senna_autoprune.nuscenes.inspection import find_question
+    from senna_autoprune.nuscenes.questions_file import read_sidecar
+    from senna_autoprune.nuscenes.scenes import load_tables
+
+    sidecar = read_sidecar(file)
+    dataroot = dataroot or sidecar.get("dataroot")
+    version = version or sidecar.get("data", {}).get("version")
+    if not dataroot or not version:
+        raise SennaPruneError(f"{file} has no sidecar that names its tables: give --dataroot and --version")
+    question = find_question(file, token)
+    save_sample(load_tables(dataroot, version), question, out)
+    click.echo(f"{question.type} question about sample {question.token} -> {out}")
+
+
+@contextmanager
+def _progress() -> Iterator[_OnSample]:
+    """A progress bar on stderr; nothing where stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("samples"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("samples", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _print_built(out: str, sidecar: dict[str, Any]) -> None:
+    samples, speed, navigation = sidecar["samples"], sidecar["ego_speed"], sidecar["navigation"]
+    click.echo(
+        f"{sidecar['records']} questions about {samples['seen'] - samples['left_out_for_images']} samples -> {out}"
+    )
+    _print_variant(sidecar)
+    _print_labels(sidecar)
+    if navigation["commands"]:
+        click.echo("commands: " + ", ".join(f"{name} {n}" for name, n in navigation["commands"].items()))
+    click.echo(
+        f"ego speed: CAN bus for {speed['can_bus']} samples, fallback to displacement for {speed['displacement']}"
+    )
+    for reason in sorted(set(speed["why"].values())):
+        names = [scene for scene, why in speed["why"].items() if why == reason]
+        click.echo(f"  {reason}: {', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}")
+    if samples["missing_images"]:
+        left_out = samples["left_out_for_images"]
+        click.echo(
+            f"images: {samples['missing_images']} files missing, {samples['without_all_images']} samples lack one or more, "
+            + (f"{left_out} left out" if sidecar["require_images"] else "kept (see --require-images)")
+        )
+    for kind, reasons in sidecar["skipped"].items():
+        for reason, count in reasons.items():
+            click.echo(f"not asked: {count} {kind} questions, {reason}")
+    if sidecar["types_left_out"]:
+        click.echo(f"left out, they need --teacher: {', '.join(sidecar['types_left_out'])}")
+    if sidecar["scenes_absent"]:
+        absent = sidecar["scenes_absent"]
+        more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
+        click.echo(f"not in the tables: {', '.join(absent[:5])}{more}")
+    if sidecar["teacher"]:
+        teacher = sidecar["teacher"]
+        click.echo(
+            f"teacher {teacher['model']}: {teacher['asked']} answers asked, {teacher['cached']} from the cache, "
+            f"{teacher['failed']} failed"
+        )
+
+
+def _print_variant(sidecar: dict[str, Any]) -> None:
+    if "variant" in sidecar:
+        data, variant = sidecar["data"], sidecar["variant"]
+        where = data["split"] or ", ".join(data["scenes_asked"])
+        click.echo(f"{data['version']} {where}, navigation {variant['navigation']}, views {variant['views']}")
+    else:
+        click.echo("no sidecar: data version and variant are unknown")
+
+
+def _print_labels(counted: dict[str, Any]) -> None:
+    for kind, count in counted["questions"].items():
+        click.echo(f"{kind:<12}{count:>7} questions")
+        labels = counted["labels"].get(kind, {})
+        total = sum(labels.values())
+        for label, n in labels.items():
+            click.echo(f"{'':<12}{n:>7} {100 * n / total:5.1f} %  {label}")
+        if kind in counted["majority"]:
+            best = counted["majority"][kind]
+            click.echo(f"{'':<12}always saying {best['answer']!r} is right for {100 * best['share']:.1f} %")

@@ -1,0 +1,62 @@
+"""What the answers of a question file say: labels per type, their counts, and the majority answer every table needs.
+
+A label is what is counted: the whole answer of a plan question, yes or no of a VRU question, the plan of each object of
+a motion question, the colour of a traffic light. Free text (description, explanation) has none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Any
+
+from senna_autoprune.nuscenes.questions_file import Question
+
+_OBJECT_ANSWER = re.compile(r"^Object \d+: (.+)$", re.MULTILINE)
+_LIGHT = re.compile(r"\b(red|green|yellow|none)\b", re.IGNORECASE)
+
+
+def labels_of(kind: str, answer: str) -> list[str]:
+    """The labels an answer holds: one for plan, vru and light, one per object for motion, none for free text."""
+    if kind == "plan":
+        return [answer.strip()]
+    if kind == "vru":
+        return ["yes" if answer.strip().lower().startswith("yes") else "no"]
+    if kind == "motion":
+        return [label.strip() for label in _OBJECT_ANSWER.findall(answer)]
+    if kind == "light":
+        colour = _LIGHT.search(answer)
+        return [colour.group(1).capitalize() if colour else "other"]
+    return []
+
+
+class LabelCounts:
+    """Counts of questions and labels by type, filled one question at a time."""
+
+    def __init__(self) -> None:
+        self.questions: Counter[str] = Counter()
+        self.labels: dict[str, Counter[str]] = {}
+
+    def add(self, question: Question) -> None:
+        """Count one question and the labels of its answer."""
+        kind = question.type
+        self.questions[kind] += 1
+        found = labels_of(kind, question.answer)
+        if found:
+            self.labels.setdefault(kind, Counter()).update(found)
+
+    def majority(self) -> dict[str, dict[str, Any]]:
+        """Per type the most frequent label, its count and its share of all labels of the type."""
+        best = {}
+        for kind, counts in self.labels.items():
+            answer, count = counts.most_common(1)[0]
+            best[kind] = {"answer": answer, "count": count, "share": count / counts.total()}
+        return best
+
+    def to_dict(self) -> dict[str, Any]:
+        """``questions`` and ``labels`` by type, most frequent first, and ``majority``, as in the sidecar."""
+        return {
+            "questions": dict(self.questions.most_common()),
+            "labels": {kind: dict(counts.most_common()) for kind, counts in self.labels.items()},
+            "majority": self.majority(),
+        }

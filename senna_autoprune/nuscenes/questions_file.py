@@ -1,0 +1,292 @@
+"""Question files: the original's LLaVA-format JSON list, read and written record by record, and the sidecar beside it.
+
+A file is one JSON list of records ``{id, token, image, images, ..., conversations: [{from: human, value}, {from: gpt,
+value}]}``; keys we do not know are kept. The sidecar ``FILE.meta.json`` holds where the questions come from and what
+their labels are; a file of the original code has none. Files are data: nothing in them is executed or trusted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.nuscenes.strings import question_type, question_view
+
+IMAGE_MARKS = ("<image>", "<image-placeholder>")
+SIDECAR_SUFFIX = ".meta.json"
+_CHUNK = 1 << 20  # characters read at once
+_LONGEST_RECORD = 1 << 26  # characters; beyond this the file is no list of questions
+
+
+class Question(dict[str, Any]):
+    """One record as it stands in the file, with names for what it holds. Valid once it came through this module."""
+
+    @property
+    def token(self) -> str:
+        """The sample token."""
+        return self["token"]
+
+    @property
+    def text(self) -> str:
+        """The question as it is given to the model, image marks included."""
+        return self["conversations"][0]["value"]
+
+    @property
+    def answer(self) -> str:
+        """The label, as written (a plan's ends in a newline)."""
+        return self["conversations"][1]["value"]
+
+    @property
+    def images(self) -> list[str]:
+        """Image paths in the order in which they are fed to the model."""
+        return self["images"] if "images" in self else [self["image"]]
+
+    @property
+    def type(self) -> str:
+        """plan, vru, motion, light, description, explanation or other, by the text alone."""
+        return question_type(self.text)
+
+    @property
+    def view(self) -> str | None:
+        """The view a motion or description question asks about."""
+        return question_view(self.text)
+
+    @property
+    def id(self) -> str:
+        """The record's id, or one made of token, type and view: files of the original code have none."""
+        return str(self["id"]) if "id" in self else question_id(self.token, self.type, self.view)
+
+    @property
+    def scene(self) -> str | None:
+        """The scene's name if we wrote the record, else its token, else None."""
+        return self.get("senna_prune", {}).get("scene") or self.get("scene_token")
+
+
+@dataclass(frozen=True)
+class QuestionFile:
+    """What ``read_questions`` returns. ``sidecar`` is empty for a file without one."""
+
+    path: Path
+    records: list[Question]
+    sidecar: dict[str, Any]
+
+
+def question_id(token: str, kind: str, view: str | None = None) -> str:
+    """The id we write: sample token, question type and, where the type asks of each view, the view."""
+    return f"{token}-{kind}" + (f"-{view.replace(' ', '_')}" if view else "")
+
+
+def read_questions(path: str | os.PathLike[str], types: Collection[str] | None = None) -> QuestionFile:
+    """A question file, all of it or the questions of some types.
+
+    Raises:
+        SennaPruneError: the file is missing, cut off, no JSON list of questions, or does not belong to its sidecar.
+    """
+    records = [record for record in iter_questions(path) if types is None or record.type in types]
+    return QuestionFile(Path(path), records, read_sidecar(path))
+
+
+def iter_questions(path: str | os.PathLike[str]) -> Iterator[Question]:
+    """The records of a question file one by one; memory does not grow with the file.
+
+    Raises:
+        SennaPruneError: as ``read_questions``, when the fault is reached.
+    """
+    for number, value in enumerate(_iter_list(Path(path))):
+        yield _checked(value, f"{path}: record {number}")
+
+
+def sidecar_path(path: str | os.PathLike[str]) -> Path:
+    """Where the sidecar of a question file is: ``FILE.meta.json``."""
+    return Path(f"{os.fspath(path)}{SIDECAR_SUFFIX}")
+
+
+def read_sidecar(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The sidecar of a question file, ``{}`` if there is none.
+
+    Raises:
+        SennaPruneError: it is no JSON object, or names another content than the file has (its hash differs).
+    """
+    side = sidecar_path(path)
+    if not side.exists():
+        return {}
+    try:
+        sidecar = json.loads(side.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise SennaPruneError(f"{side}: not readable as JSON ({error}): build {path} again, or delete it") from error
+    if not isinstance(sidecar, dict):
+        raise SennaPruneError(f"{side}: not a JSON object: build {path} again, or delete it")
+    if "sha256" in sidecar and sidecar["sha256"] != file_sha256(path):
+        raise SennaPruneError(f"{side} describes another content than {path} has: build again, or delete the sidecar")
+    return sidecar
+
+
+def write_sidecar(path: str | os.PathLike[str], sidecar: dict[str, Any]) -> None:
+    """Write the sidecar of a question file at once (rename)."""
+    side = sidecar_path(path)
+    part = Path(f"{side}.part")
+    part.write_text(json.dumps(sidecar, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.replace(side)
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """Hex digest of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class QuestionWriter:
+    """Writes a question file record by record; it takes its final name only when all went well.
+
+    A context manager. Until then the records are in ``FILE.part``; after an error or an interrupt that is removed, and
+    a question file already there stays as it was.
+
+    Raises:
+        SennaPruneError: the folder is missing or not writable.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.count = 0
+        self._part = Path(f"{os.fspath(path)}.part")
+        self._file: BinaryIO | None = None
+        self._hash = hashlib.sha256()
+
+    def __enter__(self) -> QuestionWriter:
+        if self.path.is_dir():
+            raise SennaPruneError(f"{self.path} is a folder: name a file for the questions")
+        try:
+            self._file = self._part.open("wb")
+        except OSError as error:
+            raise SennaPruneError(f"cannot write {self._part} ({error.strerror}): choose another --out") from error
+        return self
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Append one record (one line of the file)."""
+        self._append(("[\n" if self.count == 0 else ",\n") + json.dumps(record))
+        self.count += 1
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest of what is written so far; after the with block, of the file."""
+        return self._hash.hexdigest()
+
+    def _append(self, text: str) -> None:
+        assert self._file is not None, "write() outside the with block"
+        data = text.encode()
+        self._hash.update(data)
+        self._file.write(data)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._file is not None
+        try:
+            if kind is None:
+                self._append("[]\n" if self.count == 0 else "\n]\n")
+                self._file.flush()
+                os.fsync(self._file.fileno())
+        finally:
+            self._file.close()
+            if kind is not None:
+                self._part.unlink(missing_ok=True)
+        if kind is None:
+            self._part.replace(self.path)
+
+
+def _iter_list(path: Path) -> Iterator[Any]:
+    """The elements of a file that is one JSON list, decoded one at a time.
+
+    Elements must be objects or lists to be told from their own beginnings at a chunk's end; anything else is an error.
+    """
+    decoder = json.JSONDecoder()
+    try:
+        with path.open(encoding="utf-8") as file:
+            text, at, done = "", 0, False  # text[at:] is not decoded yet
+
+            def more() -> None:
+                nonlocal text, at, done
+                chunk = file.read(_CHUNK)
+                text, at, done = text[at:] + chunk, 0, chunk == ""
+
+            def skip_space() -> str:
+                """The next character that is no white space; empty at the end of the file."""
+                nonlocal at
+                while True:
+                    while at < len(text) and text[at] in " \t\r\n\ufeff":
+                        at += 1
+                    if at < len(text) or done:
+                        return text[at : at + 1]
+                    more()
+
+            if skip_space() != "[":
+                raise SennaPruneError(f"{path}: not a JSON list of questions: build it with `questions build`")
+            at += 1
+            number = 0
+            while (here := skip_space()) != "]":
+                if number:
+                    if here != ",":
+                        raise _cut_or_broken(path, number, here)
+                    at += 1
+                    here = skip_space()
+                if here not in ("{", "["):
+                    raise _cut_or_broken(path, number, here)
+                while True:
+                    try:
+                        value, at = decoder.raw_decode(text, at)
+                        break
+                    except json.JSONDecodeError as error:
+                        if done or len(text) - at > _LONGEST_RECORD:
+                            raise SennaPruneError(
+                                f"{path}: record {number} is broken or cut off ({error.msg}): build the file again"
+                            ) from error
+                        more()
+                yield value
+                number += 1
+            at += 1
+            if skip_space():
+                raise SennaPruneError(f"{path}: text after the end of the list, at {text[at : at + 20]!r}")
+    except (OSError, UnicodeDecodeError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SennaPruneError(f"{path}: cannot read the question file ({reason})") from error
+
+
+def _cut_or_broken(path: Path, number: int, here: str) -> SennaPruneError:
+    if not here:
+        return SennaPruneError(f"{path}: the file is cut off after {number} records: build it again")
+    return SennaPruneError(f"{path}: record {number} is not an object (found {here!r}): build the file again")
+
+
+def _checked(value: Any, where: str) -> Question:
+    """The record, or a SennaPruneError that says what is wrong with it and where."""
+
+    def wrong(what: str) -> SennaPruneError:
+        return SennaPruneError(f"{where}: {what}: build the file again with `questions build`")
+
+    if not isinstance(value, dict):
+        raise wrong(f"not an object but {type(value).__name__}")
+    if not isinstance(value.get("token"), str) or not value["token"]:
+        raise wrong("no sample 'token'")
+    turns = value.get("conversations")
+    if not isinstance(turns, list) or len(turns) < 2:
+        raise wrong("'conversations' must be a list of a human and a gpt turn")
+    for turn, speaker in zip(turns, ("human", "gpt"), strict=False):
+        if not isinstance(turn, dict) or turn.get("from") != speaker or not isinstance(turn.get("value"), str):
+            raise wrong(f"'conversations' must hold {{from: {speaker}, value: text}}")
+    question = Question(value)
+    images = value.get("images", [value["image"]] if "image" in value else None)
+    if not isinstance(images, list) or not images or not all(isinstance(path, str) and path for path in images):
+        raise wrong("'images' must be a list of file paths")
+    marks = sum(question.text.count(mark) for mark in IMAGE_MARKS)
+    if marks != len(images):
+        raise wrong(f"the question has {marks} image marks, 'images' lists {len(images)} files")
+    if not isinstance(value.get("senna_prune", {}), dict):
+        raise wrong("'senna_prune' must be an object")
+    return question

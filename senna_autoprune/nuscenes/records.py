@@ -1,0 +1,223 @@
+"""One sample to its question records, and the counts of what was asked, skipped and fallen back on.
+
+A record has the keys of the released converter, its ``id`` (which that one loses) and one key of ours, ``senna_prune``,
+which says what was chosen; the original code reads its keys by name and never sees it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.nuscenes import builders
+from senna_autoprune.nuscenes.builders import QuestionAnswer
+from senna_autoprune.nuscenes.labels import LabelCounts
+from senna_autoprune.nuscenes.questions_file import question_id
+from senna_autoprune.nuscenes.rules import Navigation
+from senna_autoprune.nuscenes.scenes import NAVIGATION_STEPS, Sample
+from senna_autoprune.nuscenes.strings import QUESTION_TYPES, view_names, view_order
+from senna_autoprune.nuscenes.teacher import Teacher
+
+Views = Literal["fixed", "reference"]
+
+SHORT_FUTURE = "less than six keyframes ahead"
+NO_BOXES = "no boxes in the scene"
+NO_IMAGE = "image missing"
+NO_ANSWER = "teacher gave no answer"
+BAD_GEOMETRY = "position or speed not a number"
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """What to ask and how. ``fixed`` repairs the released converter, ``reference`` reproduces it.
+
+    Attributes:
+        types: question types; those a teacher must answer are left out without one.
+        navigation: rule of the navigation command and of the ego speed (see ``scenes.iter_samples``).
+        views: order of the six image files: as the prompt names them, or as released.
+        require_images: leave out samples without all six files.
+    """
+
+    types: tuple[str, ...] = QUESTION_TYPES
+    navigation: Navigation = "fixed"
+    views: Views = "fixed"
+    require_images: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.types:
+            raise SennaPruneError(f"no question type named: use some of {', '.join(QUESTION_TYPES)}")
+        unknown = [kind for kind in self.types if kind not in QUESTION_TYPES]
+        if unknown:
+            raise SennaPruneError(
+                f"unknown question type {', '.join(unknown)}: use some of {', '.join(QUESTION_TYPES)}"
+            )
+        if self.navigation not in ("fixed", "reference", "none"):
+            raise SennaPruneError(f"unknown navigation {self.navigation!r}: use fixed, reference or none")
+        if self.views not in ("fixed", "reference"):
+            raise SennaPruneError(f"unknown views {self.views!r}: use fixed or reference")
+
+
+@dataclass
+class BuildCounts:
+    """What happened, counted while streaming."""
+
+    labels: LabelCounts = field(default_factory=LabelCounts)
+    samples: int = 0  # samples looked at
+    left_out: int = 0  # for want of images, with require_images
+    missing_images: int = 0  # files
+    incomplete: int = 0  # samples without all six files
+    skipped: dict[str, Counter[str]] = field(default_factory=dict)  # type -> reason -> questions
+    speed_sources: Counter[str] = field(default_factory=Counter)  # over samples kept
+    fallback_scenes: set[str] = field(default_factory=set)  # scenes with a sample kept and no CAN speed
+    commands: Counter[str] = field(default_factory=Counter)  # over plan questions
+    shortened_navigation: int = 0  # plan questions whose target is less than 6 s ahead
+
+    def skip(self, kind: str, reason: str) -> None:
+        """Count a question that was not asked."""
+        self.skipped.setdefault(kind, Counter())[reason] += 1
+
+
+@dataclass(frozen=True)
+class PendingRecord:
+    """A record; ``future`` is the answer it still waits for."""
+
+    record: dict[str, Any]
+    kind: str
+    future: Future[str] | None = None
+
+
+class RecordBuilder:
+    """Asks the questions of a sample, in the released converter's order: vru, motion, light, description, plan, ...
+
+    Args:
+        types: the types to ask; those a teacher answers only with a teacher.
+    """
+
+    def __init__(
+        self, settings: BuildSettings, types: Sequence[str], counts: BuildCounts, teacher: Teacher | None
+    ) -> None:
+        self._settings = settings
+        self._counts = counts
+        self._teacher = teacher
+        askers: dict[str, Callable[[Sample], Iterator[PendingRecord]]] = {
+            "vru": self._vru,
+            "motion": self._motion,
+            "light": self._light,
+            "description": self._description,
+            "plan": self._plan,
+            "explanation": self._explanation,
+        }
+        self._askers = [asker for kind, asker in askers.items() if kind in types]
+
+    def records(self, sample: Sample) -> Iterator[PendingRecord]:
+        """The records of a sample. What makes the original raise is skipped and counted, type by type."""
+        missing = sum(not os.path.isfile(path) for path in sample.images.values())
+        self._counts.missing_images += missing
+        self._counts.incomplete += missing > 0
+        if missing and self._settings.require_images:
+            self._counts.left_out += 1
+            return
+        self._counts.speed_sources[sample.speed_source] += 1
+        if sample.speed_source == "displacement":
+            self._counts.fallback_scenes.add(sample.scene)
+        for ask in self._askers:
+            yield from ask(sample)
+
+    def _vru(self, sample: Sample) -> Iterator[PendingRecord]:
+        if self._has_boxes(sample, "vru"):
+            yield from self._geometric(sample, "vru", builders.vru_question)
+
+    def _motion(self, sample: Sample) -> Iterator[PendingRecord]:
+        if self._has_boxes(sample, "motion"):
+            for view in view_names():
+                yield from self._geometric(sample, "motion", partial(builders.motion_question, view=view), view)
+
+    def _plan(self, sample: Sample) -> Iterator[PendingRecord]:
+        if self._has_future(sample, "plan"):
+            for record in self._geometric(sample, "plan", builders.plan_question):
+                self._counts.commands[sample.geometry.command] += 1
+                self._counts.shortened_navigation += sample.navigation_steps < NAVIGATION_STEPS
+                yield record
+
+    def _light(self, sample: Sample) -> Iterator[PendingRecord]:
+        yield from self._taught(sample, "light", builders.light_question(), "front")
+
+    def _description(self, sample: Sample) -> Iterator[PendingRecord]:
+        for view in view_names():
+            yield from self._taught(sample, "description", builders.description_question(view), view, view)
+
+    def _explanation(self, sample: Sample) -> Iterator[PendingRecord]:
+        if self._has_future(sample, "explanation"):
+            try:
+                question = builders.explanation_question(sample.geometry)
+            except (ValueError, OverflowError):
+                self._counts.skip("explanation", BAD_GEOMETRY)
+                return
+            assert question is not None
+            yield from self._taught(sample, "explanation", question, "front")
+
+    def _has_boxes(self, sample: Sample, kind: str) -> bool:
+        """A scene without a single box is not an empty street: nothing is known of it, and "no" would be a guess."""
+        if not sample.annotated:
+            self._counts.skip(kind, NO_BOXES)
+        return sample.annotated
+
+    def _has_future(self, sample: Sample, kind: str) -> bool:
+        if not sample.geometry.ego_future_complete:
+            self._counts.skip(kind, SHORT_FUTURE)
+        return sample.geometry.ego_future_complete
+
+    def _geometric(
+        self,
+        sample: Sample,
+        kind: str,
+        build: Callable[[builders.Geometry], QuestionAnswer | None],
+        view: str | None = None,
+    ) -> Iterator[PendingRecord]:
+        try:
+            pair = build(sample.geometry)
+        except (ValueError, OverflowError):  # a NaN in the tables: the original raises there
+            self._counts.skip(kind, BAD_GEOMETRY)
+            return
+        if pair is not None:
+            yield PendingRecord(self._record(sample, kind, pair, view), kind)
+
+    def _taught(
+        self, sample: Sample, kind: str, question: str, seen: str, view: str | None = None
+    ) -> Iterator[PendingRecord]:
+        """A question about the image of the view ``seen``; its answer is on its way."""
+        assert self._teacher is not None
+        if os.path.isfile(sample.images[seen]):
+            record = self._record(sample, kind, QuestionAnswer(question, ""), view)
+            yield PendingRecord(record, kind, self._teacher.submit(question, sample.images[seen]))
+        else:
+            self._counts.skip(kind, NO_IMAGE)
+
+    def _record(self, sample: Sample, kind: str, pair: QuestionAnswer, view: str | None) -> dict[str, Any]:
+        track = sample.geometry.ego_track.reshape(-1)  # (12,) float32
+        return {
+            "id": question_id(sample.token, kind, view),
+            "token": sample.token,
+            "image": sample.images["front"],
+            "images": [sample.images[name] for name in view_order(self._settings.views)],
+            "prev": sample.prev,
+            "next": sample.next,
+            "scene_token": sample.scene_token,
+            "fut_valid_flag": str(sample.geometry.ego_future_complete),
+            "ego_fut_trajs": "[" + ", ".join(str(value) for value in track) + "]",  # as numpy 1 prints float32
+            "conversations": builders.conversation(pair),
+            "senna_prune": {
+                "type": kind,
+                **({"view": view} if view else {}),
+                "scene": sample.scene,
+                "navigation": self._settings.navigation,
+                "views": self._settings.views,
+                "ego_speed_from": sample.speed_source,
+            },
+        }

@@ -1,0 +1,171 @@
+"""A teacher: a vision-language model that answers the questions geometry cannot (light, description, explanation).
+
+``hf:MODEL_OR_DIR`` runs a transformers image-text-to-text pipeline here, ``openai:BASE_URL#MODEL`` asks any
+OpenAI-compatible server. Answers are kept on disk under the hash of what they depend on (the teacher, the question, the
+image's bytes), so a build that was killed goes on where it stopped. As in the released converter the teacher sees one
+image and the bare question, answers greedily and in at most 512 tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+from senna_autoprune.errors import SennaPruneError
+
+MAX_NEW_TOKENS = 512
+FAILURES_IN_A_ROW = 8  # then the teacher, not the question, is at fault
+
+
+class TeacherError(Exception):
+    """One question got no answer. The build counts it and goes on."""
+
+
+class Backend(Protocol):
+    """Something that answers. ``identity`` is all that its answers depend on besides question and image."""
+
+    identity: dict[str, Any]
+    concurrency: int
+
+    def answer(self, question: str, image: Path) -> str:
+        """The answer. Raises TeacherError for this question, SennaPruneError if no question can be answered."""
+        ...
+
+    def close(self) -> None:
+        """Stop: answers under way may raise."""
+        ...
+
+
+def open_teacher(
+    spec: str, cache: str | os.PathLike[str], concurrency: int = 4, timeout_s: float = 120.0, attempts: int = 5
+) -> Teacher:
+    """The teacher a specification names. Its model is loaded, or its server asked, with the first question.
+
+    Args:
+        spec: ``hf:MODEL_OR_DIR`` or ``openai:BASE_URL#MODEL``.
+        cache: folder of the answers.
+        concurrency, timeout_s, attempts: for a server: requests at once, seconds for one, tries before giving up on
+            one.
+    Raises:
+        SennaPruneError: no such kind of teacher, or a specification with a part missing.
+    """
+    kind, _, rest = spec.partition(":")
+    backend: Backend
+    if kind == "hf" and rest:
+        from senna_autoprune.nuscenes.teacher_hf import PipelineBackend
+
+        backend = PipelineBackend(rest)
+    elif kind == "openai" and rest:
+        from senna_autoprune.nuscenes.teacher_openai import OpenAIBackend
+
+        backend = OpenAIBackend.parse(rest, concurrency=concurrency, timeout_s=timeout_s, attempts=attempts)
+    else:
+        raise SennaPruneError(f"--teacher {spec}: use hf:MODEL_OR_DIR or openai:BASE_URL#MODEL")
+    return Teacher(backend, cache)
+
+
+class Teacher:
+    """Answers questions about images in the background, from the cache where it can. A context manager."""
+
+    def __init__(self, backend: Backend, cache: str | os.PathLike[str]) -> None:
+        self.concurrency = backend.concurrency
+        self.asked = self.cached = self.failed = 0
+        self.last_failure = ""
+        self._backend = backend
+        self._cache = Path(cache)
+        self._in_a_row = 0
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(max_workers=backend.concurrency, thread_name_prefix="teacher")
+
+    def submit(self, question: str, image: str | os.PathLike[str]) -> Future[str]:
+        """The answer to a question about an image file, as a future.
+
+        Its result raises TeacherError if this question got none, SennaPruneError if no other will get one either.
+        """
+        return self._pool.submit(self._answer, question, Path(image))
+
+    def describe(self) -> dict[str, Any]:
+        """Who answered, how often it was asked, what came from the cache and what failed."""
+        return {**self._backend.identity, "asked": self.asked, "cached": self.cached, "failed": self.failed}
+
+    def close(self) -> None:
+        """Drop what is not answered yet; what is answered is in the cache."""
+        self._backend.close()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def __enter__(self) -> Teacher:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _answer(self, question: str, image: Path) -> str:
+        try:
+            image_sha256 = hashlib.sha256(image.read_bytes()).hexdigest()
+        except OSError as error:
+            raise self._failure(TeacherError(f"{image}: {error.strerror}")) from error
+        entry = {**self._backend.identity, "question": question, "image_sha256": image_sha256}
+        path = self._cache_path(entry)
+        answer = _cached_answer(path)
+        if answer is not None:
+            with self._lock:
+                self.cached += 1
+            return answer
+        try:
+            answer = self._backend.answer(question, image).strip()
+            if not answer:
+                raise TeacherError("the answer is empty")
+        except TeacherError as error:
+            raise self._failure(error) from error
+        _write_json(path, {**entry, "answer": answer})
+        with self._lock:
+            self.asked += 1
+            self._in_a_row = 0
+        return answer
+
+    def _failure(self, error: TeacherError) -> Exception:
+        """Count a failure; after too many in a row it is the teacher's."""
+        with self._lock:
+            self.failed += 1
+            self._in_a_row += 1
+            self.last_failure = str(error)
+            if self._in_a_row < FAILURES_IN_A_ROW:
+                return error
+        return SennaPruneError(
+            f"the teacher failed {FAILURES_IN_A_ROW} times in a row, last: {error}; answers so far are in {self._cache}"
+        )
+
+    def _cache_path(self, entry: dict[str, Any]) -> Path:
+        key = hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
+        return self._cache / key[:2] / f"{key}.json"
+
+
+def _cached_answer(path: Path) -> str | None:
+    """The answer kept in a cache file; None if there is none or it is not one of ours (it is then written anew)."""
+    try:
+        entry = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    answer = entry.get("answer") if isinstance(entry, dict) else None
+    return answer if isinstance(answer, str) and answer else None
+
+
+def _write_json(path: Path, entry: dict[str, Any]) -> None:
+    """Write at once (rename), so that a killed build leaves no half answer."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(f".{threading.get_ident()}.part")
+        part.write_text(json.dumps(entry, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise SennaPruneError(
+            f"cannot keep the teacher's answer in {path} ({error.strerror}): see --teacher-cache"
+        ) from error
