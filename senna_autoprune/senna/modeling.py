@@ -31,6 +31,7 @@ from senna_autoprune.senna.vision import (
 if TYPE_CHECKING:
     from senna_autoprune.pruning.context import VisualContext
 
+CLS_NOTE = "CLS scores reach Senna's tokens through the adapter's absolute weights: our rule, the papers do not say theirs"
 IGNORED_LABEL = -100  # torch's cross-entropy skips it; visual positions are never predicted
 
 
@@ -168,7 +169,8 @@ class SennaForConditionalGeneration(PreTrainedModel, SennaGenerationMixin):
             features = self._features_with_scores(forward_kwargs)
             scores = self._match_rows(features.cls_scores, input_ids.shape[0]).flatten(1)  # type: ignore[arg-type]
         sizes = (self.config.num_visual_tokens,) * expansion.num_views
-        return VisualContext(mask=expansion.visual_mask, view_sizes=sizes, cls_scores=scores)
+        notes = (CLS_NOTE,) if scores is not None else ()
+        return VisualContext(mask=expansion.visual_mask, view_sizes=sizes, cls_scores=scores, notes=notes)
 
     def _features_with_scores(self, forward_kwargs: dict[str, Any]) -> SennaImageFeatures:
         features, pixels = forward_kwargs.get("image_features"), forward_kwargs.get("pixel_values")

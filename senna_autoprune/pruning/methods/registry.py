@@ -12,6 +12,15 @@ from senna_autoprune.pruning.policy import Policy
 
 METHODS: dict[str, str] = {
     "autoprune": "senna_autoprune.pruning.methods.autoprune:AutoPrune",
+    "fastv": "senna_autoprune.pruning.methods.fastv:FastV",
+    "pyramiddrop": "senna_autoprune.pruning.methods.pyramiddrop:PyramidDrop",
+    "sparsevlm": "senna_autoprune.pruning.methods.sparsevlm:SparseVLM",
+    "fastervlm": "senna_autoprune.pruning.methods.fastervlm:FasterVLM",
+    "visionzip": "senna_autoprune.pruning.methods.visionzip:VisionZip",
+    "tome": "senna_autoprune.pruning.methods.tome:ToMe",
+    "divprune": "senna_autoprune.pruning.methods.divprune:DivPrune",
+    "cdpruner": "senna_autoprune.pruning.methods.cdpruner:CDPruner",
+    "prune2drive": "senna_autoprune.pruning.methods.prune2drive:Prune2Drive",
     "random": "senna_autoprune.pruning.methods.controls:RandomPruning",
     "uniform": "senna_autoprune.pruning.methods.controls:UniformPruning",
 }

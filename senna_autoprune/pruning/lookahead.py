@@ -1,0 +1,52 @@
+"""Attention of the last prompt token in the layer that is about to run, before it runs (PyramidDrop's ranking)."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+from torch import Tensor
+
+from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.pruning.context import SampleContext
+
+
+def next_layer_attention(context: SampleContext, compact: bool) -> Tensor:
+    """Mean over heads of the last token's causal attention to the visual tokens, by the next layer's own norm, q, k and rotary.
+
+    One query, so O(M d^2) for the keys and O(H M) for the scores.
+
+    Args:
+        context: with ``hidden`` (M, d), the input of layer ``boundary``.
+        compact: positions are 0, 1, 2, ... over what is left; else the original ones.
+
+    Returns:
+        (v,) in float32; the softmax is over the whole causal row.
+
+    Raises:
+        SennaPruneError: if the layer has no q_proj and k_proj.
+    """
+    layer, layout, decoder = context.decoder.layers[context.boundary], context.layout, context.decoder
+    attention = layer.self_attn
+    if not (hasattr(attention, "q_proj") and hasattr(attention, "k_proj")):
+        raise SennaPruneError(f"{type(attention).__name__} has no q_proj and k_proj to look ahead with; use a Llama-family decoder")
+    assert context.hidden is not None and context.rotary is not None
+    slots = torch.cat([layout.text, layout.visual]).sort().values  # (n,) without padding
+    states = layer.input_layernorm(context.hidden.index_select(0, slots))  # (n, d)
+    query = attention.q_proj(states[-1:]).view(1, -1, attention.head_dim)  # (1, H, h)
+    key = attention.k_proj(states).view(len(slots), -1, attention.head_dim)  # (n, G, h)
+    if hasattr(attention, "q_norm"):
+        query, key = attention.q_norm(query), attention.k_norm(key)
+    if compact:
+        cos, sin = decoder.rotary_emb(states[None], position_ids=torch.arange(len(slots), device=slots.device)[None])
+        cos, sin = cos[0], sin[0]
+    else:
+        origin = layout.origin.index_select(0, slots)
+        cos, sin = (rows.index_select(0, origin) for rows in context.rotary)
+    rotate = sys.modules[type(attention).__module__].apply_rotary_pos_emb
+    query = rotate(query[None], query[None], cos[None, -1:], sin[None, -1:], unsqueeze_dim=2)[0][0, 0]  # (H, h)
+    key = rotate(key[None], key[None], cos[None], sin[None], unsqueeze_dim=2)[0][0]  # (n, G, h)
+    groups = key.shape[1]
+    scores = query.float().view(groups, -1, query.shape[-1]) @ key.float().permute(1, 2, 0)  # (G, H / G, n)
+    weights = (scores * attention.scaling).softmax(-1).mean((0, 1))  # (n,)
+    return weights.index_select(0, torch.searchsorted(slots, layout.visual))

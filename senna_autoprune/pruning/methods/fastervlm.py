@@ -1,0 +1,48 @@
+"""FasterVLM (arXiv 2412.01818): before the decoder, keep the tokens that the vision tower's CLS token attends to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.pruning.budget import Allocation
+from senna_autoprune.pruning.context import SampleContext
+from senna_autoprune.pruning.methods.before import keep_before_decoder
+from senna_autoprune.pruning.policy import Policy
+
+
+@dataclass(kw_only=True)
+class FasterVLM(Policy):
+    """The R V tokens of the highest CLS attention (layer -2, mean over heads), by default the same number in each view.
+
+    The decoder sees a shorter prompt: positions are renumbered. Where visual tokens are not patches (Senna's adapter), the model says in
+    the trace's notes how their scores come about.
+
+    Raises:
+        SennaPruneError: on an impossible budget, or if there are no CLS scores.
+    """
+
+    scope: str = "view"
+    positions = "compact"
+    needs = frozenset({"cls_scores"})
+
+    def allocate(self, context: SampleContext) -> Allocation:
+        """The same number in every layer."""
+        return keep_before_decoder(context)
+
+    def score(self, context: SampleContext, layer: int) -> Tensor:
+        """CLS attention."""
+        return cls_attention(context, "FasterVLM")
+
+
+def cls_attention(context: SampleContext, method: str) -> Tensor:
+    """(V,) CLS scores of the visual tokens.
+
+    Raises:
+        SennaPruneError: if nobody gave them.
+    """
+    if context.cls_scores is None:
+        raise SennaPruneError(f"{method} ranks by the vision tower's CLS attention, and this model offers none; pass cls_scores=(B, V)")
+    return context.cls_scores
