@@ -177,7 +177,9 @@ def test_visual_mask_and_context(model, processor):
     assert torch.equal(context.mask, mask)
     assert context.view_sizes == (TOKENS, TOKENS)
     assert torch.allclose(context.cls_scores, features.cls_scores.flatten(1))
-    assert model.visual_context(frozenset(), **batch).cls_scores is None
+    assert "our rule" in context.notes[0]  # the papers do not say how CLS scores reach an adapter's tokens
+    bare = model.visual_context(frozenset(), **batch)
+    assert (bare.cls_scores, bare.notes) == (None, ())
     reused = model.visual_context(frozenset({"cls_scores"}), input_ids=batch["input_ids"], image_features=features)
     assert torch.equal(reused.cls_scores, features.cls_scores.flatten(1))
     with pytest.raises(SennaPruneError, match="visual_mask"):
