@@ -20,7 +20,7 @@ def keep_before_decoder(context: SampleContext) -> Allocation:
         fitting = [n for n in range(1, context.visual + 1) if context.cost(n + text) <= context.budget.flops * full * (1 + 1e-12)]
         if not fitting:
             nearest = math.ceil(context.cost(1 + text) / full * 1e4) / 1e4
-            raise SennaPruneError(f"budget: {context.budget.flops:g} of the full FLOPs is impossible; the nearest possible is {nearest:.4f}")
+            raise SennaPruneError(f"budget: {context.budget.flops:g} of the full FLOPs is impossible; the nearest is {nearest:.4f}")
         return Allocation((fitting[-1],) * context.layers)
     keep = int(context.average_tokens() + 0.5)
     if keep < 1:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 from dataclasses import fields
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.pruning.policy import Policy
+
+if TYPE_CHECKING:
+    from senna_autoprune.pruning.policy import Policy
 
 METHODS: dict[str, str] = {
     "autoprune": "senna_autoprune.pruning.methods.autoprune:AutoPrune",
