@@ -179,7 +179,7 @@ def _progress() -> Iterator[_OnSample]:
 def _print_built(out: str, sidecar: dict[str, Any]) -> None:
     samples, speed, navigation = sidecar["samples"], sidecar["ego_speed"], sidecar["navigation"]
     click.echo(
-        f"{sidecar['records']} questions about {samples['seen'] - samples['left_out_for_images']} samples -> {out}"
+        f"{sidecar['records']} questions about {samples['with_questions']} of {samples['seen']} samples -> {out}"
     )
     _print_variant(sidecar)
     _print_labels(sidecar)
@@ -194,7 +194,7 @@ def _print_built(out: str, sidecar: dict[str, Any]) -> None:
     if samples["missing_images"]:
         left_out = samples["left_out_for_images"]
         click.echo(
-            f"images: {samples['missing_images']} files missing, {samples['without_all_images']} samples lack one or more, "
+            f"images: {samples['missing_images']} files missing, {samples['without_all_images']} samples lack some, "
             + (f"{left_out} left out" if sidecar["require_images"] else "kept (see --require-images)")
         )
     for kind, reasons in sidecar["skipped"].items():

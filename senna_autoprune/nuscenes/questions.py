@@ -70,10 +70,13 @@ def build_questions(
                 if on_sample:
                     on_sample(counts.samples, total)
 
+    last = ""
     with QuestionWriter(out) as writer:
         pending = (record for sample in samples() for record in builder.records(sample))
         for record in _answered(pending, counts, limit=2 * teacher.concurrency if teacher else 0):
             counts.labels.add(Question(record))
+            counts.asked += record["token"] != last  # a sample's records follow one another
+            last = record["token"]
             writer.write(record)
     sidecar = {
         "format": FORMAT,
@@ -114,6 +117,7 @@ def _counted(counts: BuildCounts, bus: CanBus) -> dict[str, Any]:
     return {
         "samples": {
             "seen": counts.samples,
+            "with_questions": counts.asked,
             "left_out_for_images": counts.left_out,
             "without_all_images": counts.incomplete,
             "missing_images": counts.missing_images,

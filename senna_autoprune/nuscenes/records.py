@@ -69,6 +69,7 @@ class BuildCounts:
 
     labels: LabelCounts = field(default_factory=LabelCounts)
     samples: int = 0  # samples looked at
+    asked: int = 0  # samples with a question
     left_out: int = 0  # for want of images, with require_images
     missing_images: int = 0  # files
     incomplete: int = 0  # samples without all six files

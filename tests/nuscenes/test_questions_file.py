@@ -1,0 +1,201 @@
+"""Question files: what the original writes is read, unknown keys are kept, broken files say what and where."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+
+import pytest
+
+from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.nuscenes.builders import QuestionAnswer, conversation
+from senna_autoprune.nuscenes.questions_file import (
+    Question,
+    QuestionWriter,
+    iter_questions,
+    read_questions,
+    read_sidecar,
+    sidecar_path,
+    write_sidecar,
+)
+
+VIEWS = [f"{i}.jpg" for i in range(6)]
+
+
+def record(number: int = 0, **more) -> dict:
+    """A record as the released converter writes it: no id."""
+    return {
+        "token": f"t{number}",
+        "image": VIEWS[0],
+        "images": VIEWS,
+        "prev": "",
+        "next": "",
+        "scene_token": "s",
+        "fut_valid_flag": "True",
+        "ego_fut_trajs": "[0.0, 1.0]",
+        "conversations": conversation(QuestionAnswer("... Please answer your SPEED plan ...", "KEEP, STRAIGHT\n")),
+        **more,
+    }
+
+
+def written(path, content):
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_original_records_are_read_and_unknown_keys_kept(tmp_path):
+    records = [record(0, extra={"deep": [1, None]}), record(1, id="mine")]
+    file = read_questions(written(tmp_path / "q.json", records))
+    assert [dict(question) for question in file.records] == records
+    assert file.sidecar == {}
+    first, second = file.records
+    assert (first.id, second.id) == ("t0-plan", "mine")
+    assert (first.token, first.type, first.view, first.scene) == ("t0", "plan", None, "s")
+    assert (first.images, first.answer) == (VIEWS, "KEEP, STRAIGHT\n")
+    assert first.text.startswith("<FRONT VIEW>:")
+
+
+def test_types_can_be_picked(tmp_path):
+    other = record(1, conversations=conversation(QuestionAnswer("Do you see any vulnerable road users?", "No.")))
+    path = written(tmp_path / "q.json", [record(0), other])
+    assert [q.token for q in read_questions(path, types={"vru"}).records] == ["t1"]
+
+
+@pytest.mark.parametrize("layout", [None, 2, "spread", "bom"])
+def test_any_json_layout_is_read(tmp_path, layout):
+    records = [record(i, text="é漢🚗" * i) for i in range(5)]
+    text = json.dumps(records, indent=layout if isinstance(layout, int) else None, ensure_ascii=False)
+    if layout == "spread":
+        text = "\n \t" + text.replace("[{", "[\n\n{") + "\n\n  "
+    if layout == "bom":
+        text = "\ufeff" + text
+    path = tmp_path / "q.json"
+    path.write_text(text, encoding="utf-8")
+    assert [dict(q) for q in iter_questions(path)] == records
+
+
+def test_reading_crosses_chunks(tmp_path, monkeypatch):
+    from senna_autoprune.nuscenes import questions_file
+
+    monkeypatch.setattr(questions_file, "_CHUNK", 7)
+    records = [record(i) for i in range(3)]
+    assert [dict(q) for q in iter_questions(written(tmp_path / "q.json", json.dumps(records, indent=1)))] == records
+    assert list(iter_questions(written(tmp_path / "empty.json", " [ ] \n"))) == []
+
+
+GOOD = json.dumps([record(0), record(1)])
+
+
+@pytest.mark.parametrize(
+    "content,says",
+    [
+        ("", "not a JSON list"),
+        ("{}", "not a JSON list"),
+        ("null", "not a JSON list"),
+        (GOOD[:-1], "cut off after 2 records"),
+        (GOOD[: len(GOOD) - 40], "record 1 is broken or cut off"),
+        ("[", "cut off after 0 records"),
+        (GOOD + "x", "text after the end"),
+        (GOOD.replace('}]}, {"token"', '}]} {"token"'), "record 1 is not an object"),
+        ("[1]", "record 0 is not an object"),
+        ('["a"]', "record 0 is not an object"),
+        ("[[1]]", "record 0: not an object but list"),
+        (GOOD[:-1] + ",]", "record 2 is not an object"),
+        ([{**record(), "token": 5}], "record 0: no sample 'token'"),
+        ([record(0), {k: v for k, v in record().items() if k != "token"}], "record 1: no sample 'token'"),
+        ([record(conversations=[])], "human and a gpt turn"),
+        ([record(conversations="hello")], "human and a gpt turn"),
+        ([record(conversations=[{"from": "gpt", "value": "a"}, {"from": "gpt", "value": "b"}])], "from: human"),
+        ([record(conversations=[{"from": "human", "value": "a"}, {"from": "gpt", "value": None}])], "from: gpt"),
+        ([record(images="a.jpg")], "list of file paths"),
+        ([record(images=[])], "list of file paths"),
+        ([record(images=[None] * 6)], "list of file paths"),
+        ([record(images=VIEWS[:5])], "6 image marks, 'images' lists 5"),
+        ([record(senna_prune="x")], "'senna_prune' must be an object"),
+        ("[" * 100_000, "q.json"),
+    ],
+)
+def test_broken_files_say_what_and_where(tmp_path, content, says):
+    path = written(tmp_path / "q.json", content)
+    with pytest.raises(SennaPruneError) as caught:
+        read_questions(path)
+    assert says in str(caught.value)
+    assert "q.json" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_unreadable_files(tmp_path):
+    for path in (tmp_path / "none.json", tmp_path):
+        with pytest.raises(SennaPruneError, match="cannot read"):
+            read_questions(path)
+    (tmp_path / "latin.json").write_bytes(b'["\xff"]')
+    with pytest.raises(SennaPruneError, match="cannot read"):
+        read_questions(tmp_path / "latin.json")
+
+
+def test_writer_streams_and_renames_at_the_end(tmp_path):
+    path = tmp_path / "q.json"
+    with QuestionWriter(path) as writer:
+        for i in range(3):
+            writer.write(record(i))
+            assert not path.exists()
+    assert json.loads(path.read_text()) == [record(i) for i in range(3)]
+    assert [q.token for q in read_questions(path).records] == ["t0", "t1", "t2"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_interrupted_writer_leaves_the_old_file(tmp_path):
+    path = written(tmp_path / "q.json", "[]")
+    with pytest.raises(KeyboardInterrupt), QuestionWriter(path) as writer:
+        writer.write(record())
+        raise KeyboardInterrupt
+    assert path.read_text() == "[]"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_killed_writers_remains_are_overwritten(tmp_path):
+    path = tmp_path / "q.json"
+    written(tmp_path / "q.json.part", "rubbish" * 1000)
+    with QuestionWriter(path):
+        pass
+    assert json.loads(path.read_text()) == []
+
+
+def test_writer_refuses_what_it_cannot_write(tmp_path):
+    with pytest.raises(SennaPruneError, match="cannot write"), QuestionWriter(tmp_path / "no" / "q.json"):
+        pass
+    with pytest.raises(SennaPruneError, match="is a folder"), QuestionWriter(tmp_path):
+        pass
+
+
+def test_sidecar_belongs_to_its_file(tmp_path):
+    path = tmp_path / "q.json"
+    with QuestionWriter(path) as writer:
+        writer.write(record())
+    write_sidecar(path, {"sha256": writer.sha256, "data": {"version": "v"}})
+    assert read_questions(path).sidecar["data"] == {"version": "v"}
+    written(path, [record(5)])
+    with pytest.raises(SennaPruneError, match="another content"):
+        read_questions(path)
+    for rubbish in ("{", "[]", "3"):
+        sidecar_path(path).write_text(rubbish)
+        with pytest.raises(SennaPruneError, match=r"meta\.json"):
+            read_sidecar(path)
+
+
+def test_memory_stays_flat(tmp_path):
+    path = tmp_path / "q.json"
+    tracemalloc.start()
+    with QuestionWriter(path) as writer:
+        for i in range(6_000):
+            writer.write(record(i))
+    count = sum(1 for _ in iter_questions(path))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert count == 6_000 and path.stat().st_size > 3e6
+    assert peak < 5 * (1 << 20), f"{peak} bytes"  # a few chunks, whatever the file's size
+
+
+def test_question_is_the_record_itself():
+    question = Question(record())
+    question["answer_of_mine"] = 1
+    assert json.loads(json.dumps(question))["answer_of_mine"] == 1
