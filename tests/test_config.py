@@ -118,3 +118,10 @@ def test_any_bytes_are_a_configuration_or_one_line(tmp_path: Path, text: str | b
         load_config(EvalConfig, path)
     except SennaPruneError as error:
         assert "\n" not in str(error)
+
+
+def test_the_configurations_that_we_ship_are_valid() -> None:
+    path = Path(__file__).resolve().parents[1] / "configs" / "eval.yaml"
+    config = load_config(EvalConfig, path)
+    assert config.method_arguments() == {"mode": "paper", "scope": "scene"}
+    assert config == EvalConfig(mode="paper", scope="scene")  # otherwise it states the defaults

@@ -1,0 +1,226 @@
+"""``senna-prune eval`` as a user types it: tables, exit codes, one line for every fault."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from senna_autoprune.cli import eval as eval_cli
+from senna_autoprune.cli import main
+from senna_autoprune.cli.eval_tables import console_for, interval, percent, show
+from senna_autoprune.evaluation.store import RunStore
+from tests.evaluation.conftest import Place, make_place
+from tests.fixtures import shared
+from tests.senna.tiny import tiny_model, tiny_processor
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoint")
+    tiny_model().save_pretrained(folder)
+    tiny_processor().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return make_place(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def _run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["senna-prune", "eval", *map(str, arguments)])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    code = caught.value.code
+    return code if isinstance(code, int) else 0 if code is None else 1
+
+
+def _arguments(place: Place, checkpoint: Path, *more: object) -> list[object]:
+    base = ["--model", checkpoint, "--questions", place.questions, "--out", place.folder / "run"]
+    return [*base, "--retention", "0.6", "--resamples", "100", "--max-new-tokens", "3", *more]
+
+
+def test_tables_json_and_resume(
+    place: Place, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(monkeypatch, *_arguments(place, checkpoint, "--types", "plan,vru", "--json")) == 0
+    first = capsys.readouterr()
+    for name in ("unpruned", "autoprune", "random", "uniform", "no-image", "majority", "random-answer"):
+        assert name in first.out
+    for words in ("macro-F1", "retention of accuracy", "McNemar", "FLOPs", "Flips", "Vulnerable road users", "Cost"):
+        assert words in first.out
+    document = json.loads(first.out.splitlines()[-1])
+    assert document["questions"]["complete"] == 8
+    assert document["directory"] == str(place.folder / "run")
+    assert document["settings"]["autoprune"]["cost"]["retention_tokens"] == pytest.approx(0.6, abs=0.03)
+    assert "list" not in document["flips"]["autoprune"]
+    assert "n/a (unpruned accuracy is 0" in first.out  # random weights say nothing that parses
+    assert "40/40" in first.err
+
+    monkeypatch.setattr("senna_autoprune.evaluation.answerer.Answerer._ask", None)  # nothing may be asked again
+    assert _run(monkeypatch, *_arguments(place, checkpoint, "--types", "plan,vru", "--json")) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == document
+
+
+def test_a_failed_sample_ends_in_exit_code_3_with_the_rest_measured(
+    place: Place, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place.folder / "images" / "1-0.png").write_bytes(b"broken")
+    assert _run(monkeypatch, *_arguments(place, checkpoint, "--no-controls", "--json")) == 3
+    out = capsys.readouterr().out
+    assert "1-0.png" in out
+    assert json.loads(out.splitlines()[-1])["questions"]["complete"] == 3
+
+
+def test_configuration_file_with_flags_on_top(place: Place, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = place.folder / "eval.yaml"
+    config.write_text(f"model: {checkpoint}\nretention: 0.7\ncontrols: false\nmax_new_tokens: 2\nseed: 5\n")
+    run = place.folder / "run"
+    flags = ("--config", config, "--questions", place.questions, "--out", run, "--seed", 6, "--set", "gamma=0.1")
+    assert _run(monkeypatch, *flags) == 0
+    with RunStore.read(run) as store:
+        stored = store.config["config"]
+        assert (stored["retention"], stored["seed"], stored["options"]) == (0.7, 6, {"gamma": 0.1})
+        assert {row.setting for row in store.answers()} == {"unpruned", "autoprune"}
+
+
+def _truncated(place: Place) -> list[object]:
+    place.questions.write_text(place.questions.read_text()[:-40])
+    return []
+
+
+def _no_images(place: Place) -> list[object]:
+    return ["--images", place.folder / "elsewhere"]
+
+
+def _other_settings(place: Place) -> list[object]:
+    (place.folder / "run").mkdir()
+    (place.folder / "run" / "config.yaml").write_text("config: {seed: 9}\n")
+    return []
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda place: ["--retention", "1.5"], "retention"),
+        (lambda place: ["--tokens", "5"], "retention and tokens"),
+        (lambda place: ["--method", "autoprum"], "did you mean 'autoprune'"),
+        (lambda place: ["--set", "gama=1"], "did you mean 'gamma'"),
+        (lambda place: ["--set", "gamma"], "NAME=VALUE"),
+        (lambda place: ["--config", place.folder / "absent.yaml"], "absent.yaml"),
+        (lambda place: ["--model", place.folder], "config.json"),
+        (lambda place: ["--questions", place.folder / "no.json"], "no.json"),
+        (lambda place: ["--out", place.questions / "run"], "cannot write to the run directory"),
+        (lambda place: ["--device", "cuda:99"], "cuda:99"),
+        (lambda place: ["--types", "vruu"], "did you mean 'vru'"),
+        (_truncated, "cut off"),
+        (_no_images, "--images"),
+        (_other_settings, "other settings"),
+    ],
+)
+def test_a_bad_set_up_is_one_line_and_exit_code_2(
+    place: Place,
+    checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    spoil: Any,
+    words: str,
+) -> None:
+    arguments = _arguments(place, checkpoint)
+    assert _run(monkeypatch, *arguments, *spoil(place)) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].startswith("senna-prune: error: ")
+    assert words in lines[-1]
+    assert not any("Traceback" in line for line in lines)
+
+
+def test_without_a_model_it_says_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(eval_cli, "embedded", lambda: None)
+    assert _run(monkeypatch) == 2
+    assert "--model and --questions missing" in capsys.readouterr().err
+    assert _run(monkeypatch, "--model", "x") == 2
+    assert "--questions missing" in capsys.readouterr().err
+
+
+def test_what_is_embedded_stands_in_for_what_is_missing(
+    place: Place, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(eval_cli, "embedded", lambda: (str(checkpoint), str(place.questions)))
+    flags = ("--out", place.folder / "run", "--retention", 0.6, "--max-new-tokens", 2, "--no-controls")
+    assert _run(monkeypatch, *flags) == 0
+    assert "using the embedded model and questions" in capsys.readouterr().err
+
+
+def test_help_loads_no_torch() -> None:
+    import subprocess
+
+    code = (
+        "import sys; sys.argv = ['senna-prune', 'eval', '--help']\n"
+        "from senna_autoprune.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def test_numbers_as_words() -> None:
+    assert percent(None) == "n/a"
+    assert percent(0.1234) == "12.3 %"
+    assert interval({"value": 0.5, "low": 0.4, "high": 0.625}) == "50.0 % [40.0, 62.5]"
+    assert interval({"value": 0.5, "low": None, "high": None}) == "50.0 %"
+    assert interval(None) == interval({"value": None, "low": None, "high": None}) == "n/a"
+
+
+def test_names_and_reasons_of_hostile_files_are_not_markup() -> None:
+    from tests.evaluation.test_summary import KEEP, _question, _row, summarise
+
+    hostile = "[red]x[/nothing]"
+    rows = [_row(0, "unpruned", KEEP), _row(0, hostile, KEEP), _row(1, hostile, None, reason=hostile)]
+    rows.append(_row(1, "unpruned", KEEP))
+    metrics = summarise([_question(0, KEEP), _question(1, KEEP, token=hostile)], rows, hostile)
+    screen = io.StringIO()
+    show(metrics, Console(file=screen, width=200))
+    assert screen.getvalue().count(hostile) >= 4
+    assert console_for(stderr=True).stderr
+
+
+def test_a_real_frame_through_the_recorded_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One nuScenes keyframe, six views of 1600 x 900, the original layout on disk, AutoPrune at a quarter of the
+    tokens.
+    """
+    tiny = shared("fixtures", "senna-tiny-a")
+    samples = json.loads(shared("fixtures", "senna-samples", "samples.json").read_text())
+    sample = next(item for item in samples if item["id"] == "s0")
+    turns = [{"from": "human", "value": sample["question"]}, {"from": "gpt", "value": "KEEP, STRAIGHT\n"}]
+    questions = tmp_path / "qa.json"
+    questions.write_text(json.dumps([{"token": "s0", "images": sample["images"], "conversations": turns}]))
+    flags = ["--model", tiny / "checkpoint", "--vision-tower", tiny / "openai" / "clip-vit-large-patch14-336"]
+    flags += ["--questions", questions, "--images", shared("fixtures", "senna-samples"), "--out", tmp_path / "run"]
+    assert _run(monkeypatch, *flags, "--retention", "0.25", "--no-controls", "--json") == 0
+    document = json.loads(capsys.readouterr().out.splitlines()[-1])
+    cost = document["settings"]["autoprune"]["cost"]
+    assert cost["tokens_per_view"] == pytest.approx(32, abs=0.1)
+    assert cost["schedule"][0] == 768
+    assert cost["flops_ratio"] == pytest.approx(0.305, abs=0.01)
+    assert cost["kv_ratio"]["median"] < 0.5
+    assert document["settings"]["unpruned"]["cost"]["tokens_per_view"] == 128
