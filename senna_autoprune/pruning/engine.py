@@ -21,6 +21,7 @@ from senna_autoprune.pruning import attention
 from senna_autoprune.pruning.context import SampleContext, SampleLayout, VisualContext, initial_layouts, runs_of
 from senna_autoprune.pruning.cost import LayerCost
 from senna_autoprune.pruning.layout import attention_mask, cut, gather_batch
+from senna_autoprune.pruning.models import find_decoder, find_visual
 from senna_autoprune.pruning.policy import Policy
 from senna_autoprune.pruning.trace import SampleTrace, Trace
 
@@ -340,39 +341,6 @@ class Engine:
             kwargs["position_embeddings"] = self.decoder.rotary_emb(hidden, position_ids=positions)
             kwargs["position_ids"] = positions
         return kwargs
-
-
-def find_decoder(model: Any) -> Any:
-    """The stock decoder inside a ``*ForCausalLM`` or VLM: the module with layers, norm and rotary_emb.
-
-    Raises:
-        SennaPruneError: if there is none.
-    """
-    decoder = model.get_decoder() if hasattr(model, "get_decoder") else model
-    missing = [name for name in ("layers", "norm", "rotary_emb", "config") if not hasattr(decoder, name)]
-    if missing:
-        raise SennaPruneError(
-            f"{type(model).__name__}: no Llama-family decoder found ({type(decoder).__name__} has no {', '.join(missing)}); "
-            "pass a model of transformers 5 such as LlamaForCausalLM"
-        )
-    return decoder
-
-
-def find_visual(model: Any, needs: frozenset[str], inputs: dict[str, Any]) -> VisualContext:
-    """Visual positions of a forward call: from the model's ``visual_context``, else where ``input_ids`` hold its image token.
-
-    Raises:
-        SennaPruneError: if neither works.
-    """
-    if hasattr(model, "visual_context"):
-        return model.visual_context(needs, **inputs)
-    image_token = getattr(model.config, "image_token_id", None)
-    if image_token is None or inputs.get("input_ids") is None:
-        raise SennaPruneError(
-            f"{type(model).__name__}: visual positions are unknown; pass visual_mask=(B, N) bool, "
-            "or input_ids to a model whose config has image_token_id"
-        )
-    return VisualContext(inputs["input_ids"] == image_token)
 
 
 def _seen(cache: Any) -> int:
