@@ -12,8 +12,9 @@ import hashlib
 import json
 import os
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -81,14 +82,20 @@ class Teacher:
         self._cache = Path(cache)
         self._in_a_row = 0
         self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(max_workers=backend.concurrency, thread_name_prefix="teacher")
+        self._waiting: SimpleQueue[tuple[Future[str], str, Path] | None] = SimpleQueue()
+        # Daemons, not an executor: that one would keep an interrupted build alive until a hanging server answers.
+        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(backend.concurrency)]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, question: str, image: str | os.PathLike[str]) -> Future[str]:
         """The answer to a question about an image file, as a future.
 
         Its result raises TeacherError if this question got none, SennaPruneError if no other will get one either.
         """
-        return self._pool.submit(self._answer, question, Path(image))
+        future: Future[str] = Future()
+        self._waiting.put((future, question, Path(image)))
+        return future
 
     def describe(self) -> dict[str, Any]:
         """Who answered, how often it was asked, what came from the cache and what failed."""
@@ -97,7 +104,15 @@ class Teacher:
     def close(self) -> None:
         """Drop what is not answered yet; what is answered is in the cache."""
         self._backend.close()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        while True:
+            try:
+                item = self._waiting.get_nowait()
+            except Empty:
+                break
+            if item is not None:
+                item[0].cancel()
+        for _ in self._threads:
+            self._waiting.put(None)
 
     def __enter__(self) -> Teacher:
         return self
@@ -106,6 +121,16 @@ class Teacher:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _work(self) -> None:
+        """One thread: answers until told to stop (None)."""
+        while (item := self._waiting.get()) is not None:
+            future, question, image = item
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(self._answer(question, image))
+                except BaseException as error:  # the caller gets whatever went wrong
+                    future.set_exception(error)
 
     def _answer(self, question: str, image: Path) -> str:
         try:

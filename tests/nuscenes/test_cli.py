@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 from click.testing import CliRunner
@@ -14,6 +17,8 @@ from senna_autoprune.cli.questions import command
 from senna_autoprune.errors import SennaPruneError
 from tests.fixtures import shared
 from tests.nuscenes.test_teacher import Server, completion
+
+CLI = (sys.executable, "-c", "from senna_autoprune.cli import main; main()")
 
 
 def run(*arguments: str):
@@ -136,14 +141,7 @@ def test_teacher_from_the_command_line(subset_root, tmp_path, monkeypatch):
 
 def test_a_user_error_is_one_line_and_exit_code_2(tmp_path):
     done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "from senna_autoprune.cli import main; main()",
-            "questions",
-            "inspect",
-            tmp_path / "none.json",
-        ],
+        [*CLI, "questions", "inspect", tmp_path / "none.json"],
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -151,3 +149,27 @@ def test_a_user_error_is_one_line_and_exit_code_2(tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith("senna-prune: error: ") and done.stderr.count("\n") == 1
     assert "none.json" in done.stderr
+
+
+def test_an_interrupted_build_ends_at_once_though_the_teacher_hangs(subset_root, tmp_path):
+    server = Server()
+    release = threading.Event()
+    server.script = lambda number, body: completion("late") if release.wait(60) else completion("never")
+    out = tmp_path / "q.json"
+    words = ("questions", "build", "--dataroot", subset_root, "--version", "v1.0-mini", "--scenes", "scene-0061")
+    build = subprocess.Popen(
+        [*CLI, *words, "--out", out, "--teacher", f"openai:{server.url}#tiny"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        while not server.requests:
+            assert build.poll() is None
+            time.sleep(0.05)
+        build.send_signal(signal.SIGINT)
+        assert build.wait(timeout=20) != 0
+    finally:
+        build.kill()
+        release.set()
+        server.close()
+    assert not any(path.is_file() for path in tmp_path.iterdir())
