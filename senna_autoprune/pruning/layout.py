@@ -49,9 +49,13 @@ def cut(layout: SampleLayout, length: int, kept: Tensor, layer: int, revived: Re
     order = torch.sort(keys, stable=True).indices  # (M',) new slot -> element
     place = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=device))  # element -> new slot
     text = len(layout.text)
+    visual = place[text:]
+    if revived is not None and revived.behind is not None:  # merged tokens stand between kept ones
+        visual, ranked = visual.sort()
+        ids = ids.index_select(0, ranked)
     return SampleCut(
         slots.index_select(0, order),
-        SampleLayout(place[:text], place[text:], ids, origin.index_select(0, order), layout.asking),
+        SampleLayout(place[:text], visual, ids, origin.index_select(0, order), layout.asking),
     )
 
 
