@@ -206,6 +206,8 @@ def _print_built(out: str, sidecar: dict[str, Any]) -> None:
         absent = sidecar["scenes_absent"]
         more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
         click.echo(f"not in the tables: {', '.join(absent[:5])}{more}")
+    if "reference" in sidecar["variant"].values():
+        click.echo("".join(f"note: {note}\n" for note in sidecar["notes"]), nl=False)
     if sidecar["teacher"]:
         teacher = sidecar["teacher"]
         click.echo(

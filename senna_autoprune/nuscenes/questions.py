@@ -91,6 +91,7 @@ def build_questions(
         "data": {"version": nusc.version, "split": split, "scenes_asked": list(scenes)},
         "dataroot": nusc.dataroot,
         "variant": {"navigation": settings.navigation, "views": settings.views},
+        "notes": settings.notes(),
         "types": types,
         "types_left_out": [kind for kind in settings.types if kind not in types],
         "require_images": settings.require_images,

@@ -62,6 +62,23 @@ class BuildSettings:
         if self.views not in ("fixed", "reference"):
             raise SennaPruneError(f"unknown views {self.views!r}: use fixed or reference")
 
+    def notes(self) -> list[str]:
+        """How the file stands to one of the released converter: which quirks are kept, which never reproduced."""
+        kept = ["each object's track is seen from the ego's LIDAR mount, as released"]
+        if self.navigation == "reference":
+            kept += [
+                "the navigation command takes x (right) for forward and y (forward) for left, as released",
+                "the ego speed is the CAN bus's only where steering messages exist too, as released",
+            ]
+        if self.views == "reference":
+            kept.append("five of six images stand under another view's name in the prompt, as released")
+        return [
+            *kept,
+            "not as released: scenes without LIDAR files are used, no LIDAR file is needed",
+            "not as released: no vru or motion question where a scene has no boxes (released: 'No, ...')",
+            "not as released: no explanation where the 3 s future is incomplete (released: the last pose is repeated)",
+        ]
+
 
 @dataclass
 class BuildCounts:

@@ -70,6 +70,8 @@ def test_build_options(subset_root, tmp_path):
     assert "6 questions about 3 of 79 samples" in result.output
     assert "v1.0-mini scene-0103, scene-0061, navigation reference, views reference" in result.output
     assert "--teacher" not in result.output  # nothing was left out
+    assert "note: the navigation command takes x (right) for forward" in result.output
+    assert "note: five of six images stand under another view's name" in result.output
 
 
 def test_absent_scenes_are_reported(subset_root, tmp_path):

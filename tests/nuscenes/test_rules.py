@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -123,3 +125,8 @@ def test_speed_ignores_where_the_track_lies_and_path_only_sees_its_end(points):
 def test_plan_label_speaks_the_answer_words():
     straight_on = np.stack([np.zeros(6), np.arange(1, 7) * 5.0], axis=1)
     assert rules.plan_label(straight_on) == ("KEEP", "STRAIGHT")
+
+
+def test_rules_need_neither_devkit_nor_torch():
+    code = "import sys, senna_autoprune.nuscenes.rules; print({'torch', 'nuscenes', 'cv2'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
