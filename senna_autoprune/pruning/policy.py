@@ -123,10 +123,12 @@ class Policy:
             Trace: one SampleTrace per sample and prefill.
 
         Raises:
-            SennaPruneError: if visual positions cannot be found or the budget is impossible.
+            SennaPruneError: if visual positions cannot be found, the budget is impossible, or the mask to the other arguments is missing.
         """
         from senna_autoprune.pruning.engine import Engine
 
+        if visual_mask is None and not (cls_scores is None and view_sizes is None and keys is None):
+            raise SennaPruneError("cls_scores, view_sizes and keys describe a visual_mask; pass visual_mask=(B, N) bool with them")
         given = VisualContext(visual_mask, view_sizes, cls_scores, keys) if visual_mask is not None else None
         with Engine(self, model, given) as trace:
             yield trace

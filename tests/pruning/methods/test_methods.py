@@ -187,6 +187,12 @@ def test_cls_scores_are_needed(name):
         prefill(build_policy(name, retention=0.5))
 
 
+def test_scores_without_a_mask_are_not_lost_silently():
+    policy = build_policy("fastervlm", retention=0.5)
+    with pytest.raises(SennaPruneError, match="visual_mask"), policy(tiny_llama(), cls_scores=torch.rand(1, 8)):
+        pass
+
+
 def test_fastervlm_per_view_or_over_the_scene():
     scores = torch.arange(48.0)[None]
     by_view, _ = prefill(build_policy("fastervlm", retention=0.25), cls_scores=scores)
