@@ -158,7 +158,9 @@ def _evaluate(config: Any, retry_failed: bool, console: Any) -> Any:
             failed += row.status == "failed"
             progress.update(task, completed=done, note=f"{failed} failed" if failed else "")
 
-        return evaluate(config, senna, prepared, on_row, retry_failed)
+        result = evaluate(config, senna, prepared, on_row, retry_failed)
+        progress.update(task, total=result.rows, completed=result.rows)
+        return result
 
 
 def _compact(metrics: dict[str, Any], directory: str) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from senna_autoprune.evaluation.cost import CLAMP_WARNING
+
 UNDEFINED = "n/a"
 WIDE = 132  # columns assumed where the output is no terminal
 
@@ -123,6 +125,10 @@ def _explain(metrics: dict[str, Any], console: Console) -> None:
     error = unpruned["official"].get("error") if unpruned is not None else None
     if error:
         console.print(f"original metric: n/a, it stops with {escape(error)}")
+    kept = metrics["settings"].get(metrics["method"], {}).get("plan", {}).get("retention", {})
+    for name, words in (("official_accuracy", "accuracy by the original metric"), ("macro_f1", "macro-F1")):
+        if kept.get(name, {}).get("value") is not None:
+            console.print(f"{escape(metrics['method'])}: retention of {words} {interval(kept[name])}")
     majority = metrics["settings"].get("majority")
     if majority is not None:
         console.print(f"majority: {escape(majority['answer'])} for every question", style="dim")
@@ -285,7 +291,7 @@ def _unknown(groups: list[dict[str, Any]]) -> bool:
 def _warn(metrics: dict[str, Any], console: Console) -> None:
     for name in ordered(metrics):
         cost = metrics["settings"][name].get("cost") or {}
-        if (cost.get("clamped") or 0) > 0.9:
+        if (cost.get("clamped") or 0) > CLAMP_WARNING:
             console.print(
                 f"{escape(name)}: k is clamped at 0 for {percent(cost['clamped'])} of the questions, so nothing adapts to "
                 "them: the mutual information of this model needs another gamma",

@@ -29,10 +29,11 @@ OnRow = Callable[[AnswerRow, int, int], None]  # row, rows finished, rows in all
 
 @dataclass
 class RunResult:
-    """``failed``: rows that failed, in all starts of this run."""
+    """``rows`` answers in all starts of this run, ``failed`` of them."""
 
     directory: Path
     metrics: dict[str, Any]
+    rows: int
     failed: int
 
 
@@ -120,16 +121,21 @@ def evaluate(
         metrics = summarise(prepared.questions, rows, config.method, config.seed, config.resamples)
         metrics["run"] = description
         store.write_metrics(metrics)
-        return RunResult(store.directory, metrics, sum(row.status == "failed" for row in rows))
+        return RunResult(store.directory, metrics, len(rows), sum(row.status == "failed" for row in rows))
 
 
 def _answer_all(config: EvalConfig, senna: Senna, prepared: Prepared, store: RunStore, on_row: OnRow | None) -> None:
     everything = {(question.question, setting.name) for question in prepared.questions for setting in prepared.settings}
     todo = everything - store.finished()
     done = len(everything) - len(todo)
-    proven = {row.setting for row in store.answers() if row.status == "ok"}
     answerer = Answerer(
-        senna, prepared.settings, prepared.root, config.seed, config.prompt_template, config.max_new_tokens, proven
+        senna,
+        prepared.settings,
+        prepared.root,
+        config.seed,
+        config.prompt_template,
+        config.max_new_tokens,
+        proven=store.proven(),
     )
     for sample in samples_of(prepared.questions):
         for row in answerer.answer(sample, todo):

@@ -169,6 +169,11 @@ class RunStore:
         """(question, setting) of every row, failed ones included."""
         return set(self._connection.execute("SELECT question, setting FROM answers"))
 
+    def proven(self) -> set[str]:
+        """Settings that have answered at least once."""
+        rows = self._connection.execute("SELECT DISTINCT setting FROM answers WHERE status = 'ok'")
+        return {setting for (setting,) in rows}
+
     def questions(self) -> list[QuestionRow]:
         """All questions of the run, in the order of the question file."""
         return [

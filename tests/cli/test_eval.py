@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import sys
@@ -202,25 +203,30 @@ def test_names_and_reasons_of_hostile_files_are_not_markup() -> None:
     assert console_for(stderr=True).stderr
 
 
-def test_a_real_frame_through_the_recorded_checkpoint(
+def test_real_frames_through_the_recorded_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One nuScenes keyframe, six views of 1600 x 900, the original layout on disk, AutoPrune at a quarter of the
-    tokens.
+    """From nuScenes tables to the table of measures: two keyframes, six views of 1600 x 900 each, the original layout
+    on disk, AutoPrune at a quarter of the tokens.
     """
-    tiny = shared("fixtures", "senna-tiny-a")
-    samples = json.loads(shared("fixtures", "senna-samples", "samples.json").read_text())
-    sample = next(item for item in samples if item["id"] == "s0")
-    turns = [{"from": "human", "value": sample["question"]}, {"from": "gpt", "value": "KEEP, STRAIGHT\n"}]
+    tiny, data = shared("fixtures", "senna-tiny-a"), shared("nuscenes", "subset")
     questions = tmp_path / "qa.json"
-    questions.write_text(json.dumps([{"token": "s0", "images": sample["images"], "conversations": turns}]))
-    flags = ["--model", tiny / "checkpoint", "--vision-tower", tiny / "openai" / "clip-vit-large-patch14-336"]
-    flags += ["--questions", questions, "--images", shared("fixtures", "senna-samples"), "--out", tmp_path / "run"]
-    assert _run(monkeypatch, *flags, "--retention", "0.25", "--no-controls", "--json") == 0
+    build = ["questions", "build", "--dataroot", str(data), "--version", "v1.0-mini", "--scenes", "scene-0103"]
+    flags = ["--types", "plan", "--require-images", "--out", str(questions)]
+    monkeypatch.setattr(sys, "argv", ["senna-prune", *build, *flags])
+    with contextlib.suppress(SystemExit):
+        main()
+    tower = tiny / "openai" / "clip-vit-large-patch14-336"
+    model = ["--model", tiny / "checkpoint", "--vision-tower", tower, "--questions", questions]
+    assert _run(monkeypatch, *model, "--retention", "0.25", "--out", tmp_path / "run", "--json") == 0
     document = json.loads(capsys.readouterr().out.splitlines()[-1])
-    cost = document["settings"]["autoprune"]["cost"]
-    assert cost["tokens_per_view"] == pytest.approx(32, abs=0.1)
-    assert cost["schedule"][0] == 768
-    assert cost["flops_ratio"] == pytest.approx(0.305, abs=0.01)
-    assert cost["kv_ratio"]["median"] < 0.5
+    assert document["questions"]["complete"] == 2
+    assert document["breakdown"]["location"][0]["value"] == "boston-seaport"
+    assert document["scenes"] == {"count": 1, "questions_without_scene": 0}
+    for name in ("autoprune", "random", "uniform"):
+        cost = document["settings"][name]["cost"]
+        assert cost["tokens_per_view"] == pytest.approx(32, abs=0.1)
+        assert cost["flops_ratio"] < 0.4
+        assert cost["kv_ratio"]["median"] < 0.5
+    assert document["settings"]["autoprune"]["cost"]["schedule"][0] == 768
     assert document["settings"]["unpruned"]["cost"]["tokens_per_view"] == 128
