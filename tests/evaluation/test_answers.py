@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from senna_autoprune.evaluation.answers import (
@@ -57,6 +57,7 @@ def test_case_trailing_text_and_other_words_are_invalid(text: str) -> None:
     assert str(parse_plan(text)) == "invalid"
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60) | st.sampled_from([f"{s}, {p}\n" for s in SPEEDS for p in PATHS]))
 def test_exactly_right_is_right_for_the_original_too(text: str) -> None:
     plan = parse_plan(text)
@@ -132,6 +133,7 @@ def test_light(text: str, colour: str) -> None:
     assert parse_light(text) == colour
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_parsers_never_raise(text: str) -> None:
     parse_plan(text), parse_road_users(text), parse_motion(text), parse_light(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from senna_autoprune.evaluation.answers import INVALID_PLAN, PATHS, SPEEDS, Plan
@@ -45,6 +45,7 @@ plans = st.builds(Plan, st.sampled_from(SPEEDS), st.sampled_from(PATHS))
 answers = plans | st.just(INVALID_PLAN)
 
 
+@settings(deadline=None)
 @given(plans, answers, answers)
 def test_right_answers_are_never_harmful_and_lost_ones_always_are(label: Plan, unpruned: Plan, pruned: Plan) -> None:
     found = plan_severity(label, unpruned, pruned)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from senna_autoprune.evaluation.answers import INVALID_PLAN, PATHS, SPEEDS, Plan
@@ -90,6 +90,13 @@ def test_one_scene_or_none_has_no_interval() -> None:
     assert (none.value, none.scenes) == (None, 0)
 
 
+def test_a_resample_draws_as_many_scenes_as_there_are() -> None:
+    counts = resample_counts(7, 50, seed=1)
+    assert counts.shape == (50, 7)
+    assert (counts.sum(axis=1) == 7).all()
+    assert counts.max() > 1  # with replacement
+
+
 def test_seed_decides() -> None:
     scenes, before, after = _questions(4)
     intervals = [retention(hit_statistics(after), hit_statistics(before), scenes, seed=seed) for seed in (1, 1, 2)]
@@ -97,6 +104,7 @@ def test_seed_decides() -> None:
     assert intervals[0] != intervals[2]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 60), st.integers(0, 60))
 def test_mcnemar_equals_the_sum_of_binomials(lost: int, gained: int) -> None:
     before = [True] * lost + [False] * gained + [True, False]

@@ -92,6 +92,22 @@ def test_settings_take_turns_and_random_has_a_seed_for_every_question(place: Pla
     assert question_seed(0, 5) == question_seed(0, 5) != question_seed(1, 5)
 
 
+def test_policies_are_built_with_the_seed_of_their_question(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    from senna_autoprune.pruning.methods import registry
+
+    seeds: list[int] = []
+    build = registry.build_policy
+
+    def watched(name: str, **options: Any) -> Any:
+        if name == "random":
+            seeds.append(options["seed"])
+        return build(name, **options)
+
+    monkeypatch.setattr(registry, "build_policy", watched)
+    evaluate(place.config(seed=3), counting_senna().senna)
+    assert seeds[-4:] == [question_seed(3, question) for question in (0, 2, 4, 6)]
+
+
 def test_a_finished_run_is_not_asked_again_and_measures_the_same(place: Place) -> None:
     first = evaluate(place.config(), counting_senna().senna)
     again = counting_senna()
