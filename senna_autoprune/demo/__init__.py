@@ -1,22 +1,25 @@
-"""The embedded default: synthetic driving scenes in nuScenes format, and a small Senna trained on such scenes."""
+"""The embedded default: a small Senna trained by our own tool, and synthetic scenes in nuScenes format.
 
-from __future__ import annotations
+It is a measuring instrument, not a claim about nuScenes: everything made with it says "embedded model, synthetic scenes".
+"""
 
 from pathlib import Path
 from typing import NamedTuple
 
-FOLDER = Path(__file__).resolve().parent
+LABEL = "embedded model, synthetic scenes"
+_HERE = Path(__file__).parent
 
 
 class EmbeddedDemo(NamedTuple):
-    """Where the package keeps them. model: checkpoint folder; questions: question file; dataroot: nuScenes-format tables and images."""
+    """Where the embedded model (a ``save_pretrained`` folder), its question file, and its nuScenes root are."""
 
-    model: Path
-    questions: Path
+    model_dir: Path
+    questions_file: Path
     dataroot: Path
 
 
 def embedded() -> EmbeddedDemo | None:
-    """The embedded model and scenes, or None if this copy of the package ships none."""
-    demo = EmbeddedDemo(FOLDER / "model", FOLDER / "data" / "questions.json", FOLDER / "data")
-    return demo if (demo.model / "config.json").exists() and demo.questions.exists() else None
+    """The embedded model and scenes, or None where this copy of the package has no trained model."""
+    found = EmbeddedDemo(_HERE / "model", _HERE / "data" / "questions.json", _HERE / "data")
+    weights = found.model_dir / "model.safetensors"
+    return found if weights.is_file() and found.questions_file.is_file() else None

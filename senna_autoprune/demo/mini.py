@@ -1,0 +1,149 @@
+"""senna-mini: the configuration, tokenizer and initial weights of the embedded model."""
+
+import io
+import itertools
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import CLIPVisionConfig, LlamaConfig
+
+from senna_autoprune.demo.facts import Facts
+from senna_autoprune.nuscenes.rules import NAVIGATION_COMMANDS
+from senna_autoprune.nuscenes.strings import strings
+from senna_autoprune.senna.configuration import SennaConfig
+from senna_autoprune.senna.modeling import SennaForConditionalGeneration
+from senna_autoprune.senna.prompts import build_prompt, split_at_images, template_names
+
+IMAGE_SIZE, PATCH = 224, 14
+VISION_WIDTH, VISION_LAYERS = 128, 3  # layers that are used; the stock tower has one more above the features
+WIDTH, LAYERS, HEADS, MLP = 96, 16, 3, 256
+VOCABULARY = 900
+LIFT = 4.0  # bias that keeps the adapter's GELUs in their straight part: GELU(x + 4) is x + 4 within 0.05 for |x| < 2
+FIRST_ROW, ROWS, COLUMNS = 4, 8, 16  # the whole patch rows of a 16:9 picture in its padded square
+
+# the trainer's extra questions: (about, question); answers come from Facts
+EXTRA_QUESTIONS = {
+    "night": "Is it day or night?",
+    "rain": "Does it rain?",
+    "signal": "What does the traffic light ahead show?",
+    "ahead": "What drives ahead in my lane?",
+    "brake_lights": "Are the brake lights ahead on?",
+    "walker": "Is somebody crossing my way?",
+    "left": "Is the lane to my left free?",
+    "right": "Is the lane to my right free?",
+}
+
+
+def extra_answer(about: str, known: dict) -> str:
+    """The answer to one of ``EXTRA_QUESTIONS`` from a row that holds the fields of :class:`Facts`."""
+    value = known[about]
+    if about == "night":
+        return "night" if value else "day"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def plan_question(speed: int, command: str) -> str:
+    """The plan question with its six image marks, as in a question file."""
+    data = strings()
+    return data["image_prompt"] + data["plan"]["question"].format(speed=speed, command=command)
+
+
+def _corpus() -> Iterator[str]:
+    rng = random.Random(0)
+    data = strings()
+    facts = Facts(False, False, "none", "nothing", False, False, "", "")
+    assert set(EXTRA_QUESTIONS) <= set(vars(facts))
+    for index in range(400):
+        question = plan_question(rng.randint(0, 19), rng.choice(NAVIGATION_COMMANDS))
+        template = template_names()[index % 2]
+        for chunk in split_at_images(build_prompt(question, template)):
+            yield from (line for line in chunk.split("\n") if line)
+        if index < 100:
+            for speed, path in itertools.product(data["speeds"].values(), data["paths"].values()):
+                yield f"{speed}, {path}"
+        yield data["vru"]["question"].format(distance=20)
+        for text in EXTRA_QUESTIONS.values():
+            yield text + " ASSISTANT:"
+        yield "none green amber red nothing car lorry yes no day night missing free taken unclear"
+
+
+def train_tokenizer(path: Path) -> None:
+    """A byte-fallback sentencepiece BPE like Llama's (unk 0, bos 1, eos 2), whose pieces may span words: the prompts are few."""
+    import sentencepiece
+
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=_corpus(),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=VOCABULARY,
+        byte_fallback=True,
+        split_digits=True,
+        split_by_whitespace=False,
+        max_sentencepiece_length=32,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        character_coverage=1.0,
+        num_threads=1,
+        minloglevel=2,
+    )
+    path.write_bytes(model.getvalue())
+
+
+def build_config(vocabulary: int) -> SennaConfig:
+    """Tower 3 (+1) x 128, decoder 16 x 96: about 2.6 M weights."""
+    vision = CLIPVisionConfig(
+        hidden_size=VISION_WIDTH,
+        intermediate_size=4 * VISION_WIDTH,
+        num_hidden_layers=VISION_LAYERS + 1,
+        num_attention_heads=4,
+        image_size=IMAGE_SIZE,
+        patch_size=PATCH,
+        projection_dim=VISION_WIDTH,
+    )
+    text = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=WIDTH,
+        intermediate_size=MLP,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        num_key_value_heads=HEADS,
+        max_position_embeddings=2048,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+        rms_norm_eps=1e-5,
+    )
+    return SennaConfig(text_config=text.to_dict(), vision_config=vision.to_dict())
+
+
+def kept_patches() -> torch.Tensor:
+    """(128,) indices of the patches that become visual tokens at the start: whole rows of picture, in reading order."""
+    rows = torch.arange(FIRST_ROW, FIRST_ROW + ROWS)
+    return (rows[:, None] * (IMAGE_SIZE // PATCH) + torch.arange(COLUMNS)).flatten()
+
+
+@torch.no_grad()
+def initialise(model: SennaForConditionalGeneration) -> None:
+    """Small residual writes in the decoder, embeddings of unit-like size, and an adapter that hands patches on unchanged."""
+    for layer in model.get_decoder().layers:
+        for linear in layer.modules():
+            if isinstance(linear, nn.Linear):
+                nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
+        for out in (layer.self_attn.o_proj, layer.mlp.down_proj):
+            out.weight.mul_((2 * LAYERS) ** -0.5)
+    nn.init.normal_(model.get_decoder().embed_tokens.weight, std=0.5)
+    nn.init.normal_(model.lm_head.weight, std=0.02)
+    first, second, third = (model.img_adapter.adapter[i] for i in (0, 2, 4))
+    first.weight.zero_()
+    first.weight[torch.arange(128), kept_patches()] = 1.0
+    first.bias.fill_(LIFT)
+    second.weight.copy_(torch.eye(128))
+    second.bias.zero_()
+    third.weight.copy_(torch.eye(128))
+    third.bias.fill_(-LIFT)

@@ -1,0 +1,103 @@
+"""Write the shipped evaluation split: nuScenes tables, images, CAN messages, and the question file made by ``questions build``.
+
+    python tools/make_demo_world.py --out senna_autoprune/demo/data
+
+Deterministic. Scenes are taken from seeds below 1,000,000 (the trainer's begin there): scenes of three to five keyframes. Which keyframes of a scene
+are asked about is the simulation's choice (decision moments, see ``senna_autoprune.demo.world``); among the seeds the scenes are chosen so that
+every answer occurs and none makes up more than a quarter or so (QUOTA below). The labels come from the tables alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import cv2
+
+from senna_autoprune.demo.plan import plan
+from senna_autoprune.demo.tables import TableWriter
+from senna_autoprune.demo.world import generate
+
+VERSION = "v1.0-demo"
+FIRST_NUMBER = 9001  # scene numbers that nuScenes does not use
+KEYFRAMES, LEAST, MOST = 206, 3, 5  # in all, and of a scene
+FIRST_SEED, MOST_SEEDS = 5000, 8000
+QUOTA = {
+    "KEEP, STRAIGHT": 0.25,
+    "DECELERATE, STRAIGHT": 0.25,
+    "ACCELERATE, STRAIGHT": 0.15,
+    "STOP, STRAIGHT": 0.11,
+    "KEEP, LEFT_CHANGE": 0.075,
+    "KEEP, RIGHT_CHANGE": 0.075,
+    "KEEP, LEFT_TURN": 0.04,
+    "KEEP, RIGHT_TURN": 0.04,
+    "DECELERATE, LEFT_TURN": 0.035,
+    "DECELERATE, RIGHT_TURN": 0.035,
+}
+
+
+def choose(wanted: int, least: int, most: int) -> list[tuple[int, list[int]]]:
+    """(seed, keyframes) of the split: the first seeds of which ``least`` questions or more fit into the quotas, ``wanted`` in all."""
+    room = Counter({answer: round(share * wanted) + 2 for answer, share in QUOTA.items()})
+    chosen: list[tuple[int, list[int]]] = []
+    total = 0
+    for seed in range(FIRST_SEED, FIRST_SEED + MOST_SEEDS):
+        scene = generate(seed, "choice")
+        left = Counter(room)
+        keyframes = []
+        for question in scene.questions:
+            known = plan(scene, question.keyframe)
+            if known and left[known["answer"]] > 0 and len(keyframes) < most:
+                left[known["answer"]] -= 1
+                keyframes.append(question.keyframe)
+        if len(keyframes) >= least:
+            room = left
+            chosen.append((seed, keyframes))
+            total += len(keyframes)
+        if total >= wanted:
+            return chosen
+    raise SystemExit(f"only {total} of {wanted} keyframes fit the quotas in {MOST_SEEDS} seeds")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--keyframes", type=int, default=KEYFRAMES)
+    options = parser.parse_args()
+    cv2.setNumThreads(1)
+    for name in ("samples", "can_bus", "maps", VERSION):
+        shutil.rmtree(options.out / name, ignore_errors=True)
+    writer = TableWriter(options.out, VERSION)
+    for number, (seed, keyframes) in enumerate(choose(options.keyframes, LEAST, MOST)):
+        writer.add(generate(seed, f"scene-{FIRST_NUMBER + number:04d}"), keyframes)
+    writer.write()
+    file = options.out / "questions.json"
+    command = [sys.executable, "-m", "senna_autoprune", "questions", "build", "--dataroot", str(options.out), "--version", VERSION]
+    subprocess.run([*command, "--split", "all", "--types", "plan", "--require-images", "--out", str(file)], check=True)
+    relocate(file, options.out)
+
+
+def relocate(file: Path, root: Path) -> None:
+    """Image paths relative to the question file, so that the folder can be anywhere."""
+    root = root.resolve()
+    records = json.loads(file.read_text())
+    for record in records:
+        record["image"] = str(Path(record["image"]).resolve().relative_to(root))
+        record["images"] = [str(Path(image).resolve().relative_to(root)) for image in record["images"]]
+    file.write_text(json.dumps(records, indent=1) + "\n")
+    sidecar = Path(f"{file}.meta.json")
+    if sidecar.exists():
+        meta = json.loads(sidecar.read_text())
+        meta.pop("dataroot", None)
+        meta["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
+        sidecar.write_text(json.dumps(meta, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
