@@ -1,0 +1,70 @@
+"""From patches back to the image: the square padding and the resize of the processor undone, and heat as a picture."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+HEAT_SIZE = (320, 180)  # pixels of an overlay, of a 1600 x 900 image
+_STOPS = np.array([[68, 1, 84], [187, 55, 84], [249, 142, 9], [252, 255, 164]], dtype=float)  # dark violet to yellow
+
+
+class Crop(NamedTuple):
+    """The part of the patch grid that is image, in patches (not whole ones): left, top, width, height."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+
+def image_crop(width: int, height: int, grid: int) -> Crop:
+    """Where a ``width`` x ``height`` image lies in the grid of its padded square (``senna.images.pad_to_square``)."""
+    side = max(width, height)
+    scale = grid / side
+    return Crop((side - width) // 2 * scale, (side - height) // 2 * scale, width * scale, height * scale)
+
+
+def over_image(heat: np.ndarray, image_size: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+    """Heat of a view's patches as a picture that covers its original image, (h, w) of the heat's dtype.
+
+    Every pixel shows the patch it was fed to the vision tower in; nothing is smoothed.
+
+    Args:
+        heat: (P,) row by row over the padded square.
+        image_size: (width, height) of the original image.
+        size: (w, h) of the picture.
+    """
+    grid = math.isqrt(len(heat))
+    crop = image_crop(*image_size, grid)
+    columns = (crop.left + (np.arange(size[0]) + 0.5) / size[0] * crop.width).astype(int).clip(0, grid - 1)
+    rows = (crop.top + (np.arange(size[1]) + 0.5) / size[1] * crop.height).astype(int).clip(0, grid - 1)
+    return heat.reshape(grid, grid)[np.ix_(rows, columns)]
+
+
+def relative(heat: np.ndarray) -> np.ndarray:
+    """Each view's heat (..., P) relative to its own largest value, 0..1; a view without heat stays 0."""
+    return heat / np.maximum(heat.max(-1, keepdims=True), np.finfo(np.float32).tiny)
+
+
+def palette() -> np.ndarray:
+    """Colour and opacity of heat 0..255, (256, 4) uint8 RGBA: cold is transparent, so that the image stays visible."""
+    level = np.linspace(0.0, 1.0, 256)
+    where = np.linspace(0.0, 1.0, len(_STOPS))
+    colours = np.stack([np.interp(level, where, _STOPS[:, channel]) for channel in range(3)], axis=1)
+    return np.concatenate([colours, 255 * 0.85 * np.sqrt(level)[:, None]], axis=1).round().astype(np.uint8)
+
+
+def heat_png(heat: np.ndarray, image_size: tuple[int, int], size: tuple[int, int] = HEAT_SIZE) -> bytes:
+    """A transparent PNG of one view's heat (P,), to be laid over its image."""
+    levels = (over_image(relative(heat), image_size, size) * 255).round().astype(np.uint8)
+    colours = palette()
+    picture = Image.fromarray(levels).convert("P")
+    picture.putpalette(colours[:, :3].tobytes())
+    file = io.BytesIO()
+    picture.save(file, "PNG", optimize=True, transparency=colours[:, 3].tobytes())
+    return file.getvalue()
