@@ -1,10 +1,12 @@
-"""Write the shipped evaluation split: nuScenes tables, images, CAN messages, and the question file made by ``questions build``.
+"""Write the shipped evaluation split: nuScenes tables, images, CAN messages, and the question file made by ``questions
+build``.
 
     python tools/make_demo_world.py --out senna_autoprune/demo/data
 
-Deterministic. Scenes are taken from seeds below 1,000,000 (the trainer's begin there): scenes of three to five keyframes. Which keyframes of a scene
-are asked about is the simulation's choice (decision moments, see ``senna_autoprune.demo.world``); among the seeds the scenes are chosen so that
-every answer occurs and none makes up more than a quarter or so (QUOTA below). The labels come from the tables alone.
+Deterministic. Scenes are taken from seeds below 1,000,000 (the trainer's begin there): scenes of three to five
+keyframes. Which keyframes of a scene are asked about is the simulation's choice (decision moments, see
+``senna_autoprune.demo.world``); among the seeds the scenes are chosen so that every answer occurs and none makes up
+more than a quarter or so (QUOTA below). The labels come from the tables alone.
 """
 
 from __future__ import annotations

@@ -4,10 +4,11 @@
     python tools/train_senna_mini.py --data DATA --out RUN --minutes-tower 12 --minutes-decoder 70
     (again: it goes on from the last checkpoint in RUN)
 
-Stages. (1) The tower learns what each patch shows (labels from the renderer). (2) Its features of all keyframes are stored once. (3) The decoder
-learns the plan answer and short questions about the same scene, packed into one sequence with a block mask, first on a part of the visual tokens
-(all that show something, and some that do not), then on all 768. (4) Export: fp16 weights in our save_pretrained layout. The adapter
-hands the picture's 128 whole patches on unchanged (``senna_autoprune.demo.mini.initialise``).
+Stages. (1) The tower learns what each patch shows (labels from the renderer). (2) Its features of all keyframes are
+stored once. (3) The decoder learns the plan answer and short questions about the same scene, packed into one sequence
+with a block mask, first on a part of the visual tokens (all that show something, and some that do not), then on all
+768. (4) Export: fp16 weights in our save_pretrained layout. The adapter hands the picture's 128 whole patches on
+unchanged (``senna_autoprune.demo.mini.initialise``).
 """
 
 from __future__ import annotations
@@ -85,10 +86,26 @@ def train_tower(model: SennaForConditionalGeneration, data: KeyframeData, run: P
             seen = classes >= 5
             right = (said.argmax(-1) == classes)[seen].float().mean()
             related_right = (related.argmax(-1) == relations)[relations > 0].float().mean()
-            log.info("tower step %d %.1f min loss %.3f objects %.3f relations %.3f", step, elapsed / 60, np.mean(running[-50:]), right, related_right)
+            log.info(
+                "tower step %d %.1f min loss %.3f objects %.3f relations %.3f",
+                step,
+                elapsed / 60,
+                np.mean(running[-50:]),
+                right,
+                related_right,
+            )
         if step % 200 == 0:
             spent_now = spent + time.time() - start
-            torch.save({"tower": tower.state_dict(), "heads": heads.state_dict(), "optimizers": [o.state_dict() for o in optimizers], "step": step, "spent": spent_now}, state_file)
+            torch.save(
+                {
+                    "tower": tower.state_dict(),
+                    "heads": heads.state_dict(),
+                    "optimizers": [o.state_dict() for o in optimizers],
+                    "step": step,
+                    "spent": spent_now,
+                },
+                state_file,
+            )
     torch.save({"tower": tower.state_dict(), "heads": heads.state_dict()}, run / "tower.pt")
 
 
@@ -97,7 +114,9 @@ def export(model: SennaForConditionalGeneration, tokenizer: Path, out: Path) -> 
     from senna_autoprune.senna.images import SennaImageProcessor
     from senna_autoprune.senna.processing import SennaProcessor
 
-    processor = SennaProcessor(SennaImageProcessor(model.config.vision_config.image_size, model.config.vision_config.patch_size), load_sentencepiece(tokenizer))
+    processor = SennaProcessor(
+        SennaImageProcessor(model.config.vision_config.image_size, model.config.vision_config.patch_size), load_sentencepiece(tokenizer)
+    )
     model.half().save_pretrained(out)
     processor.save_pretrained(out)
     model.float()
@@ -161,7 +180,11 @@ def train(options: argparse.Namespace, team: Team) -> None:
 def worker(rank: int, options: argparse.Namespace) -> None:
     """One process of the team; one thread each."""
     torch.set_num_threads(1)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=[logging.StreamHandler(), logging.FileHandler(options.out / "train.log")])
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(message)s",
+        handlers=[logging.StreamHandler(), logging.FileHandler(options.out / "train.log")],
+    )
     if options.processes > 1:
         meeting = options.out / "meeting"
         torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=options.processes)

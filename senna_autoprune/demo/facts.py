@@ -67,7 +67,7 @@ def relation(scene: Scene, question: Question, body_index: int) -> int:
         return 0
     body, k = scene.bodies[body_index], question.keyframe
     ego = scene.ego_keyframes[k]
-    forward, leftward = _relative(body.track[k], ego)
+    forward, _ = _relative(body.track[k], ego)
     if body.role.startswith("lane"):
         lane = int(body.role[4:]) - round(ego[1] / LANE_M)
         place = forward - 1.4

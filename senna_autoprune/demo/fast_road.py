@@ -1,7 +1,8 @@
 """A three-lane carriageway at 60-70 km/h: slow lorries, and neighbours who decide which lane change is open.
 
-The driver decides at keyframes. Seeing a lorry less than 45 m ahead in its lane it moves left if that lane exists and is free, else right if
-that one is, else it brakes. A lane is taken when a vehicle is beside the ego or close behind it: the side and rear cameras' business.
+The driver decides at keyframes. Seeing a lorry less than 45 m ahead in its lane it moves left if that lane exists and is
+free, else right if that one is, else it brakes. A lane is taken when a vehicle is beside the ego or close
+behind it: the side and rear cameras' business.
 Lanes are 4.3 m wide and a change takes 2.9 s at >= 16 m/s: Senna's rule asks for > 4 m at less than 5 degrees after 3 s.
 """
 
@@ -102,7 +103,7 @@ def simulate(rng: np.random.Generator) -> tuple[np.ndarray, list[Body], list[Que
     t = float(rng.choice([0.5, 1.0, 1.5]))
     while t <= 16.5:
         ego_s = profile.distance()
-        step = int(round(t / STEP_S))
+        step = round(t / STEP_S)
         lead_here = own_lead and lane == first_lane
         lorry = Neighbour("lorry", lane, ego_s[step] + rng.uniform(28, 38) + rng.uniform(8.5, 10.5) * (time - t))
         if not lead_here and rng.random() < 0.78 and decide(lane, ego_s[step], step, [*others, lorry]) != "unclear":
@@ -112,7 +113,7 @@ def simulate(rng: np.random.Generator) -> tuple[np.ndarray, list[Body], list[Que
             t += 0.5
             continue
         states = ",".join(lane_state(lane + d, ego_s[step], step, others) for d in (1, -1))
-        questions.append(Question(int(round(t / 0.5)), "fast road", manoeuvre, f"{'lorry' if manoeuvre != 'keep' else 'clear'}:{states}"))
+        questions.append(Question(round(t / 0.5), "fast road", manoeuvre, f"{'lorry' if manoeuvre != 'keep' else 'clear'}:{states}"))
         if manoeuvre == "decelerate":
             lorry_speed = (lorry.places[-1] - lorry.places[0]) / (time[-1] - time[0])
             profile.change(t, lorry_speed, 2.4)

@@ -46,7 +46,7 @@ class _Canvas:
         points = np.round((world - np.array(self.origin)) / RESOLUTION * 16).astype(np.int32)
         cv2.fillPoly(self.colour, [points], colour, shift=4)
         if name:
-            cv2.fillPoly(self.label, [points], CLASS_ID[name], shift=4)
+            cv2.fillPoly(self.label, [points], (CLASS_ID[name],), shift=4)
 
 
 def _strip(path: Path, start: float, end: float, right: float, left: float) -> np.ndarray:

@@ -119,7 +119,7 @@ def mesh(kind: str, paint: tuple, clothes: tuple, lamp: int) -> tuple[tuple[np.n
 
 
 def _car(m: Mesh, kind: str, paint: tuple, lamp: int) -> None:
-    length, width, height = SIZES[kind]
+    length, width, _ = SIZES[kind]
     glass = (70, 60, 50)
     if kind == "car":
         m.box((0, 0, 0.58), (length, width, 0.66), paint)
@@ -144,7 +144,7 @@ def _car(m: Mesh, kind: str, paint: tuple, lamp: int) -> None:
 
 
 def _lorry(m: Mesh, paint: tuple) -> None:
-    length, width, height = SIZES["lorry"]
+    length, width, _ = SIZES["lorry"]
     m.box((length / 2 - 1.0, 0, 1.45), (2.0, width * 0.94, 2.3), paint)
     m.plate(length / 2 + 0.01, 0, 1.9, width * 0.85, 0.8, (70, 60, 50), 1)
     m.box((-1.0, 0, 2.05), (length - 2.2, width, 2.7), (185, 195, 200))

@@ -5,6 +5,7 @@ import itertools
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -131,6 +132,7 @@ def kept_patches() -> torch.Tensor:
 @torch.no_grad()
 def initialise(model: SennaForConditionalGeneration) -> None:
     """Small residual writes in the decoder, embeddings of unit-like size, and an adapter that hands patches on unchanged."""
+    layer: Any
     for layer in model.get_decoder().layers:
         for linear in layer.modules():
             if isinstance(linear, nn.Linear):
@@ -139,7 +141,7 @@ def initialise(model: SennaForConditionalGeneration) -> None:
             out.weight.mul_((2 * LAYERS) ** -0.5)
     nn.init.normal_(model.get_decoder().embed_tokens.weight, std=0.5)
     nn.init.normal_(model.lm_head.weight, std=0.02)
-    first, second, third = (model.img_adapter.adapter[i] for i in (0, 2, 4))
+    first, second, third = (cast(nn.Linear, model.img_adapter.adapter[i]) for i in (0, 2, 4))
     first.weight.zero_()
     first.weight[torch.arange(128), kept_patches()] = 1.0
     first.bias.fill_(LIFT)

@@ -106,7 +106,7 @@ class Renderer:
         classes = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
         px, py = self._map(camera, ego)
         classes[camera.ground_rows :] = cv2.remap(
-            self.ground.label, px, py, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=CLASS_ID["verge"]
+            self.ground.label, px, py, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=(CLASS_ID["verge"],)
         )
         return classes
 
@@ -126,38 +126,40 @@ class _Shapes:
 
     def __init__(self, bodies: list[Body], keyframe: int, ego: np.ndarray) -> None:
         quads, normals, colours, owners, lamps, lamp_owner = [], [], [], [], [], []
-        self.part_body, self.part_class = [-1], [0]
-        centres = []
+        part_body, part_class = [-1], [0]
+        centres: list[tuple[np.ndarray, int]] = []
         cos_e, sin_e = np.cos(ego[2]), np.sin(ego[2])
         for index, body in enumerate(bodies):
             x, y, yaw = body.track[keyframe]
             dx, dy = x - ego[0], y - ego[1]
-            if dx * dx + dy * dy > VISIBLE_M**2 or len(self.part_class) > 240:
+            if dx * dx + dy * dy > VISIBLE_M**2 or len(part_class) > 240:
                 continue
-            (q, n, c, l), class_id = mesh(body.kind, body.paint, body.clothes, int(body.lamp[keyframe]))
+            (q, n, c, lights), class_id = mesh(body.kind, body.paint, body.clothes, int(body.lamp[keyframe]))
             turn = yaw - ego[2]
-            spin = np.array([[np.cos(turn), np.sin(turn), 0], [-np.sin(turn), np.cos(turn), 0], [0, 0, 1]], dtype=np.float32)  # rows: row-vector form
+            spin = np.array(
+                [[np.cos(turn), np.sin(turn), 0], [-np.sin(turn), np.cos(turn), 0], [0, 0, 1]], dtype=np.float32
+            )  # rows: row-vector form
             place = np.array([dx * cos_e + dy * sin_e, -dx * sin_e + dy * cos_e, 0], dtype=np.float32)
-            part = len(self.part_class)
-            self.part_body.append(index)
-            self.part_class.append(class_id)
+            part = len(part_class)
+            part_body.append(index)
+            part_class.append(class_id)
             quads.append(q @ spin + place)
             normals.append(n @ spin)
             colours.append(c)
             owners.append(np.full(len(q), len(centres)))
             centres.append((place, part))
-            for lamp in l:
+            for lamp in lights:
                 lamp_class = int(lamp[8])
                 if lamp_class != class_id:
-                    number = len(self.part_class)
-                    self.part_body.append(index)
-                    self.part_class.append(lamp_class)
+                    number = len(part_class)
+                    part_body.append(index)
+                    part_class.append(lamp_class)
                 else:
                     number = part
                 facing = np.array([lamp[4], 0, 0], dtype=np.float32) @ spin
                 lamps.append((lamp[:3] @ spin + place, facing, lamp[3], lamp[5:8], number))
                 lamp_owner.append(len(centres) - 1)
-        self.part_body, self.part_class = np.array(self.part_body), np.array(self.part_class)
+        self.part_body, self.part_class = np.array(part_body), np.array(part_class)
         self.centres = centres
         self.quads = np.concatenate(quads) if quads else np.zeros((0, 4, 3), np.float32)
         self.normals = np.concatenate(normals) if normals else np.zeros((0, 3), np.float32)
@@ -202,7 +204,7 @@ class _Shapes:
                 light += 0.45 * float(np.exp(-distance[owner] / 26.0))
             colour = self.colours[i] * light * clear[owner] + renderer.haze * (1 - clear[owner])
             flat = points[:, :2] / points[:, 2:] * camera.focal
-            pixel = np.clip((flat + (camera.cx, camera.cy)) * 16, -60000, 60000).astype(np.int32)
+            pixel = np.clip((flat + np.array([camera.cx, camera.cy])) * 16, -60000, 60000).astype(np.int32)
             cv2.fillConvexPoly(canvas, pixel, (*[float(min(255.0, c)) for c in colour], self.centres[owner][1]), cv2.LINE_8, 4)
         self._lamps(canvas, camera, by_owner.get(last, ()), place)
 

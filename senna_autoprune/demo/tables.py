@@ -71,6 +71,7 @@ class TableWriter:
             rows["attribute"].append({"token": token("attribute", name), "name": name, "description": "Synthetic."})
         for number, level in enumerate(VISIBILITY, 1):
             rows["visibility"].append({"token": str(number), "level": level, "description": f"visibility of whole object is {level[1:]} %"})
+        mounts: list[tuple[str, str, list[float], list[float], list[list[float]]]]
         mounts = [(c.channel, "camera", list(c.place), c.quaternion, c.intrinsic) for c in CAMERAS]
         mounts.append(("LIDAR_TOP", "lidar", list(LIDAR_PLACE), LIDAR_QUATERNION, []))
         for channel, modality, place, rotation, intrinsic in mounts:
@@ -84,12 +85,15 @@ class TableWriter:
                     "camera_intrinsic": intrinsic,
                 }
             )
-        for place in LOCATIONS:
-            log = token("log", place)
+        for location in LOCATIONS:
+            log = token("log", location)
             rows["log"].append(
-                {"token": log, "logfile": f"synthetic-{place}", "vehicle": "synthetic", "date_captured": "2018-07-01", "location": place}
+                {"token": log, "logfile": f"synthetic-{location}", "vehicle": "synthetic", "date_captured": "2018-07-01"}
+                | {"location": location}
             )
-            rows["map"].append({"token": token("map", place), "log_tokens": [log], "category": "semantic_prior", "filename": f"maps/{place}.png"})
+            rows["map"].append(
+                {"token": token("map", location), "log_tokens": [log], "category": "semantic_prior", "filename": f"maps/{location}.png"}
+            )
 
     def add(self, scene: Scene, keyframes: list[int]) -> None:
         """A scene's rows, the images of ``keyframes``, and its CAN messages."""
@@ -187,7 +191,11 @@ class TableWriter:
             for camera, image in zip(CAMERAS, views.images, strict=True):
                 file = self.root / "samples" / camera.channel / f"{scene.name}_{k:02d}.jpg"
                 file.parent.mkdir(parents=True, exist_ok=True)
-                cv2.imwrite(str(file), image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1, cv2.IMWRITE_JPEG_PROGRESSIVE, 1])
+                cv2.imwrite(
+                    str(file),
+                    image,
+                    [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1, cv2.IMWRITE_JPEG_PROGRESSIVE, 1],
+                )
 
     def _can(self, scene: Scene, place: "_Placement", start: int) -> None:
         """Pose and steering messages (``can_bus/``); steering angle of a bicycle model, 2.8 m wheelbase, ratio 16."""

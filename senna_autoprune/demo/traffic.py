@@ -85,7 +85,7 @@ class Profile:
 
     def change(self, time_s: float, target: float, acceleration: float, reaction_s: float = 0.25) -> float:
         """From ``time_s`` on go to ``target`` m/s; returns the time when it is reached."""
-        start = int(round((time_s + reaction_s) / STEP_S))
+        start = round((time_s + reaction_s) / STEP_S)
         before = self.speed[min(start, STEPS - 1)]
         needed = abs(target - before) / acceleration
         ramp = before + np.sign(target - before) * acceleration * STEP_S * np.arange(STEPS - start)

@@ -1,13 +1,14 @@
 """Parts of the trainer of senna-mini: keyframes on disk, fast passes through tower and decoder, packed questions.
 
-The passes repeat the stock modules' arithmetic on their own weights (tests/demo/test_training.py holds them equal), without what training on a
-CPU does not need.
+The passes repeat the stock modules' arithmetic on their own weights (tests/demo/test_training.py holds them equal),
+without what training on a CPU does not need.
 """
 
 import json
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -142,7 +143,7 @@ def _rms(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return F.rms_norm(x, (x.shape[-1],), weight.to(x.dtype), eps)
 
 
-def _layer_pass(layer: nn.Module, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, heads: int, eps: float) -> Tensor:
+def _layer_pass(layer: Any, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, heads: int, eps: float) -> Tensor:
     attention, mlp = layer.self_attn, layer.mlp
     half = cos.shape[-1] // 2
     batch, length, width = x.shape
@@ -168,7 +169,10 @@ def decoder_pass(decoder: LlamaModel, x: Tensor, positions: Tensor, mask: Tensor
 
 
 class Packing:
-    """One sequence for several questions of a scene: shared prefix (text and views), then a branch a question that sees only itself and the prefix."""
+    """One sequence for several questions of a scene.
+
+    A shared prefix (text and views), then a branch a question that sees only itself and the prefix.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str, plan_length: int = 73, extra_length: int = 15) -> None:
         self.tokenizer = tokenizer
@@ -177,7 +181,8 @@ class Packing:
         self.prefix = [[tokenizer.bos_token_id, *self._ids(chunks[0])], *[self._ids(c) for c in chunks[1:-1]]]
         self.branches = [plan_length] + [extra_length] * EXTRAS
         self.text = torch.tensor([i for chunk in self.prefix for i in chunk])
-        places, at, self.view_start = [], 0, []
+        places: list[int] = []
+        at, self.view_start = 0, []
         for chunk in self.prefix:
             places += range(at, at + len(chunk))
             at += len(chunk)
@@ -196,7 +201,6 @@ class Packing:
         if pad < 0:
             raise ValueError(f"a branch of {length} is too short for {len(asked) + len(said)} tokens: {question}")
         return asked + said + [0] * pad, [-100] * len(asked) + said + [-100] * pad
-
 
     def layout(self, kept: Tensor) -> tuple[Tensor, Tensor]:
         """Positions (B, N) and mask (1, 1, N, N) when each keyframe keeps (B, K) of its 768 visual tokens, in this order:
@@ -224,7 +228,9 @@ def plan_marks(question: str) -> str:
 class DecoderTrainer:
     """Stage 3: projector and decoder on stored features."""
 
-    def __init__(self, model: SennaForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, data: KeyframeData, run: Path, seed: int, team: Team) -> None:
+    def __init__(
+        self, model: SennaForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, data: KeyframeData, run: Path, seed: int, team: Team
+    ) -> None:
         self.model, self.data, self.folder, self.team = model, data, run, team
         self.packings = {name: Packing(tokenizer, name) for name in ("eval", "train")}
         self.rng = np.random.default_rng((seed, 1))
@@ -256,7 +262,9 @@ class DecoderTrainer:
         return self._branches[key]
 
     def _questions(self, packing: Packing, row: dict) -> tuple[list[int], list[int]]:
-        ids, labels = map(list, self._branch(packing, plan_question(row["speed"], row["command"]), row["answer"] + "\n", packing.branches[0]))
+        ids, labels = map(
+            list, self._branch(packing, plan_question(row["speed"], row["command"]), row["answer"] + "\n", packing.branches[0])
+        )
         about = list(ROAD if row["family"] == "fast road" else TOWN)
         if self.rng.random() < 0.2:
             about[int(self.rng.integers(len(about)))] = str(self.rng.choice(["night", "rain"]))

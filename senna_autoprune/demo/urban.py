@@ -1,8 +1,9 @@
 """A town street: signals, crossings with pedestrians, a car ahead with brake lights, and sometimes a turn.
 
-The driver decides at keyframes. Standing, it goes when the cause of the stop is gone. Rolling slowly it speeds up unless somebody is ahead; at
-town speed it keeps it. A red signal, a pedestrian at the kerb of a crossing (or on it), or brake lights ahead make it stop; in a turn, a
-pedestrian at the exit's crossing makes it crawl. The same speed and command occur with and without each cause.
+The driver decides at keyframes. Standing, it goes when the cause of the stop is gone. Rolling slowly it speeds up unless
+somebody is ahead; at town speed it keeps it. A red signal, a pedestrian at the kerb of a crossing (or on it), or brake lights
+ahead make it stop; in a turn, a pedestrian at the exit's crossing makes it crawl. The same speed and command occur with and
+without each cause.
 """
 
 from dataclasses import dataclass, field
@@ -78,9 +79,9 @@ def simulate(rng: np.random.Generator, turn: int) -> tuple[np.ndarray, list[Body
         release = t
     turned = False
     while t <= 16.5:
-        here = float(profile.distance()[int(round(t / STEP_S))])
-        k = int(round(t / 0.5))
-        speed = float(profile.speed[int(round(t / STEP_S))])
+        here = float(profile.distance()[round(t / STEP_S)])
+        k = round(t / 0.5)
+        speed = float(profile.speed[round(t / STEP_S)])
         if state == "zero":
             if rng.random() < 0.45 and t - release < 3.0 and blocker != "walker-gone":
                 questions.append(Question(k, "stand", "stop", str(blocker)))
@@ -91,7 +92,7 @@ def simulate(rng: np.random.Generator, turn: int) -> tuple[np.ndarray, list[Body
             t = _let_go(blocker, street, lead_brakes, t)
             if t > 16.5:
                 break
-            k = int(round(t / 0.5))
+            k = round(t / 0.5)
             target = rng.uniform(6.3, 7.5) if turn and not turned else (fast if rng.random() < 0.6 else rng.uniform(4.8, 5.7))
             questions.append(Question(k, "stand", "accelerate", f"{blocker} gone"))
             done = profile.change(t, target, PULL, 0.15)
@@ -140,7 +141,7 @@ def _stop_distance(speed: float) -> float:
 
 def _rolling(rng, street, questions, profile, lead, lead_brakes, t, state, here, fast):  # type: ignore[no-untyped-def]
     """One decision at town speed or slow: brake for a cause, or keep / speed up past the same things without the cause."""
-    k, speed = int(round(t / 0.5)), float(profile.speed[int(round(t / STEP_S))])
+    k, speed = round(t / 0.5), float(profile.speed[round(t / STEP_S)])
     line = here + EGO_FRONT + _stop_distance(speed) + rng.uniform(0.6, 2.0)
     calm = "keep" if state == "fast" or lead else "accelerate"
     brake = rng.random() < (0.5 if state == "fast" else 0.45)
@@ -242,7 +243,15 @@ def _bodies(rng, path, street, s, lead, lead_brakes, profile):  # type: ignore[n
         lamp = np.zeros(KEYFRAMES, dtype=np.int64)
         for start, end in lead_brakes:
             lamp[(stamps >= start) & (stamps < end)] = 1
-        bodies.append(Body(str(rng.choice(["car", "car", "van"])), keyframes(path.pose(places, rng.uniform(-0.15, 0.15))), lamp, _paint(rng), role="lead"))
+        bodies.append(
+            Body(
+                str(rng.choice(["car", "car", "van"])),
+                keyframes(path.pose(places, rng.uniform(-0.15, 0.15))),
+                lamp,
+                _paint(rng),
+                role="lead",
+            )
+        )
     if rng.random() < 0.4:  # a follower
         places = follow(-rng.uniform(10, 22), 12.0, s, 6.5, float(profile.speed[0]))
         bodies.append(Body("car", keyframes(path.pose(places + 1.4)), paint=_paint(rng), role="follower"))

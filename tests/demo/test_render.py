@@ -68,5 +68,7 @@ def test_who_takes_a_lane_is_seen_from_the_side_or_behind():
 
 def test_night_is_darker():
     scenes = [generate(seed, "scene-0001", "street") for seed in range(40)]
-    day, night = (np.mean([Renderer(s).render(0).images.mean() for s in [x for x in scenes if x.night == dark][:2]]) for dark in (False, True))
+    day, night = (
+        np.mean([Renderer(s).render(0).images.mean() for s in [x for x in scenes if x.night == dark][:2]]) for dark in (False, True)
+    )
     assert night < 0.5 * day
