@@ -27,34 +27,20 @@ T = TypeVar("T")
 Scalar = bool | int | float | str
 
 
-@dataclass(config=ConfigDict(extra="forbid", allow_inf_nan=False))
-class EvalConfig:
-    """One evaluation: a checkpoint, a question file, a pruning method with its budget. ``--help`` of ``senna-prune
-    eval`` says the same.
-
-    Of the budgets ``retention``, ``tokens`` and ``tokens_per_view`` at most one is given; none means retention 0.25.
-    With ``budget="flops"`` the retention is the share of the unpruned prefill's FLOPs instead of the share of the
-    visual tokens.
-    """
+@dataclass(config=ConfigDict(extra="forbid", allow_inf_nan=False), kw_only=True)
+class AskConfig:
+    """What every command that asks a model has in common: the checkpoint, the questions, and how they are asked."""
 
     model: str | None = None
     questions: str | None = None
     images: str | None = None
     vision_tower: str | None = None
     out: str | None = None
-    method: str = "autoprune"
-    mode: Literal["paper", "release"] | None = None
-    scope: Literal["scene", "view"] | None = None
-    budget: Literal["tokens", "flops"] = "tokens"
-    retention: float | None = Field(default=None, gt=0, le=1)
-    tokens: float | None = Field(default=None, gt=0)
-    tokens_per_view: float | None = Field(default=None, gt=0)
-    options: dict[str, Scalar] = Field(default_factory=dict)
     types: tuple[str, ...] = ("plan",)
     limit: int | None = Field(default=None, ge=1)
     max_new_tokens: int | None = Field(default=None, ge=1, le=4096)
     prompt_template: Literal["eval", "train"] = "eval"
-    controls: bool = True
+    batch_size: int = Field(default=1, ge=1, le=1024)
     device: str = "cpu"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     seed: int = Field(default=0, ge=0, lt=2**32)
@@ -74,6 +60,27 @@ class EvalConfig:
             if name not in QUESTION_TYPES:
                 raise ValueError(f"unknown question type {name!r}{suggest(str(name), QUESTION_TYPES)}")
         return tuple(name for name in QUESTION_TYPES if name in names)
+
+
+@dataclass(config=ConfigDict(extra="forbid", allow_inf_nan=False), kw_only=True)
+class EvalConfig(AskConfig):
+    """One evaluation: a checkpoint, a question file, a pruning method with its budget. ``--help`` of ``senna-prune
+    eval`` says the same.
+
+    Of the budgets ``retention``, ``tokens`` and ``tokens_per_view`` at most one is given; none means retention 0.25.
+    With ``budget="flops"`` the retention is the share of the unpruned prefill's FLOPs instead of the share of the
+    visual tokens.
+    """
+
+    method: str = "autoprune"
+    mode: Literal["paper", "release"] | None = None
+    scope: Literal["scene", "view"] | None = None
+    budget: Literal["tokens", "flops"] = "tokens"
+    retention: float | None = Field(default=None, gt=0, le=1)
+    tokens: float | None = Field(default=None, gt=0)
+    tokens_per_view: float | None = Field(default=None, gt=0)
+    options: dict[str, Scalar] = Field(default_factory=dict)
+    controls: bool = True
 
     @model_validator(mode="after")
     def _one_budget(self) -> Self:

@@ -36,6 +36,7 @@ FAILED_SAMPLES = 3  # exit code of a run that finished but could not ask everyth
 @click.option(
     "--controls/--no-controls", default=None, help="Also random and uniform pruning and no-image. Default: on."
 )
+@click.option("--batch-size", type=int, help="Questions asked together; answers stay the same. Default: 1.")
 @click.option("--device", help="Any torch device. Default: cpu.")
 @click.option("--dtype", help="float32 (default), bfloat16 or float16.")
 @click.option("--seed", type=int, help="Of random pruning, random answers and the bootstrap. Default: 0.")

@@ -138,6 +138,9 @@ def _explain(metrics: dict[str, Any], console: Console) -> None:
         " prefill time: first forward call with the vision features given, pruning inside, median of paired ratios.",
         style="dim",
     )
+    size = metrics.get("run", {}).get("config", {}).get("batch_size", 1)
+    if size > 1:
+        console.print(f"batches of up to {size}: times and KV bytes are equal shares of a batch's, padding included", style="dim")
     if metrics["scenes"]["count"] < 2:
         console.print("one scene: no interval can be given", style="yellow")
     if "note" in metrics["scenes"]:

@@ -1,14 +1,15 @@
-"""One model that answers the questions of one sample at a time, under every setting: the unit of work of every engine.
+"""One model that answers the questions of some samples at a time, under every setting: the unit of work of every engine.
 
 A sample's images are decoded once and its vision features computed once, for all its questions and settings. The
 settings of a question run one after the other in an order that turns from question to question, so that a slow drift of
-the machine favours none of them.
+the machine favours none of them. In a batch the questions of several samples run together under one setting; pruned,
+they may keep different numbers of tokens, and each answers as it would alone.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +22,10 @@ from transformers import LogitsProcessorList
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.answers import PATHS, SPEEDS
 from senna_autoprune.evaluation.controls import NO_IMAGE, PRUNING_CONTROLS, grey_view
+from senna_autoprune.evaluation.questions import samples_of
 from senna_autoprune.evaluation.stopwatch import SaneLogits, Stopwatch, synchronise
-from senna_autoprune.evaluation.store import AnswerRow, QuestionRow
+from senna_autoprune.evaluation.store import UNREACHABLE, AnswerRow, QuestionRow
+from senna_autoprune.senna.vision import SennaImageFeatures
 
 if TYPE_CHECKING:
     from senna_autoprune.config import EvalConfig
@@ -78,9 +81,24 @@ def question_seed(seed: int, question: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{question}".encode()).digest()[:6], "big")
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """A question with the vision features of its sample."""
+
+    question: QuestionRow
+    features: SennaImageFeatures
+    vision_ms: float
+
+
 class Answerer:
-    """Asks one model. ``root``: folder of relative image paths. ``proven``: settings known to work (from a run being
-    continued).
+    """Asks one model.
+
+    Args:
+        root: folder of relative image paths.
+        proven: settings known to work (from a run being continued).
+        batch_size: questions that go through the model together.
+        unreachable: settings known to be impossible on this model, with the reason; what is found to be so is added.
+            None: an impossible setting is an error.
     """
 
     def __init__(
@@ -92,6 +110,8 @@ class Answerer:
         prompt_template: str = "eval",
         max_new_tokens: int | None = None,
         proven: Collection[str] = (),
+        batch_size: int = 1,
+        unreachable: dict[str, str] | None = None,
     ) -> None:
         self.model: Any = senna.model
         self.processor = senna.processor
@@ -100,39 +120,56 @@ class Answerer:
         self.seed = seed
         self.prompt_template = prompt_template
         self.max_new_tokens = max_new_tokens
+        self.batch_size = batch_size
+        self.unreachable = unreachable
         self._proven = set(proven)
         self._plan_tokens = self._longest_plan()
         self._needs = frozenset().union(*(p.needs for s in settings if (p := s.policy(seed)) is not None))
         self._blind: Any = None  # features of one grey view
 
     def answer(self, questions: Sequence[QuestionRow], todo: Collection[tuple[int, str]]) -> Iterator[AnswerRow]:
-        """Rows of the (question, setting) pairs in ``todo``, for questions that share their images.
+        """Rows of the (question, setting) pairs in ``todo``, for the questions of one sample, or of the few samples of
+        a batch.
 
         What is wrong with a sample becomes a failed row of all its pairs.
 
         Raises:
             SennaPruneError: a setting has never worked and fails on its first question: the set-up is wrong, not the
-            sample.
+            sample. (With ``unreachable`` its rows say so instead.)
         """
         wanted = [question for question in questions if any((question.question, s.name) in todo for s in self.settings)]
-        if not wanted:
-            return
-        try:
-            features, vision_ms = self._look([str(self.root / image) for image in wanted[0].images])
-        except (SennaPruneError, torch.OutOfMemoryError) as error:
-            for question in wanted:
-                yield from self._failed(question, todo, _reason(error))
-            return
-        for question in wanted:
+        seen: list[_Seen] = []
+        for sample in samples_of(wanted):
             try:
-                batch = self.processor(text=question.text, prompt_template=self.prompt_template).to(self.model.device)
-            except SennaPruneError as error:
-                yield from self._failed(question, todo, _reason(error))
+                features, vision_ms = self._look([str(self.root / image) for image in sample[0].images])
+            except (SennaPruneError, torch.OutOfMemoryError) as error:
+                for question in sample:
+                    yield from self._failed(question, todo, _reason(error))
                 continue
-            for setting in self._in_turn(question):
-                if (question.question, setting.name) in todo:
-                    seen = self._grey(len(question.images)) if setting.blind else features
-                    yield self._ask(question, setting, batch, seen, vision_ms)
+            for question in sample:
+                try:
+                    self._encode([question])
+                except SennaPruneError as error:
+                    yield from self._failed(question, todo, _reason(error))
+                else:
+                    seen.append(_Seen(question, features, vision_ms))
+        for batch in self._batches(seen):
+            for setting in self._in_turn(batch[0].question):
+                yield from self._ask([one for one in batch if (one.question.question, setting.name) in todo], setting)
+
+    def _batches(self, seen: Sequence[_Seen]) -> Iterator[list[_Seen]]:
+        """Questions that may run together: as many views, and answers of the same greatest length."""
+        groups: dict[tuple[int, int], list[_Seen]] = {}
+        for one in seen:
+            groups.setdefault((self._new_tokens(one.question.type), len(one.question.images)), []).append(one)
+        for group in groups.values():
+            for start in range(0, len(group), self.batch_size):
+                yield group[start : start + self.batch_size]
+
+    def _encode(self, questions: Iterable[QuestionRow]) -> Any:
+        """Padded ids and mask, (B, n) each. SennaPruneError: a prompt without views or beyond the limit."""
+        texts = [question.text for question in questions]
+        return self.processor(text=texts, prompt_template=self.prompt_template).to(self.model.device)
 
     def _in_turn(self, question: QuestionRow) -> list[Setting]:
         start = question.question % len(self.settings)
@@ -166,42 +203,83 @@ class Answerer:
 
     # --- asking -----------------------------------------------------------------------------------------------------
 
-    def _ask(self, question: QuestionRow, setting: Setting, batch: Any, features: Any, vision_ms: float) -> AnswerRow:
-        policy = setting.policy(question_seed(self.seed, question.question))
-        logits = SaneLogits()
+    def _ask(self, batch: Sequence[_Seen], setting: Setting) -> Iterator[AnswerRow]:
+        """The rows of a batch under one setting. A batch that fails is asked again in halves: one bad question, or a
+        memory too small, costs no other question its answer.
+        """
+        if not batch:
+            return
+        reason = (self.unreachable or {}).get(setting.name)
+        if reason is not None:
+            yield from (AnswerRow(one.question.question, setting.name, UNREACHABLE, reason=reason) for one in batch)
+            return
         try:
-            with ExitStack() as stack:
-                watch = stack.enter_context(Stopwatch(self.model))
-                trace = stack.enter_context(policy(self.model)) if policy is not None else None
-                ids = self.model.generate(
-                    **batch,
-                    image_features=features,
-                    max_new_tokens=self._new_tokens(question.type),
-                    do_sample=False,
-                    logits_processor=LogitsProcessorList([logits]),
-                )
-        except SennaPruneError as error:
-            if setting.name not in self._proven:
-                raise
-            return AnswerRow(question.question, setting.name, "failed", reason=_reason(error))
-        except torch.OutOfMemoryError as error:
-            return AnswerRow(question.question, setting.name, "failed", reason=_reason(error))
+            rows = self._generate(batch, setting)
+        except (SennaPruneError, torch.OutOfMemoryError) as error:
+            if len(batch) == 1:
+                yield self._fallen(batch[0].question, setting, error)
+                return
+        else:
+            yield from rows
+            return
+        half = len(batch) // 2
+        yield from self._ask(batch[:half], setting)
+        yield from self._ask(batch[half:], setting)
+
+    def _fallen(self, question: QuestionRow, setting: Setting, error: Exception) -> AnswerRow:
+        """The row of a question that raised; raises again if the fault lies with the set-up."""
+        reason = _reason(error)
+        if isinstance(error, SennaPruneError) and setting.name not in self._proven:
+            if self.unreachable is None or setting.method is None:
+                raise error
+            self.unreachable[setting.name] = reason
+            return AnswerRow(question.question, setting.name, UNREACHABLE, reason=reason)
+        return AnswerRow(question.question, setting.name, "failed", reason=reason)
+
+    def _generate(self, batch: Sequence[_Seen], setting: Setting) -> list[AnswerRow]:
+        """One ``generate`` call. Times and bytes of a batch are divided by its size."""
+        size, questions = len(batch), [one.question for one in batch]
+        seeds = [question_seed(self.seed, question.question) for question in questions]
+        policy, logits, inputs = setting.policy(seeds[0]), SaneLogits(), self._encode(questions)
+        with ExitStack() as stack:
+            watch = stack.enter_context(Stopwatch(self.model))
+            trace = stack.enter_context(policy(self.model, seeds=seeds)) if policy is not None else None
+            ids = self.model.generate(
+                **inputs,
+                image_features=self._grey(len(questions[0].images)) if setting.blind else _together(batch),
+                max_new_tokens=self._new_tokens(questions[0].type),
+                do_sample=False,
+                logits_processor=LogitsProcessorList([logits]),
+            )
         self._proven.add(setting.name)
-        answer = self.processor.decode_answers(ids, batch["input_ids"].shape[1])[0]
-        reason = _fault(answer, logits.sane)
-        return AnswerRow(
-            question.question,
-            setting.name,
-            status="ok" if reason is None else "failed",
-            answer=answer[:LONGEST_ANSWER] if logits.sane else "",
-            reason=reason,
-            vision_ms=vision_ms,
-            prefill_ms=watch.prefill_ms,
-            decode_ms=watch.decode_ms,
-            new_tokens=ids.shape[1] - batch["input_ids"].shape[1],
-            kv_bytes=watch.kv_bytes,
-            trace=trace[0].to_dict() if trace else None,
-        )
+        rows, prompt, sane = [], inputs["input_ids"].shape[1], logits.sane_rows(size)
+        for index, one in enumerate(batch):
+            given = self._until_end(ids[index, prompt:])
+            answer = self.processor.decode_answers(given[None], 0)[0]
+            reason = _fault(answer, sane[index])
+            rows.append(
+                AnswerRow(
+                    one.question.question,
+                    setting.name,
+                    status="ok" if reason is None else "failed",
+                    answer=answer[:LONGEST_ANSWER] if sane[index] else "",
+                    reason=reason,
+                    vision_ms=one.vision_ms,
+                    prefill_ms=_shared(watch.prefill_ms, size),
+                    decode_ms=_shared(watch.decode_ms, size),
+                    new_tokens=len(given),
+                    kv_bytes=None if watch.kv_bytes is None else watch.kv_bytes // size,
+                    trace=trace[index].to_dict() if trace else None,
+                )
+            )
+        return rows
+
+    def _until_end(self, ids: torch.Tensor) -> torch.Tensor:
+        """(n,) new ids up to the end mark; what follows it only fills the batch."""
+        ends = self.model.generation_config.eos_token_id
+        marks = [] if ends is None else ends if isinstance(ends, list) else [ends]
+        found = next((place for place, token in enumerate(ids.tolist()) if token in marks), None)
+        return ids if found is None else ids[: found + 1]
 
     def _new_tokens(self, kind: str) -> int:
         if self.max_new_tokens is not None:
@@ -212,6 +290,21 @@ class Answerer:
         """Tokens that any of the 20 planning answers may take with this tokenizer, the end mark included; 16 at least."""
         encode = self.processor.encode_chunk
         return max(PLAN_TOKENS, 1 + max(len(encode(f"{speed}, {path}\n")) for speed in SPEEDS for path in PATHS))
+
+
+def _together(batch: Sequence[_Seen]) -> SennaImageFeatures:
+    """The features of a batch: tokens (B, V, T, d) and CLS scores (B, V, T)."""
+    if len(batch) == 1:
+        return batch[0].features
+    scores = [one.features.cls_scores for one in batch]
+    known = [score for score in scores if score is not None]
+    return SennaImageFeatures(
+        torch.cat([one.features.tokens for one in batch]), torch.cat(known) if len(known) == len(batch) else None
+    )
+
+
+def _shared(milliseconds: float | None, size: int) -> float | None:
+    return None if milliseconds is None else milliseconds / size
 
 
 def _fault(answer: str, sane: bool) -> str | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from senna_autoprune.config import EvalConfig, to_dict
+from senna_autoprune.config import AskConfig, EvalConfig, to_dict
 from senna_autoprune.evaluation.answerer import Answerer, Setting, settings_of
 from senna_autoprune.evaluation.provenance import machine, model_fingerprint, versions
 from senna_autoprune.evaluation.questions import load_questions, samples_of
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 PLACES = ("model", "questions", "images", "vision_tower", "out")  # where things are; what they are is hashed
 SUMMARY_ONLY = ("resamples",)  # may change between starts: the answers do not depend on it
 SOURCE = ("format", "made", "data", "variant", "teacher")  # of the question file's sidecar
+Samples = list[list[QuestionRow]]
 OnRow = Callable[[AnswerRow, int, int], None]  # row, rows finished, rows in all
 
 
@@ -60,7 +61,7 @@ def run_directory(config: EvalConfig) -> Path:
     if config.out is not None:
         return Path(config.out)
     (budget, value), *_ = config.budget_arguments().items()
-    deciding = {key: value for key, value in to_dict(config).items() if key not in ("out", *SUMMARY_ONLY)}
+    deciding = {key: value for key, value in _given(config).items() if key not in ("out", *SUMMARY_ONLY)}
     for place in ("model", "questions", "images", "vision_tower"):
         path = deciding[place]
         deciding[place] = str(Path(path).resolve()) if path and Path(path).exists() else path
@@ -69,12 +70,17 @@ def run_directory(config: EvalConfig) -> Path:
     return Path("runs") / f"{method}-{budget}-{value:g}-{digest}"
 
 
-def describe(config: EvalConfig, senna: Senna, prepared: Prepared) -> dict[str, Any]:
+def _given(config: AskConfig) -> dict[str, Any]:
+    """The configuration as plain data. Batches of one go unsaid, as in runs made before there were batches."""
+    return {key: value for key, value in to_dict(config).items() if (key, value) != ("batch_size", 1)}
+
+
+def describe(config: AskConfig, senna: Senna, prepared: Prepared) -> dict[str, Any]:
     """What ``config.yaml`` holds. ``config`` and ``identity`` decide whether a run may be continued; the rest is for
     the reader.
     """
     assert config.questions is not None
-    given = to_dict(config)
+    given = _given(config)
     sidecar = read_sidecar(config.questions)
     return {
         "config": {key: value for key, value in given.items() if key not in (*PLACES, *SUMMARY_ONLY)},
@@ -116,7 +122,7 @@ def evaluate(
     with RunStore.start(run_directory(config), description, prepared.questions) as store:
         if retry_failed:
             store.forget_failed()
-        _answer_all(config, senna, prepared, store, on_row)
+        answer_all(config, senna, prepared, store, on_row)
         rows = store.answers()
         metrics = summarise(prepared.questions, rows, config.method, config.seed, config.resamples)
         metrics["run"] = description
@@ -124,7 +130,20 @@ def evaluate(
         return RunResult(store.directory, metrics, len(rows), sum(row.status == "failed" for row in rows))
 
 
-def _answer_all(config: EvalConfig, senna: Senna, prepared: Prepared, store: RunStore, on_row: OnRow | None) -> None:
+def answer_all(
+    config: AskConfig,
+    senna: Senna,
+    prepared: Prepared,
+    store: RunStore,
+    on_row: OnRow | None,
+    unreachable: dict[str, str] | None = None,
+    order: Callable[[Samples], Samples] = list,
+) -> None:
+    """Ask what the store does not hold yet, sample by sample under all settings, committing every row.
+
+    Args:
+        unreachable: of ``Answerer``. order: puts the samples in the order in which they are asked.
+    """
     everything = {(question.question, setting.name) for question in prepared.questions for setting in prepared.settings}
     todo = everything - store.finished()
     done = len(everything) - len(todo)
@@ -136,9 +155,13 @@ def _answer_all(config: EvalConfig, senna: Senna, prepared: Prepared, store: Run
         config.prompt_template,
         config.max_new_tokens,
         proven=store.proven(),
+        batch_size=config.batch_size,
+        unreachable=unreachable,
     )
-    for sample in samples_of(prepared.questions):
-        for row in answerer.answer(sample, todo):
+    samples = order(samples_of(prepared.questions))
+    for start in range(0, len(samples), config.batch_size):
+        together = [question for sample in samples[start : start + config.batch_size] for question in sample]
+        for row in answerer.answer(together, todo):
             store.add(row)
             done += 1
             if on_row is not None:

@@ -74,16 +74,20 @@ class Stopwatch:
 
 
 class SaneLogits(LogitsProcessor):
-    """Passes logits on and remembers whether any was NaN or +inf; the host is asked only when ``sane`` is read."""
+    """Passes logits on and remembers in which rows any was NaN or +inf; the host is asked only when ``sane`` is read."""
 
     def __init__(self) -> None:
         self._broken: Tensor | None = None
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        broken = (torch.isnan(scores) | torch.isposinf(scores)).any()
+        broken = (torch.isnan(scores) | torch.isposinf(scores)).any(dim=-1)  # (B,)
         self._broken = broken if self._broken is None else self._broken | broken
         return scores
 
     @property
     def sane(self) -> bool:
-        return self._broken is None or not bool(self._broken)
+        return self._broken is None or not bool(self._broken.any())
+
+    def sane_rows(self, rows: int) -> list[bool]:
+        """``sane`` of each of the batch's ``rows``."""
+        return [True] * rows if self._broken is None else [not broken for broken in self._broken.tolist()]

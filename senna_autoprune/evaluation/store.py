@@ -32,6 +32,7 @@ from senna_autoprune.evaluation.lock import RunLock
 CONFIG, ANSWERS, METRICS = "config.yaml", "answers.sqlite", "metrics.json"
 COMPARED = ("config", "identity")  # sections of config.yaml that must be the same to continue
 SCHEMA_VERSION = 1
+UNREACHABLE = "n/a"  # status of a row whose setting is impossible on this model; its reason says what would be possible
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS questions (
@@ -63,10 +64,11 @@ class QuestionRow:
 
 @dataclass(frozen=True)
 class AnswerRow:
-    """One answer. ``status`` is "ok" or "failed" with a ``reason``; a failed row may still hold the answer's text (an
-    empty or an endless one). Times in ms: ``vision_ms`` of the sample's features (shared by its rows), ``prefill_ms``
-    of the first forward call of the decoder with the features given, ``decode_ms`` of all later ones. ``trace``: what
-    pruning did (JSON-ready).
+    """One answer. ``status`` is "ok", or "failed" with a ``reason``, or in a sweep "n/a" with the reason why its setting
+    is impossible; a failed row may still hold the answer's text (an empty or an endless one). Times in ms:
+    ``vision_ms`` of the sample's features (shared by its rows), ``prefill_ms`` of the first forward call of the decoder
+    with the features given, ``decode_ms`` of all later ones; these two and ``kv_bytes`` are a row's equal share of its
+    batch. ``trace``: what pruning did (JSON-ready).
     """
 
     question: int
@@ -197,6 +199,11 @@ class RunStore:
         ]
 
     # --- what is added ----------------------------------------------------------------------------------------------
+
+    def describe(self, description: dict[str, Any]) -> None:
+        """Write config.yaml anew: the sections that are not compared may change when a run is continued."""
+        with _disk_errors(self.directory):
+            _write_atomically(self.directory / CONFIG, dump_yaml(description))
 
     def add(self, row: AnswerRow) -> None:
         """Commit one answer. SennaPruneError if the disk is full or read-only; what was committed before stays."""

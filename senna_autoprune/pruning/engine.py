@@ -8,6 +8,7 @@ that scores need. Decoding afterwards only gets each layer's own mask and positi
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,8 +63,10 @@ class Engine:
         SennaPruneError: if the model has no Llama-family decoder, or a forward's visual positions cannot be found.
     """
 
-    def __init__(self, policy: Policy, model: Any, given: VisualContext | None = None) -> None:
-        self.policy, self.model, self.given = policy, model, given
+    def __init__(
+        self, policy: Policy, model: Any, given: VisualContext | None = None, seeds: Sequence[int] | None = None
+    ) -> None:
+        self.policy, self.model, self.given, self.seeds = policy, model, given, seeds
         self.decoder = find_decoder(model)
         self.trace = Trace()
         self.visual: VisualContext | None = None
@@ -193,7 +196,7 @@ class Engine:
             budget=self.policy.budget,
             cost=self.cost,
             layout=layout,
-            generator=torch.Generator().manual_seed(self.policy.seed),
+            generator=torch.Generator().manual_seed(self.policy.seed if self.seeds is None else self.seeds[sample]),
             decoder=self.decoder,
             cls_scores=scores,
             keys=keys,

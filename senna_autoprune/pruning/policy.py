@@ -8,7 +8,7 @@ A method is a dataclass derived from ``Policy``; its fields are its hyper-parame
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -109,6 +109,7 @@ class Policy:
         cls_scores: Tensor | None = None,
         view_sizes: tuple[int, ...] | None = None,
         keys: Tensor | None = None,
+        seeds: Sequence[int] | None = None,
     ) -> Iterator[Trace]:
         """Prune every prefill of ``model`` inside the ``with``; the model is as before afterwards, also after an exception.
 
@@ -118,6 +119,7 @@ class Policy:
             cls_scores: (B, V) CLS attention of the vision tower, for methods that use it.
             view_sizes: visual tokens of each view; None: every contiguous run is a view.
             keys: (B, V, c) the vision tower's attention keys of the visual tokens, for methods that compare tokens.
+            seeds: one for each sample of the batch, so that a sample's draws do not depend on its company; None: ``seed`` for all.
 
         Yields:
             Trace: one SampleTrace per sample and prefill.
@@ -130,7 +132,7 @@ class Policy:
         if visual_mask is None and not (cls_scores is None and view_sizes is None and keys is None):
             raise SennaPruneError("cls_scores, view_sizes and keys describe a visual_mask; pass visual_mask=(B, N) bool with them")
         given = VisualContext(visual_mask, view_sizes, cls_scores, keys) if visual_mask is not None else None
-        with Engine(self, model, given) as trace:
+        with Engine(self, model, given, seeds) as trace:
             yield trace
 
 

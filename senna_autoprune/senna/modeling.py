@@ -324,7 +324,9 @@ class SennaForConditionalGeneration(PreTrainedModel, SennaGenerationMixin):
         if labels is not None:
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.lm_head.out_features, **kwargs)
         if with_images and position_ids is None:
-            position_ids = torch.arange(seen, seen + hidden.shape[1], device=hidden.device).unsqueeze(0)  # (1, N)
+            # of the prompt as it came: a pruned decoder hands back fewer rows
+            length = cast(Expansion, expansion).length
+            position_ids = torch.arange(seen, seen + length, device=hidden.device).unsqueeze(0)  # (1, N)
         return SennaOutput(
             loss=loss,
             logits=logits,
