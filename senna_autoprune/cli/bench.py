@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import sys
 
 import click
 
@@ -41,7 +42,8 @@ def command(
 ) -> None:
     """Measure prefill and decode of a Senna-shaped decoder with random weights, unpruned and pruned.
 
-    Reached = measured speed-up / FLOPs bound. The row at 1.00 keeps every token and so shows what the hooks themselves cost.
+    Reached = measured speed-up / FLOPs bound. The row at 1.00 keeps every token and so shows what the hooks themselves cost. The rows
+    "lengths alone" run the same lengths without looking at any attention: what they miss of the bound is the machine's, not the pruner's.
     """
     import torch
     from rich.console import Console
@@ -49,15 +51,18 @@ def command(
     from rich.table import Table
 
     from senna_autoprune.cli.values import parse_shares
-    from senna_autoprune.evaluation.bench import BenchShape, build_decoder, build_prompt, measure, to_json
+    from senna_autoprune.evaluation.bench import BenchShape, build_decoder, build_prompt, lengths_alone, measure, to_json
     from senna_autoprune.pruning.methods.registry import build_policy
 
     shape = BenchShape(layers, hidden, heads, mlp, views=views, text_tokens=text_tokens)
     shares = [1.0, *parse_shares(retentions)]
     policies = {f"{method}@{share:.2f}": build_policy(method, retention=share, seed=seed) for share in shares}
+    pruning = [f"{method}@{share:.2f}" for share in shares if share < 1]
     console = Console(stderr=True)
     model = build_decoder(shape, getattr(torch, dtype), device, seed)
     embeds, mask = build_prompt(shape, getattr(torch, dtype), device, seed + 1)
+    alone = {name.replace(method, "lengths alone"): lengths_alone(policies[name], model, embeds, mask) for name in pruning}
+    policies = {**policies, **alone}
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("rounds", total=rounds + warmup)
         rows = measure(
@@ -89,7 +94,7 @@ def command(
             f"{row.decode_speedup:.2f}",
             f"{row.kv_bytes / 1e6:.1f}",
         )
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 130).print(table)
     machine = {
         "dtype": dtype,
         "device": device,

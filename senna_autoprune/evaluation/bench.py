@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.pruning.budget import Allocation
+from senna_autoprune.pruning.context import SampleContext
 from senna_autoprune.pruning.policy import Policy
 from senna_autoprune.pruning.trace import Trace
 
@@ -77,6 +79,36 @@ def build_prompt(shape: BenchShape, dtype: torch.dtype, device: str, seed: int =
     generator = torch.Generator().manual_seed(seed)
     embeds = torch.randn(1, len(mask), shape.hidden, generator=generator) * 0.02
     return embeds.to(device=device, dtype=dtype), torch.tensor([mask], device=device)
+
+
+@dataclass(kw_only=True)
+class LengthsAlone(Policy):
+    """The same lengths with nothing looked at: each layer keeps its first tokens. What is left of the bound here is the machine's loss
+    on shorter matrices (weights are read all the same), not the pruner's.
+
+    entering: visual tokens entering each layer, from a trace.
+    """
+
+    entering: tuple[int, ...] = ()
+
+    def allocate(self, context: SampleContext) -> Allocation:
+        """As given; the budget field is only nominal."""
+        return Allocation(self.entering)
+
+    def scores_from_attention(self, layer: int) -> bool:
+        """Never."""
+        return False
+
+    def select(self, context: SampleContext, layer: int, count: int) -> Tensor:
+        """The first ones."""
+        return torch.arange(count, device=context.layout.visual.device)
+
+
+def lengths_alone(policy: Policy, model: Any, embeds: Tensor, mask: Tensor) -> LengthsAlone:
+    """The lengths that ``policy`` gives this prompt, as a policy of their own."""
+    with policy(model, visual_mask=mask) as trace, torch.inference_mode():
+        model(inputs_embeds=embeds, use_cache=False, logits_to_keep=1)
+    return LengthsAlone(tokens=trace[0].average_tokens, entering=tuple(trace[0].tokens_per_layer))
 
 
 @dataclass

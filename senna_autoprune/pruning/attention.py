@@ -93,9 +93,11 @@ def attention_rows(query: Tensor, key: Tensor, scaling: float, capture: Capture)
         asked = asked.reshape(groups, heads // groups * len(rows), -1)
         scores = asked @ key[sample].float().transpose(1, 2)  # (G, H/G T, M)
         scores = scores.view(heads, len(rows), slots)
-        hidden = positions[None, :] > rows[:, None]  # (T, M)
+        # Nothing but text follows the first asked row of an unpadded sequence: only those columns can lie in the future
+        tail = slots - len(rows) if capture.valid is None else 0
+        hidden = positions[None, tail:] > rows[:, None]  # (T, M - tail)
         if capture.valid is not None:
             hidden = hidden | ~capture.valid[sample][None, :]
-        scores.masked_fill_(hidden, float("-inf"))
+        scores[..., tail:].masked_fill_(hidden, float("-inf"))
         answers.append(AttentionRows(scores.softmax(-1), layout.visual))
     return answers

@@ -106,9 +106,16 @@ class AttentionRows:
         """(H, T, v) attention to the visual tokens, not renormalised."""
         return self.weights.index_select(-1, self.visual)
 
+    def mean_heads_to_visual(self) -> Tensor:
+        """(1, T, v) mean over heads, kept as an axis of one."""
+        return self.weights.mean(dim=0, keepdim=True).index_select(-1, self.visual)
+
     def mean_to_visual(self) -> Tensor:
         """(v,) mean over heads and rows."""
-        return self.weights.mean(dim=(0, 1)).index_select(0, self.visual)
+        rows = self.weights.flatten(0, 1)  # (H T, M)
+        # a product with a constant row: reductions over leading axes are several times slower on a CPU
+        share = torch.full((1, rows.shape[0]), 1 / rows.shape[0], dtype=rows.dtype, device=rows.device)
+        return (share @ rows)[0].index_select(0, self.visual)
 
 
 @dataclass

@@ -20,8 +20,9 @@ def test_last_line_is_json_and_holds_what_was_measured():
     result = CliRunner().invoke(command, [*TINY, "--retention", "0.5"])
     assert result.exit_code == 0, result.output
     document = json.loads(result.output.strip().splitlines()[-1])
-    unpruned, kept_all, pruned = document["rows"]
-    assert [row["setting"] for row in document["rows"]] == ["unpruned", "autoprune@1.00", "autoprune@0.50"]
+    unpruned, kept_all, pruned, alone = document["rows"]
+    assert [row["setting"] for row in document["rows"]] == ["unpruned", "autoprune@1.00", "autoprune@0.50", "lengths alone@0.50"]
+    assert (alone["average_tokens"], alone["flops_bound"], alone["kv_bytes"]) == (128, pruned["flops_bound"], pruned["kv_bytes"])
     assert pruned["average_tokens"] == 128 and unpruned["average_tokens"] == kept_all["average_tokens"] == 256
     assert pruned["flops_bound"] > 1 == kept_all["flops_bound"]
     assert pruned["reached"] == pytest.approx(pruned["speedup"] / pruned["flops_bound"])

@@ -91,7 +91,7 @@ class AutoPrune(Policy):
             value = indicators.cosine_similarity(context.visual_hidden, context.text_hidden)
         else:
             assert context.attention is not None
-            rows = context.attention.to_visual()  # (H, T, V)
+            rows = context.attention.mean_heads_to_visual()  # (1, T, V): both indicators begin with this mean
             function = indicators.mutual_information if self.indicator == "mutual_information" else indicators.average_attention
             value = function(rows)
         return value[None]
