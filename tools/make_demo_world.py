@@ -28,23 +28,25 @@ from senna_autoprune.demo.world import generate
 
 VERSION = "v1.0-demo"
 FIRST_NUMBER = 9001  # scene numbers that nuScenes does not use
-KEYFRAMES, LEAST, MOST = 206, 3, 5  # in all, and of a scene
-FIRST_SEED, MOST_SEEDS = 5000, 8000
-QUOTA = {
-    "KEEP, STRAIGHT": 0.25,
-    "DECELERATE, STRAIGHT": 0.25,
-    "ACCELERATE, STRAIGHT": 0.15,
-    "STOP, STRAIGHT": 0.11,
-    "KEEP, LEFT_CHANGE": 0.075,
-    "KEEP, RIGHT_CHANGE": 0.075,
-    "KEEP, LEFT_TURN": 0.04,
-    "KEEP, RIGHT_TURN": 0.04,
-    "DECELERATE, LEFT_TURN": 0.035,
-    "DECELERATE, RIGHT_TURN": 0.035,
+KEYFRAMES, LEAST, MOST = 206, (3, 2), 5  # in all; at least of a town scene and of a fast one; at most of a scene
+FIRST_SEED, MOST_SEEDS = 5000, 12000
+QUOTA = {  # (on the fast road?, answer): share
+    (True, "KEEP, STRAIGHT"): 0.07,
+    (True, "DECELERATE, STRAIGHT"): 0.08,
+    (True, "KEEP, LEFT_CHANGE"): 0.08,
+    (True, "KEEP, RIGHT_CHANGE"): 0.08,
+    (False, "KEEP, STRAIGHT"): 0.18,
+    (False, "DECELERATE, STRAIGHT"): 0.18,
+    (False, "ACCELERATE, STRAIGHT"): 0.13,
+    (False, "STOP, STRAIGHT"): 0.10,
+    (False, "KEEP, LEFT_TURN"): 0.03,
+    (False, "KEEP, RIGHT_TURN"): 0.03,
+    (False, "DECELERATE, LEFT_TURN"): 0.03,
+    (False, "DECELERATE, RIGHT_TURN"): 0.03,
 }
 
 
-def choose(wanted: int, least: int, most: int) -> list[tuple[int, list[int]]]:
+def choose(wanted: int, least: tuple[int, int], most: int) -> list[tuple[int, list[int]]]:
     """(seed, keyframes) of the split: the first seeds of which ``least`` questions or more fit into the quotas, ``wanted`` in all."""
     room = Counter({answer: round(share * wanted) + 2 for answer, share in QUOTA.items()})
     chosen: list[tuple[int, list[int]]] = []
@@ -55,10 +57,11 @@ def choose(wanted: int, least: int, most: int) -> list[tuple[int, list[int]]]:
         keyframes = []
         for question in scene.questions:
             known = plan(scene, question.keyframe)
-            if known and left[known["answer"]] > 0 and len(keyframes) < most:
-                left[known["answer"]] -= 1
+            about = (scene.kind == "fast", known["answer"]) if known else None
+            if left[about] > 0 and len(keyframes) < most:
+                left[about] -= 1
                 keyframes.append(question.keyframe)
-        if len(keyframes) >= least:
+        if len(keyframes) >= least[scene.kind == "fast"]:
             room = left
             chosen.append((seed, keyframes))
             total += len(keyframes)

@@ -23,18 +23,24 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from senna_autoprune.demo.facts import RELATIONS
 from senna_autoprune.demo.meshes import CLASSES
 from senna_autoprune.demo.mini import VISION_WIDTH, build_config, initialise, kept_patches, train_tokenizer
-from senna_autoprune.demo.training import DecoderTrainer, FeatureStore, KeyframeData, Team, normalise, tower_patches
+from senna_autoprune.demo.training import CLASS_WEIGHTS, RELATION_WEIGHTS, DecoderTrainer, KeyframeData, Team, normalise, tower_patches
 from senna_autoprune.senna.modeling import SennaForConditionalGeneration
 from senna_autoprune.senna.tokenization import load_sentencepiece
 
 log = logging.getLogger("senna-mini")
 
 
+def patch_heads() -> nn.ModuleList:
+    """Class and relation of a patch from its features."""
+    return nn.ModuleList([nn.Linear(VISION_WIDTH, len(CLASSES)), nn.Linear(VISION_WIDTH, len(RELATIONS))])
+
+
 def train_tower(model: SennaForConditionalGeneration, data: KeyframeData, run: Path, minutes: float, seed: int) -> None:
     """Dense patch labels: class (14) and what the thing is to the ego's decision (7); about 64 views a step."""
-    heads = nn.ModuleList([nn.Linear(VISION_WIDTH, len(CLASSES)), nn.Linear(VISION_WIDTH, 7)])
+    heads = patch_heads()
     tower = model.vision_tower
     parameters = [*tower.parameters(), *heads.parameters()]
     matrices = [p for p in tower.encoder.layers[:-1].parameters() if p.ndim == 2]
@@ -45,8 +51,7 @@ def train_tower(model: SennaForConditionalGeneration, data: KeyframeData, run: P
     ]
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
-    weights = torch.tensor([0.3, 0.3, 0.3, 0.7, 0.5, 1.0, 1.5, 0.7, 2.0, 2.0, 2.5, 2.0, 2.0, 2.5])
-    relation_weights = torch.tensor([0.15, 2.0, 1.0, 2.0, 2.0, 2.5, 0.7])
+    weights, relation_weights = torch.tensor(CLASS_WEIGHTS), torch.tensor(RELATION_WEIGHTS)
     start, state_file = time.time(), run / "tower_state.pt"
     step, spent = 0, 0.0
     if state_file.exists():
@@ -161,17 +166,15 @@ def train(options: argparse.Namespace, team: Team) -> None:
         train_tower(model, data, options.out, options.minutes_tower, options.seed)
     if options.only_tower:
         return
-    model.vision_tower.load_state_dict(torch.load(options.out / "tower.pt", weights_only=True)["tower"])
-    trainer = DecoderTrainer(model, tokenizer, data, options.out, options.seed, team)
+    state = torch.load(options.out / "tower.pt", weights_only=True)
+    model.vision_tower.load_state_dict(state["tower"])
+    heads = patch_heads()
+    heads.load_state_dict(state["heads"])
+    trainer = DecoderTrainer(model, tokenizer, data, options.out, options.seed, team, heads)
     if options.export:
         trainer.resume()
         export(model, tokenizer_file, options.export)
         return
-    if team.size > 1 and team.rank > 0:
-        torch.distributed.barrier()  # the first process makes the files
-    trainer.features = FeatureStore(options.out, model.vision_tower, data, VISION_WIDTH)
-    if team.size > 1 and team.rank == 0:
-        torch.distributed.barrier()
     trainer.run(options.minutes_decoder, options.short_share, options.batch)
     if team.rank == 0:
         export(model, tokenizer_file, options.out / "model")

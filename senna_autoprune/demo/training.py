@@ -26,6 +26,8 @@ log = logging.getLogger("senna-mini")
 VIEWS, VIEW_TOKENS = 6, 128
 EXTRAS = 3  # extra questions a keyframe and step
 TOWN, ROAD = ("signal", "walker", "brake_lights", "ahead"), ("ahead", "left", "right")
+CLASS_WEIGHTS = (0.3, 0.3, 0.3, 0.7, 0.5, 1.0, 1.5, 0.7, 2.0, 2.0, 2.5, 2.0, 2.0, 2.5)  # per class of CLASSES
+RELATION_WEIGHTS = (0.15, 2.0, 1.0, 2.0, 2.0, 2.5, 0.7)
 VALIDATION = 300  # last keyframes of the last part, never trained on
 
 
@@ -55,34 +57,6 @@ class Team:
         number = torch.tensor([value], dtype=torch.float64)
         torch.distributed.all_reduce(number)
         return float(number) / self.size
-
-
-class FeatureStore:
-    """(n, 6, 128, c) float16 features of the keyframes, made when first asked for and kept on disk for all processes."""
-
-    def __init__(self, folder: Path, tower: CLIPVisionModel, data: "KeyframeData", width: int) -> None:
-        shape = (data.count(), VIEWS, VIEW_TOKENS, width)
-        for name, dtype, size in (("features", np.float16, shape), ("ready", np.uint8, shape[:1])):
-            file = folder / f"{name}.npy"
-            if not file.exists():
-                np.lib.format.open_memmap(file, "w+", dtype, size).flush()
-        self.values = np.load(folder / "features.npy", mmap_mode="r+")
-        self.ready = np.load(folder / "ready.npy", mmap_mode="r+")
-        self.tower, self.data = tower, data
-        if self.values.shape != shape:
-            raise ValueError(f"{folder}/features.npy is of other data: delete it and ready.npy")
-
-    @torch.no_grad()
-    def get(self, rows: np.ndarray) -> np.ndarray:
-        """(B, 768, c)"""
-        missing = [int(r) for r in rows if not self.ready[r]]
-        if missing:
-            pixels = normalise(np.concatenate([self.data.images(r) for r in missing]))
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                patches = tower_patches(self.tower, pixels)[:, kept_patches()]
-            self.values[missing] = patches.float().numpy().reshape(len(missing), VIEWS, VIEW_TOKENS, -1)
-            self.ready[missing] = 1
-        return np.asarray(self.values[rows]).reshape(len(rows), VIEWS * VIEW_TOKENS, -1)
 
 
 class KeyframeData:
@@ -226,32 +200,45 @@ def plan_marks(question: str) -> str:
 
 
 class DecoderTrainer:
-    """Stage 3: projector and decoder on stored features."""
+    """Stage 2: tower, projector and decoder together; the tower goes on learning its patch labels beside the questions."""
 
     def __init__(
-        self, model: SennaForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, data: KeyframeData, run: Path, seed: int, team: Team
+        self,
+        model: SennaForConditionalGeneration,
+        tokenizer: PreTrainedTokenizerBase,
+        data: KeyframeData,
+        run: Path,
+        seed: int,
+        team: Team,
+        heads: nn.ModuleList,
     ) -> None:
         self.model, self.data, self.folder, self.team = model, data, run, team
         self.packings = {name: Packing(tokenizer, name) for name in ("eval", "train")}
         self.rng = np.random.default_rng((seed, 1))
-        self.features: FeatureStore | None = None
+        self.heads = heads
         self.step, self.spent, self.seen = 0, 0.0, 0
         self._branches: dict = {}
-        layers = model.get_decoder().layers
-        matrices = [p for p in layers.parameters() if p.ndim == 2]
-        rest = [
-            *[p for p in layers.parameters() if p.ndim != 2],
+        tower, layers = model.vision_tower, model.get_decoder().layers
+        seen_layers: list[nn.Parameter] = [p for layer in tower.encoder.layers[:-1] for p in layer.parameters()]  # type: ignore[union-attr]
+        before = [*tower.embeddings.parameters(), *tower.pre_layrnorm.parameters()]
+        self.tower = [*seen_layers, *before, *heads.parameters()]
+        self.decoder = [
+            *layers.parameters(),
             *model.mm_projector.parameters(),
             model.get_decoder().embed_tokens.weight,
             model.get_decoder().norm.weight,
             model.lm_head.weight,
         ]
-        self.trained = matrices + rest
-        self.optimizers = [
-            torch.optim.Muon(matrices, lr=2e-3, weight_decay=0.01, momentum=0.95, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(rest, lr=2e-3, weight_decay=0.0, betas=(0.9, 0.98)),
-        ]
-        self.base_lr = [2e-3, 2e-3]
+        inner = {id(p) for p in [*layers.parameters(), *seen_layers] if p.ndim == 2}  # Muon is for hidden matrices
+        self.optimizers: list[torch.optim.Optimizer] = []
+        self.base_lr: list[float] = []
+        for group, lr in ((self.decoder, 2e-3), (self.tower, 1e-3)):
+            muon = torch.optim.Muon(
+                [p for p in group if id(p) in inner], lr=lr, weight_decay=0.01, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+            )
+            adam = torch.optim.AdamW([p for p in group if id(p) not in inner], lr=lr, weight_decay=0.0, betas=(0.9, 0.98))
+            self.optimizers += [muon, adam]
+            self.base_lr += [lr, lr]
 
     # ---- batches
 
@@ -275,17 +262,14 @@ class DecoderTrainer:
         return ids, labels
 
     def batch(self, rows: np.ndarray, keep: int, template: str) -> tuple[Tensor, ...]:
-        """Features (B, K, c), kept (B, K), branch ids and labels (B, M)."""
+        """Pixels (6 B, 3, 224, 224), kept visual tokens (B, K), branch ids and labels (B, M)."""
         packing = self.packings[template]
         asked = [self._questions(packing, self.data.rows[r]) for r in rows]
-        assert self.features is not None
-        features = self.features.get(rows)
         kept = np.tile(np.arange(VIEWS * VIEW_TOKENS), (len(rows), 1))
         if keep < VIEWS * VIEW_TOKENS:
             kept = np.stack([self._choose(r, keep) for r in rows])
-            features = np.take_along_axis(features, kept[..., None], 1)
         return (
-            torch.from_numpy(features.astype(np.float32)),
+            normalise(np.concatenate([self.data.images(r) for r in rows])),
             torch.from_numpy(kept),
             torch.tensor([ids for ids, _ in asked]),
             torch.tensor([labels for _, labels in asked]),
@@ -300,16 +284,26 @@ class DecoderTrainer:
 
     # ---- one pass
 
-    def forward(self, features: Tensor, kept: Tensor, ids: Tensor, template: str) -> Tensor:
-        """Logits of the branches (B, M, vocabulary)."""
+    def forward(self, pixels: Tensor, kept: Tensor, ids: Tensor, template: str) -> tuple[Tensor, Tensor]:
+        """Logits of the branches (B, M, vocabulary), and the patch features (B, 768, c)."""
         packing, model = self.packings[template], self.model
         positions, mask = packing.layout(kept)
-        visual = model.mm_projector(features)
+        patches = tower_patches(model.vision_tower, pixels)[:, kept_patches()].reshape(len(kept), VIEWS * VIEW_TOKENS, -1)
+        shown = patches.gather(1, kept[..., None].expand(-1, -1, patches.shape[-1]))  # (B, K, c)
+        visual = model.mm_projector(shown)
         embed = model.get_decoder().embed_tokens
         text = embed(packing.text).expand(len(kept), -1, -1)
         x = torch.cat([text, visual.to(text.dtype), embed(ids)], 1)
         hidden = decoder_pass(model.get_decoder(), x.to(visual.dtype), positions, mask)
-        return model.lm_head(hidden[:, -ids.shape[1] :])
+        return model.lm_head(hidden[:, -ids.shape[1] :]), patches
+
+    def patch_loss(self, patches: Tensor, rows: np.ndarray) -> Tensor:
+        """Cross-entropy of class and relation of each patch."""
+        classes = torch.from_numpy(np.stack([self.data.classes(r) for r in rows])).long().flatten()
+        relations = torch.from_numpy(np.stack([self.data.relations(r) for r in rows])).long().flatten()
+        said, related = self.heads[0](patches).float(), self.heads[1](patches).float()
+        loss = F.cross_entropy(said.flatten(0, -2), classes, torch.tensor(CLASS_WEIGHTS))
+        return loss + F.cross_entropy(related.flatten(0, -2), relations, torch.tensor(RELATION_WEIGHTS))
 
     def loss(self, logits: Tensor, labels: Tensor, template: str) -> tuple[Tensor, Tensor]:
         """Mean answer loss of plan and of extra questions."""
@@ -322,19 +316,19 @@ class DecoderTrainer:
 
     # ---- the loop
 
-    def run(self, minutes: float, short_share: float, batch: int, short_keep: int = 144) -> None:
+    def run(self, minutes: float, short_share: float, batch: int, short_keep: int = 112) -> None:
         """Train until ``minutes`` of wall clock are spent in all; ``batch`` keyframes a step over the whole team."""
         self.resume()
         start, before, team = time.time(), self.spent, self.team
         n = self.data.count() - VALIDATION
         order: list[int] = []
-        history: list[tuple[float, float, float]] = []
+        history: list[tuple[float, ...]] = []
         while True:
             elapsed = team.mean(before + time.time() - start)
             progress = elapsed / (minutes * 60)
             if progress >= 1:
                 break
-            keep = short_keep if progress < short_share else VIEWS * VIEW_TOKENS
+            keep = short_keep if progress < short_share else 384 if progress < (1 + short_share) / 2 else VIEWS * VIEW_TOKENS
             warm = min(1.0, (self.step + 1) / 100)
             for optimizer, lr in zip(self.optimizers, self.base_lr, strict=True):
                 for group in optimizer.param_groups:
@@ -343,26 +337,28 @@ class DecoderTrainer:
                 order = list(np.random.default_rng((self.step, 2)).permutation(n))  # the same in the whole team
             rows, order = np.array(order[team.rank : batch : team.size]), order[batch:]
             template = "eval" if self.step % 7 else "train"
-            features, kept, ids, labels = self.batch(rows, keep, template)
+            pixels, kept, ids, labels = self.batch(rows, keep, template)
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                logits = self.forward(features, kept, ids, template)
+                logits, patches = self.forward(pixels, kept, ids, template)
+                of_patches = self.patch_loss(patches, rows)
             of_plan, of_extra = self.loss(logits, labels, template)
             for optimizer in self.optimizers:
                 optimizer.zero_grad()
-            (of_plan + of_extra).backward()
-            team.average(self.trained)
-            nn.utils.clip_grad_norm_(self.trained, 1.0)
+            (of_plan + of_extra + 0.5 * of_patches).backward()
+            team.average([*self.decoder, *self.tower])
+            for weights in (self.decoder, self.tower):
+                nn.utils.clip_grad_norm_(weights, 1.0)
             for optimizer in self.optimizers:
                 optimizer.step()
             self.step += 1
             self.seen += batch
-            history.append((of_plan.item(), of_extra.item(), self._exact(logits, labels, template)))
+            history.append((of_plan.item(), of_extra.item(), of_patches.item(), self._exact(logits, labels, template)))
             if self.step % 25 == 0:
-                plan, extra, exact = np.mean(history[-25:], 0)
+                means = np.mean(history[-25:], 0)
                 if team.rank == 0:
                     log.info(
-                        "decoder step %d keyframes %d %.1f min keep %d plan %.3f extra %.3f exact %.3f",
-                        *(self.step, self.seen, elapsed / 60, keep, plan, extra, exact),
+                        "decoder step %d keyframes %d %.1f min keep %d plan %.3f extra %.3f patches %.3f exact %.3f",
+                        *(self.step, self.seen, elapsed / 60, keep, *means),
                     )
             if self.step % 200 == 0:
                 self.spent = elapsed
@@ -390,14 +386,16 @@ class DecoderTrainer:
         rows = np.arange(self.data.count() - VALIDATION, self.data.count())[:count][self.team.rank :: self.team.size]
         right = []
         for first in range(0, len(rows), 8):
-            features, kept, ids, labels = self.batch(rows[first : first + 8], VIEWS * VIEW_TOKENS, "eval")
+            pixels, kept, ids, labels = self.batch(rows[first : first + 8], VIEWS * VIEW_TOKENS, "eval")
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                right.append(self._exact(self.forward(features, kept, ids, "eval"), labels, "eval") * len(labels))
+                right.append(self._exact(self.forward(pixels, kept, ids, "eval")[0], labels, "eval") * len(labels))
         return self.team.mean(sum(right) / len(rows))
 
     def save(self) -> None:
         state = {
             "decoder": self.model.get_decoder().state_dict(),
+            "tower": self.model.vision_tower.state_dict(),
+            "heads": self.heads.state_dict(),
             "projector": self.model.mm_projector.state_dict(),
             "lm_head": self.model.lm_head.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
@@ -415,9 +413,11 @@ class DecoderTrainer:
             return
         state = torch.load(file, weights_only=True)
         self.model.get_decoder().load_state_dict(state["decoder"])
+        self.model.vision_tower.load_state_dict(state["tower"])
+        self.heads.load_state_dict(state["heads"])
         self.model.mm_projector.load_state_dict(state["projector"])
         self.model.lm_head.load_state_dict(state["lm_head"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=bool(state["optimizers"])):
             optimizer.load_state_dict(saved)
         self.step, self.spent, self.seen = state["step"], state["spent"], state["seen"]
         self.rng = np.random.default_rng((self.step, self.team.rank))

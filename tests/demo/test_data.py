@@ -1,0 +1,90 @@
+"""The shipped split: the official devkit loads it, our own converter gives its labels again, and no training scene is in it."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from senna_autoprune import demo
+from senna_autoprune.nuscenes.can_bus import CanBus
+from senna_autoprune.nuscenes.questions_file import read_questions
+from senna_autoprune.nuscenes.scenes import iter_samples, load_tables, scenes_of_split
+
+DATA = Path(demo.__file__).parent / "data"
+
+
+@pytest.fixture(scope="module")
+def questions():
+    return read_questions(DATA / "questions.json").records
+
+
+@pytest.fixture(scope="module")
+def nusc():
+    return load_tables(DATA, "v1.0-demo")
+
+
+def test_enough_of_everything(questions, nusc):
+    assert len(questions) >= 200 and len(nusc.scene) >= 40
+    answers = Counter(q["conversations"][1]["value"].strip() for q in questions)
+    assert {a.split(", ")[0] for a in answers} == {"KEEP", "ACCELERATE", "DECELERATE", "STOP"}
+    assert {a.split(", ")[1] for a in answers} == {"STRAIGHT", "LEFT_CHANGE", "RIGHT_CHANGE", "LEFT_TURN", "RIGHT_TURN"}
+    assert max(answers.values()) <= 0.4 * len(questions)
+
+
+def test_images_are_there_and_small(questions):
+    files = [DATA / image for q in questions for image in q["images"]]
+    assert len(set(files)) == 6 * len(questions) and all(f.is_file() for f in files)
+    assert sum(f.stat().st_size for f in files) <= 12_000_000
+
+
+def test_labels_come_from_the_tables(questions, nusc):
+    from senna_autoprune.nuscenes.builders import plan_question
+
+    bus, wanted, found = CanBus(str(DATA)), {q["token"]: q for q in questions}, 0
+    for scene in scenes_of_split(nusc, "all")[0][:6]:
+        for sample in iter_samples(nusc, scene, bus, "fixed"):
+            if sample.token in wanted:
+                pair = plan_question(sample.geometry)
+                assert pair is not None and wanted[sample.token]["conversations"][1]["value"] == pair.answer
+                assert wanted[sample.token]["conversations"][0]["value"].endswith(pair.question)
+                found += 1
+    assert found >= 15
+
+
+def test_devkit_projects_boxes_into_the_pictures(nusc, questions):
+    """The box of a vehicle ahead lies where the front camera's picture shows something else than road: geometry and pixels agree."""
+    from nuscenes.utils.geometry_utils import BoxVisibility
+
+    seen = 0
+    for question in questions[:40]:
+        token = nusc.get("sample", question["token"])["data"]["CAM_FRONT"]
+        path, boxes, camera = nusc.get_sample_data(token, box_vis_level=BoxVisibility.ALL)
+        assert Path(path).is_file() and camera.shape == (3, 3)
+        seen += len(boxes)
+    assert seen > 10
+
+
+def test_boxes_move_as_their_instances(nusc):
+    moving = 0
+    for instance in nusc.instance[:40]:
+        assert instance["nbr_annotations"] >= 1
+        speed = nusc.box_velocity(instance["first_annotation_token"])
+        moving += bool((abs(speed[:2]) > 0.5).any())
+    assert moving > 5
+
+
+def test_scenes_are_none_of_the_training_split(nusc):
+    """The trainer's seeds begin at a million; those of the shipped scenes lie below (the tool refuses the rest)."""
+    source = (Path(__file__).parents[2] / "tools" / "make_demo_world.py").read_text()
+    assert "FIRST_SEED, MOST_SEEDS = 5000, 12000" in source
+    assert {scene["name"] for scene in nusc.scene} == {f"scene-{9001 + i:04d}" for i in range(len(nusc.scene))}
+
+
+def test_embedded_names_what_is_there():
+    found = demo.embedded()
+    if found is None:
+        assert not (DATA.parent / "model" / "model.safetensors").exists()
+        return
+    assert json.loads((found.model_dir / "config.json").read_text())["model_type"] == "senna"
+    assert found.questions_file.is_file() and (found.dataroot / "v1.0-demo").is_dir()
