@@ -14,7 +14,9 @@ from senna_autoprune.errors import SennaPruneError
 COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("senna_autoprune.cli.bench", "Measure prefill and decode with and without pruning on random weights."),
     "eval": ("senna_autoprune.cli.eval", "Planning accuracy unpruned and pruned, with controls."),
+    "replay": ("senna_autoprune.cli.replay", "Watch a scene with pruned tokens: HTML page, MCAP, MP4."),
     "questions": ("senna_autoprune.cli.questions", "Build and inspect Senna's question files from nuScenes tables."),
+    "sweep": ("senna_autoprune.cli.sweep", "Every method at every budget in one table, beside the paper's figures."),
 }
 
 
@@ -43,10 +45,14 @@ def cli() -> None:
 def main() -> None:
     """Entry point. A SennaPruneError is one line on stderr and exit code 2; an interrupt is exit code 130."""
     try:
-        cli()
+        code = cli(standalone_mode=False)  # click alone would turn an interrupt into exit code 1
     except SennaPruneError as error:
         click.echo(f"senna-prune: error: {error}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
         click.echo("senna-prune: interrupted; run the same command again to continue", err=True)
         sys.exit(130)
+    sys.exit(code if isinstance(code, int) else 0)

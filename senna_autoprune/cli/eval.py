@@ -106,18 +106,15 @@ def embedded() -> tuple[str, str] | None:
 
 
 def _fill_in(config: Any, console: Any) -> None:
-    """Take what was not given from the embedded data, and say so."""
+    """Take the embedded model and questions when neither is given, and say so; one without the other is an error."""
     missing = [name for name in ("model", "questions") if getattr(config, name) is None]
+    if len(missing) == 1:
+        raise SennaPruneError(f"--{missing[0]} is missing: give both --model DIR and --questions FILE, or neither for the embedded ones")
     found = embedded()
     if found is None:
-        flags = " and ".join(f"--{name}" for name in missing)
-        raise SennaPruneError(
-            f"{flags} missing, and no embedded data here to stand in: give --model DIR --questions FILE"
-        )
-    for name, value in zip(("model", "questions"), found, strict=True):
-        if name in missing:
-            setattr(config, name, value)
-    console.print(f"using the embedded {' and '.join(missing)} (none given)")
+        raise SennaPruneError("--model and --questions are missing, and this copy has no embedded ones: give --model DIR --questions FILE")
+    config.model, config.questions = found
+    console.print("using the embedded model and questions (none given): embedded model, synthetic scenes")
 
 
 def _evaluate(config: Any, retry_failed: bool, console: Any) -> Any:

@@ -155,9 +155,9 @@ def test_without_a_model_it_says_what_is_missing(
 ) -> None:
     monkeypatch.setattr(eval_cli, "embedded", lambda: None)
     assert _run(monkeypatch) == 2
-    assert "--model and --questions missing" in capsys.readouterr().err
+    assert "--model and --questions are missing" in capsys.readouterr().err
     assert _run(monkeypatch, "--model", "x") == 2
-    assert "--questions missing" in capsys.readouterr().err
+    assert "--questions is missing" in capsys.readouterr().err
 
 
 def test_what_is_embedded_stands_in_for_what_is_missing(

@@ -34,3 +34,20 @@ def test_unknown_command_is_an_error():
     result = subprocess.run([sys.executable, "-m", "senna_autoprune", "prun"], capture_output=True, text=True)
     assert result.returncode == 2
     assert "No such command" in result.stderr
+
+
+def test_interrupt_is_exit_code_130(monkeypatch):
+    import click
+    import pytest
+
+    from senna_autoprune import SennaPruneError, cli
+
+    for raised, code in ((click.Abort(), 130), (KeyboardInterrupt(), 130), (SennaPruneError("x"), 2), (click.UsageError("x"), 2)):
+        monkeypatch.setattr(cli, "cli", lambda standalone_mode, raised=raised: (_ for _ in ()).throw(raised))
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        assert stop.value.code == code
+    monkeypatch.setattr(cli, "cli", lambda standalone_mode: 3)
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 3
