@@ -111,6 +111,16 @@ class EvalConfig(AskConfig):
         return {**given, **self.options}
 
 
+def parse_range(text: str) -> list[float]:
+    """``0.2,0.25`` or ``0.20:0.40:0.05`` (start:stop:step, the stop included). ValueError if it is neither."""
+    if ":" not in text:
+        return [float(part) for part in text.split(",")]
+    start, stop, step = (float(part) for part in text.split(":"))
+    if not (step > 0 and start <= stop < float("inf")):
+        raise ValueError(f"{text!r} is not start:stop:step")
+    return [round(start + index * step, 10) for index in range(int((stop - start) / step + 1e-9) + 1)]
+
+
 def suggest(name: str, known: Sequence[str]) -> str:
     """``" (did you mean 'x'?)"`` or the list of what is known, for the end of an error line."""
     close = difflib.get_close_matches(name, known, n=1)

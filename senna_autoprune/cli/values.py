@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from senna_autoprune.config import parse_range
 from senna_autoprune.errors import SennaPruneError
 
 
@@ -12,14 +13,7 @@ def parse_shares(text: str) -> list[float]:
         SennaPruneError: if the text is neither.
     """
     try:
-        if ":" in text:
-            start, stop, step = (float(part) for part in text.split(":"))
-            if step <= 0 or stop < start:
-                raise ValueError
-            count = int((stop - start) / step + 1e-9) + 1
-            shares = [round(start + index * step, 10) for index in range(count)]
-        else:
-            shares = [float(part) for part in text.split(",")]
+        shares = parse_range(text)
     except ValueError:
         raise SennaPruneError(f"--retention {text!r}: write shares as 0.2,0.25 or as start:stop:step, e.g. 0.20:0.40:0.05") from None
     if not all(0 < share <= 1 for share in shares):

@@ -11,14 +11,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from senna_autoprune.config import EvalConfig
+from senna_autoprune.config import AskConfig
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.breakdown import attributes_of
 from senna_autoprune.evaluation.store import QuestionRow
 from senna_autoprune.nuscenes.questions_file import Question, read_questions
 
 
-def load_questions(config: EvalConfig) -> tuple[list[QuestionRow], Path]:
+def load_questions(config: AskConfig) -> tuple[list[QuestionRow], Path]:
     """The questions a configuration asks for, in file order, and the folder that their image paths are relative to.
 
     The folder is ``config.images``, else the sidecar's ``dataroot``, else the question file's own folder.

@@ -277,6 +277,12 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def write_atomically(path: Path, text: str) -> None:
+    """A text file that a reader sees whole, old or new. SennaPruneError if its folder is full or cannot be written."""
+    with _disk_errors(path.parent):
+        _write_atomically(path, text)
+
+
 def _write_atomically(path: Path, text: str) -> None:
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

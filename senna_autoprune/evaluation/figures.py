@@ -1,0 +1,268 @@
+"""A sweep as pictures (PNG and SVG): retention against budget, accuracy against time, curves by complexity, share of views.
+
+Only what was measured in the run is drawn; the paper's figures are not.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.evaluation.store import AnswerRow, QuestionRow
+from senna_autoprune.pruning.curves import CURVES, retention_curve
+
+GREY, ACCENT = "#8a8f98", "#0b62a8"
+CURVE_LIMIT = 200  # curves drawn at most
+_VIEW = re.compile(r"CAM_[A-Z_]+")
+STYLE: Any = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "svg.hashsalt": "senna-prune",  # the same figure is the same file
+}
+
+
+def draw_all(
+    directory: Path, table: Mapping[str, Any], answers: Sequence[AnswerRow], questions: Sequence[QuestionRow]
+) -> list[str]:
+    """Draw what the sweep has data for into ``directory/figures``.
+
+    Returns:
+        paths of the PNG files, relative to ``directory``; each has an SVG beside it.
+    Raises:
+        SennaPruneError: the folder cannot be written.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figures: dict[str, Callable[[], Any]] = {
+        "retention_by_budget": lambda: retention_by_budget(table),
+        "accuracy_by_time": lambda: accuracy_by_time(table),
+        "curves_by_information": lambda: curves_by_information(table, answers),
+        "share_of_views": lambda: share_of_views(table, questions),
+    }
+    folder, drawn = directory / "figures", []
+    with matplotlib.rc_context(STYLE):
+        for name, draw in figures.items():
+            figure = draw()
+            if figure is None:
+                continue
+            try:
+                folder.mkdir(exist_ok=True)
+                figure.savefig(folder / f"{name}.png", dpi=150, bbox_inches="tight")
+                figure.savefig(folder / f"{name}.svg", bbox_inches="tight", metadata={"Date": None})
+            except OSError as error:
+                raise SennaPruneError(f"cannot write the figures to {folder}: {error.strerror or error}") from error
+            finally:
+                pyplot.close(figure)
+            drawn.append(f"figures/{name}.png")
+    return drawn
+
+
+def _lines(table: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """row -> its possible cells, by budget."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for cell in table["cells"]:
+        if cell["status"] == "ok":
+            rows.setdefault(cell["row"], []).append(cell)
+    return {row: sorted(cells, key=lambda cell: cell["tokens_per_view"] or 0) for row, cells in rows.items()}
+
+
+def retention_by_budget(table: Mapping[str, Any]) -> Any:
+    """A panel a method: its retention with its band over scenes, random's beside it, no-image as a line."""
+    from matplotlib import pyplot
+
+    rows = {
+        row: [cell for cell in cells if (cell["retention"] or {}).get("value") is not None] for row, cells in _lines(table).items()
+    }
+    rows = {row: cells for row, cells in rows.items() if cells}
+    if not rows:
+        return None
+    random = rows.get("random", [])
+    names = [name for name in rows if name != "random"] or list(rows)
+    across = min(4, len(names))
+    down = math.ceil(len(names) / across)
+    figure, axes = pyplot.subplots(down, across, figsize=(2.6 * across, 2.2 * down + 0.6), sharex=True, sharey=True, squeeze=False)
+    blind = (table["plain"].get("no-image", {}).get("retention") or {}).get("value")
+    for axis in axes.flat[len(names) :]:
+        axis.set_visible(False)
+    for place, (axis, name) in enumerate(zip(axes.flat, names, strict=False)):
+        axis.axhline(100, color="black", linewidth=0.8)
+        if blind is not None:
+            axis.axhline(100 * blind, color=GREY, linewidth=1, linestyle=":", label="no-image")
+        for cells, colour, label in ((random, GREY, "random"), (rows[name], ACCENT, "the panel's method")):
+            if cells:
+                _band(axis, cells, colour, label)
+        axis.set_title(name, fontsize=9)
+        if place + across >= len(names):
+            axis.tick_params(labelbottom=True)
+    figure.supxlabel("visual tokens of each view, average of the layers")
+    figure.supylabel("retention of accuracy, %")
+    scenes = table["facts"]["scenes"]["count"]
+    figure.suptitle(f"Planning accuracy kept, with 95 % intervals over {scenes} scenes (black: unpruned)", fontsize=10)
+    handles = {label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.tight_layout(rect=(0, 0.05, 1, 1))
+    figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=3, bbox_to_anchor=(0.5, -0.02))
+    return figure
+
+
+def _band(axis: Any, cells: Sequence[Mapping[str, Any]], colour: str, label: str) -> None:
+    tokens = [cell["tokens_per_view"] for cell in cells]
+    axis.plot(tokens, [100 * cell["retention"]["value"] for cell in cells], color=colour, marker="o", markersize=3, label=label)
+    spans = [(t, c["retention"]["low"], c["retention"]["high"]) for t, c in zip(tokens, cells, strict=True)]
+    known = [(t, 100 * low, 100 * high) for t, low, high in spans if low is not None and high is not None]
+    if known:
+        axis.fill_between(*zip(*known, strict=True), color=colour, alpha=0.18, linewidth=0)
+
+
+def accuracy_by_time(table: Mapping[str, Any]) -> Any:
+    """Accuracy against measured prefill time: a line a method over its budgets, the unpruned model, the Pareto front."""
+    from matplotlib import pyplot
+
+    rows = {
+        row: [cell for cell in cells if (cell["prefill_ms"] or {}).get("median") is not None] for row, cells in _lines(table).items()
+    }
+    unpruned = table["plain"].get("unpruned")
+    if not any(rows.values()) or unpruned is None or unpruned["prefill_ms"]["median"] is None:
+        return None
+    figure, axis = pyplot.subplots(figsize=(7.2, 4.6))
+    colours = pyplot.get_cmap("tab20")
+    points = [(unpruned["prefill_ms"]["median"], 100 * unpruned["accuracy"]["value"])]
+    for index, (row, cells) in enumerate((row, cells) for row, cells in rows.items() if cells):
+        cells = sorted(cells, key=lambda cell: cell["prefill_ms"]["median"])
+        line = [(cell["prefill_ms"]["median"], 100 * cell["accuracy"]["value"]) for cell in cells]
+        points += line
+        control = cells[0]["kind"] == "control"
+        axis.plot(
+            *zip(*line, strict=True),
+            color=GREY if control else colours(index % 20),
+            linestyle="--" if control else "-",
+            linewidth=2 if row == "autoprune" else 0.9,
+            marker="osv^D<>PX*hp"[index % 12],
+            markersize=4,
+            label=f"{row} (control)" if control else row,
+        )
+    axis.plot(*points[0], marker="*", markersize=13, color="black", linestyle="", label="unpruned")
+    front = pareto_front(points)
+    axis.step(*zip(*front, strict=True), where="post", color="black", linewidth=0.8, linestyle=":", label="Pareto front")
+    for name in ("no-image", "majority"):
+        if name in table["plain"]:
+            value = 100 * table["plain"][name]["accuracy"]["value"]
+            axis.axhline(value, color=GREY, linewidth=0.9, linestyle=":" if name == "no-image" else "-.", label=f"{name} (control)")
+    size = table["facts"]["batch_size"]
+    axis.set_xlabel("measured prefill time, ms (median" + (f", share of a batch of up to {size})" if size > 1 else ")"))
+    axis.set_ylabel("planning accuracy, %")
+    axis.set_title(f"Accuracy against prefill time on {table['facts']['machine']['device']}", fontsize=10)
+    axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8)
+    return figure
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points (cost, gain) that no other beats in both, by rising cost."""
+    front: list[tuple[float, float]] = []
+    for cost, gain in sorted(set(points), key=lambda point: (point[0], -point[1])):
+        if not front or gain > front[-1][1]:
+            front.append((cost, gain))
+    return front
+
+
+def curves_by_information(table: Mapping[str, Any], answers: Sequence[AnswerRow]) -> Any:
+    """Fig. 2's family: each question's retention curve over depth, coloured by its mutual information.
+
+    From the k and x0 of the traces, for the rows of AutoPrune at the middle budget; beside each what was really kept.
+    """
+    from matplotlib import pyplot
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    columns = table["columns"]
+    budget = columns[len(columns) // 2]["budget"]
+    families = []
+    for cell in table["cells"]:
+        if cell["status"] != "ok" or cell["budget"] != budget or cell["row"] == "random":
+            continue
+        traces = [r.trace for r in answers if r.setting == cell["setting"] and r.trace is not None and r.trace["k"] is not None]
+        traces = [trace for trace in traces if trace["mutual_information"] is not None][:CURVE_LIMIT]
+        if traces and "mode=release" not in cell["setting"]:  # the release integrates another curve
+            families.append((cell["row"], _curve_of(cell["setting"]), traces))
+    if not families:
+        return None
+    values = [trace["mutual_information"] for _, _, traces in families for trace in traces]
+    low, high = min(values), max(values)
+    colours = ScalarMappable(Normalize(low, high if high > low else low + 1e-6), cmap="viridis")
+    down = len(families)
+    figure, axes = pyplot.subplots(down, 2, figsize=(8.2, 2.4 * down + 0.5), squeeze=False, sharey=True, layout="constrained")
+    for (row, curve, traces), (left, right) in zip(families, axes, strict=True):
+        for trace in sorted(traces, key=lambda trace: trace["mutual_information"]):
+            layers, colour = len(trace["tokens_per_layer"]), colours.to_rgba(trace["mutual_information"])
+            depth = np.linspace(0, layers, 100)
+            area = trace["retention_tokens"] * layers
+            shape = retention_curve(curve, trace["k"], trace["x0"], layers, area)(depth)
+            left.plot(depth, 100 * shape, color=colour, linewidth=0.8, alpha=0.7)
+            kept = 100 * np.asarray(trace["tokens_per_layer"]) / max(trace["visual_tokens"], 1)
+            right.step(range(layers), kept, where="mid", color=colour, linewidth=0.8, alpha=0.7)
+        flat = Counter(trace["k"] <= 1e-12 for trace in traces)[True]
+        left.set_title(f"{row} at {budget}: curve of eq. 5-8" + (f" ({flat} of {len(traces)} flat, k = 0)" if flat else ""), fontsize=9)
+        right.set_title("tokens entering each layer", fontsize=9)
+        left.set_ylabel("visual tokens kept, %")
+        left.set_ylim(0, None)
+    for axis in axes[-1]:
+        axis.set_xlabel("layer")
+    figure.colorbar(colours, ax=axes, label="mutual information, nats", pad=0.02)
+    return figure
+
+
+def _curve_of(setting: str) -> str:
+    found = re.search(r"curve=(\w+)", setting)
+    return found.group(1) if found and found.group(1) in CURVES else "logistic"
+
+
+def share_of_views(table: Mapping[str, Any], questions: Sequence[QuestionRow]) -> Any:
+    """Which views the kept tokens come from: a row a method, a column a view, at the smallest budget and the largest."""
+    from matplotlib import pyplot
+
+    panels = []
+    budgets = [column["budget"] for column in table["columns"]]
+    for budget in dict.fromkeys((budgets[0], budgets[-1])):
+        cells = [c for c in table["cells"] if c["budget"] == budget and c.get("kept_per_view") and sum(c["kept_per_view"]) > 0]
+        if cells:
+            shares = np.array([np.array(cell["kept_per_view"]) / sum(cell["kept_per_view"]) for cell in cells])
+            panels.append((budget, [cell["row"] for cell in cells], 100 * shares))
+    if not panels or len({shares.shape[1] for _, _, shares in panels}) != 1:
+        return None
+    views = panels[0][2].shape[1]
+    most = max(shares.max() for _, _, shares in panels)
+    width = 0.75 * views + 2.4
+    height = 0.3 * max(len(names) for _, names, _ in panels) + 1.6
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(width * len(panels), height), squeeze=False, layout="constrained")
+    for axis, (budget, names, shares) in zip(axes[0], panels, strict=True):
+        image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=most, aspect="auto")
+        axis.grid(False)
+        for (y, x), value in np.ndenumerate(shares):
+            axis.text(x, y, f"{value:.0f}", ha="center", va="center", fontsize=7, color="white" if value > 0.6 * most else "black")
+        axis.set_xticks(range(views), view_names(questions, views), rotation=35, ha="right", fontsize=7)
+        axis.set_yticks(range(len(names)), names, fontsize=8)
+        axis.set_title(f"budget {budget}", fontsize=9)
+    figure.colorbar(image, ax=axes, label="share of the kept tokens, %", pad=0.02)
+    figure.suptitle("Where kept (unmerged) visual tokens come from, mean of the questions and layers", fontsize=10)
+    return figure
+
+
+def view_names(questions: Sequence[QuestionRow], views: int) -> list[str]:
+    """Camera names out of the image paths where all questions agree on them, else "view 1", ..."""
+    orders = {tuple(match.group() if (match := _VIEW.search(image)) else "" for image in q.images) for q in questions}
+    if len(orders) == 1 and len(names := next(iter(orders))) == views and all(names):
+        return [name.removeprefix("CAM_").strip("_").replace("_", " ").lower() for name in names]
+    return [f"view {index + 1}" for index in range(views)]

@@ -1,0 +1,171 @@
+"""A sweep: every method at every budget on the same questions, in one run directory that resumes and can be extended.
+
+A cell of the table is a setting of the run; cells that share a setting (an ablation's default and the method itself)
+share its answers. Samples go one after the other through *all* cells, scenes taking turns, so that a sweep stopped at
+any point has asked every cell the same questions, spread over the scenes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from senna_autoprune.config import AskConfig, to_dict
+from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.evaluation.answerer import UNPRUNED, Setting
+from senna_autoprune.evaluation.calibration import calibrate
+from senna_autoprune.evaluation.controls import NO_IMAGE
+from senna_autoprune.evaluation.questions import load_questions, samples_of
+from senna_autoprune.evaluation.run import OnRow, Prepared, Samples, answer_all, describe
+from senna_autoprune.evaluation.store import UNREACHABLE, AnswerRow, QuestionRow, RunStore
+from senna_autoprune.evaluation.summary import summarise
+from senna_autoprune.evaluation.sweep_config import CALIBRATED, RowSpec, SweepConfig, specs
+from senna_autoprune.evaluation.sweep_table import tabulate
+
+if TYPE_CHECKING:
+    from senna_autoprune.senna import Senna
+
+_ASK = {field.name for field in fields(AskConfig)}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method at one budget: ("retention" or "tokens_per_view", value), and the setting that answers for it."""
+
+    row: RowSpec
+    budget: tuple[str, float]
+    setting: Setting
+
+
+@dataclass
+class SweepResult:
+    """``table`` as ``sweep_table.tabulate`` makes it; ``answers`` for the figures; ``failed`` rows but not n/a ones."""
+
+    directory: Path
+    table: dict[str, Any]
+    answers: list[AnswerRow]
+    questions: list[QuestionRow]
+    rows: int
+    failed: int
+
+
+def check(config: SweepConfig) -> tuple[list[QuestionRow], Path]:
+    """What can be checked before a model is loaded. Returns the questions and the folder of their images.
+
+    Raises:
+        SennaPruneError: a bad method option, question file, or no images where they should be.
+    """
+    cells_of(config, None)
+    return load_questions(config)
+
+
+def cells_of(config: SweepConfig, calibration: dict[str, Any] | None) -> list[Cell]:
+    """All cells, budget by budget within each row. ``calibration``: of ``calibration.calibrate``; None: not measured yet."""
+    cells = []
+    for row in specs(config):
+        options = _calibrated(row, calibration)
+        for budget in config.budgets:
+            setting = row.setting(budget, options)
+            setting.policy(config.seed)
+            cells.append(Cell(row, budget, setting))
+    return cells
+
+
+def _needs_calibration(row: RowSpec) -> bool:
+    scaled = row.options.get("indicator") in ("cosine", "attention") and "indicator_scale" not in row.options
+    return scaled or row.options.get("gamma") == CALIBRATED
+
+
+def _calibrated(row: RowSpec, calibration: dict[str, Any] | None) -> dict[str, Any]:
+    """The row's options with what calibration found in place of what asked for it."""
+    options: dict[str, Any] = dict(row.options)
+    indicator, found = str(options.get("indicator")), calibration or {}
+    if indicator in ("cosine", "attention") and "indicator_scale" not in options:
+        options["indicator_scale"] = found.get("indicator_scale", {}).get(indicator, 1.0)
+    if options.get("gamma") == CALIBRATED:
+        gamma = found.get("gamma", {})
+        if "error" in gamma:
+            raise SennaPruneError(f"{row.label}: {gamma['error']}")
+        options.update(gamma or {"gamma": 0.2})
+    return options
+
+
+def directory_of(config: SweepConfig) -> Path:
+    """``config.out``, or a name under ``runs/`` made of a hash of model, questions and how they are asked."""
+    if config.out is not None:
+        return Path(config.out)
+    deciding = {key: value for key, value in to_dict(config).items() if key in _ASK and key not in ("out", "resamples")}
+    digest = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:8]
+    return Path("runs") / f"sweep-{digest}"
+
+
+def in_turns(samples: Samples) -> Samples:
+    """Samples in an order in which scenes take turns: the first of each scene, then the second of each, ..."""
+    scenes: dict[str, Samples] = {}
+    for sample in samples:
+        scenes.setdefault(sample[0].scene, []).append(sample)
+    return [sample for turn in zip_longest(*scenes.values()) for sample in turn if sample is not None]
+
+
+def sweep(config: SweepConfig, senna: Senna, on_row: OnRow | None = None, retry_failed: bool = False) -> SweepResult:
+    """Ask every question in every cell, continuing what the run directory holds, and tabulate.
+
+    The directory may hold cells of earlier sweeps over the same model and questions: they are used or left alone, never
+    computed again. A cell whose method cannot reach its budget becomes "n/a" with the reason.
+
+    Raises:
+        SennaPruneError: bad questions, settings or run directory; what was computed is kept.
+    """
+    questions, root = check(config)
+    plain = [Setting(UNPRUNED), Setting(NO_IMAGE, blind=True)]
+    description = describe(config, senna, Prepared(plain, questions, root))
+    swept = {key: value for key, value in to_dict(config).items() if key not in _ASK}
+    description["config"] = {key: value for key, value in description["config"].items() if key in _ASK}
+    with RunStore.start(directory_of(config), description, questions) as store:
+        before = store.config
+        calibration = before.get("calibration")
+        known = calibration is not None and calibration.get("asked") == config.calibration
+        if not known and any(_needs_calibration(row) for row in specs(config)):
+            chosen = [sample[0] for sample in in_turns(_samples(questions))][: config.calibration]
+            calibration = {"asked": config.calibration, **calibrate(senna, chosen, root, config.prompt_template)}
+        cells = cells_of(config, calibration)
+        settings = list({setting.name: setting for setting in [*plain, *(cell.setting for cell in cells)]}.values())
+        prepared = Prepared(settings, questions, root)
+        description["settings"] = {**before.get("settings", {}), **describe(config, senna, prepared)["settings"]}
+        store.describe({**description, "sweep": swept, **({"calibration": calibration} if calibration else {})})
+        if retry_failed:
+            store.forget_failed()
+        unreachable = {row.setting: row.reason or "" for row in store.answers() if row.status == UNREACHABLE}
+        answer_all(config, senna, prepared, store, on_row, unreachable, in_turns)
+        names = {setting.name for setting in settings}
+        rows = [row for row in store.answers() if row.setting in names]
+        return _finish(config, store, cells, questions, rows, calibration)
+
+
+def _samples(questions: Sequence[QuestionRow]) -> Samples:
+    return samples_of([question for question in questions if question.type == "plan"])
+
+
+def _finish(
+    config: SweepConfig,
+    store: RunStore,
+    cells: Sequence[Cell],
+    questions: list[QuestionRow],
+    rows: list[AnswerRow],
+    calibration: dict[str, Any] | None,
+) -> SweepResult:
+    possible = [row for row in rows if row.status != UNREACHABLE]
+    impossible = {row.setting: row.reason or "" for row in rows if row.status == UNREACHABLE}
+    metrics = summarise(questions, possible, "", config.seed, config.resamples)
+    metrics["run"] = store.config
+    store.write_metrics(metrics)
+    table = tabulate(cells, config.budgets, questions, possible, metrics, impossible)
+    if calibration is not None:
+        table["calibration"] = calibration
+    failed = sum(row.status == "failed" for row in possible)
+    return SweepResult(store.directory, table, possible, questions, len(rows), failed)
