@@ -36,7 +36,7 @@ OnFrame = Callable[[int, int], None]  # frames done, frames in all
 
 @dataclass(frozen=True)
 class Sight:
-    """What the pruned model still saw of a frame. S distinct sets of tokens over L layers, V views, T tokens, P patches.
+    """What the pruned model still saw of a frame: S sets of tokens over L layers, V views, T tokens, P patches a view.
 
     Attributes:
         set_of_layer: (L,) which set enters each layer.
@@ -131,8 +131,8 @@ class _WatchedPolicy:
         return self.inner.needs
 
     @contextmanager
-    def __call__(self, model: Any) -> Iterator[Trace]:
-        with self.inner(model) as trace:
+    def __call__(self, *args: Any, **kwargs: Any) -> Iterator[Trace]:
+        with self.inner(*args, **kwargs) as trace:
             self.traces.append(trace)
             yield trace
 
@@ -183,8 +183,8 @@ def make_replay(
             on_frame(len(frames), len(source.shots))
     if all(frame.pruned.answer is None for frame in frames):
         raise SennaPruneError(f"not one frame could be asked: {frames[0].pruned.reason}")
-    notes = [*source.notes, *_notes_of(frames)]
-    return Replay(source.title, source.description, setting.name, budget, through, frames, notes, dict(senna.provenance))
+    notes, model = [*source.notes, *_notes_of(frames)], dict(senna.provenance)
+    return Replay(source.title, source.description, setting.name, budget, through, frames, notes, model)
 
 
 def _ask(answerer: Answerer, shot: Shot, watched: _Watched) -> tuple[AnswerRow, AnswerRow, SampleTrace | None]:
@@ -241,13 +241,13 @@ def _notes_of(frames: Sequence[Frame]) -> list[str]:
         reason = failed[0].pruned.reason or failed[0].unpruned.reason
         notes.append(f"{len(failed)} of {len(frames)} frames failed (the first: {reason})")
     if any(frame.sight and any(frame.sight.merged) for frame in frames):
-        notes.append("merged tokens enter the layers too; they are mixtures of dropped ones and have no attribution here")
+        notes.append("merged tokens enter the layers too; as mixtures of dropped ones they have no attribution here")
     stored = [frame for frame in frames if frame.shot.before is not None and frame.shot.after is not None]
     other = sum(
         (frame.shot.before, frame.shot.after) != (frame.unpruned.answer, frame.pruned.answer) for frame in stored
     )
     if other:
-        notes.append(f"{other} of {len(stored)} frames were answered otherwise than the run stored: another model or machine")
+        notes.append(f"{other} of {len(stored)} answers differ from those the run stored: another model or machine")
     for frame in frames:
         notes += [note for note in (frame.trace.notes if frame.trace else []) if note not in notes]
     return notes

@@ -46,9 +46,28 @@ def over_image(heat: np.ndarray, image_size: tuple[int, int], size: tuple[int, i
     return heat.reshape(grid, grid)[np.ix_(rows, columns)]
 
 
-def relative(heat: np.ndarray) -> np.ndarray:
-    """Each view's heat (..., P) relative to its own largest value, 0..1; a view without heat stays 0."""
-    return heat / np.maximum(heat.max(-1, keepdims=True), np.finfo(np.float32).tiny)
+def spread(heat: np.ndarray, content: np.ndarray) -> np.ndarray:
+    """Each view's heat (..., P) from its weakest content patch (0) to its strongest (1); padding and no heat are 0.
+
+    Mixtures look everywhere a little: what tells patches apart is the difference. ``extremes`` says how large it is.
+
+    Args:
+        content: (..., P) bool, False where a patch is padding.
+    """
+    low = np.where(content, heat, np.inf).min(-1, keepdims=True)
+    high = np.where(content, heat, -np.inf).max(-1, keepdims=True)
+    shown = np.where(content, heat, low) - low
+    level = np.divide(shown, high - low, out=(content & (heat > 0)).astype(heat.dtype), where=high > low)
+    return np.where(content, level, 0)
+
+
+def extremes(heat: np.ndarray, content: np.ndarray) -> np.ndarray:
+    """Each view's weakest and strongest content patch as multiples of an even share, (..., 2); 0 without heat."""
+    low = np.where(content, heat, np.inf).min(-1)
+    high = np.where(content, heat, 0).max(-1)
+    mean = np.where(content, heat, 0).sum(-1) / np.maximum(content.sum(-1), 1)
+    both = np.stack([np.where(np.isfinite(low), low, 0), high], axis=-1)
+    return np.divide(both, mean[..., None], out=np.zeros_like(both), where=mean[..., None] > 0)
 
 
 def palette() -> np.ndarray:
@@ -56,12 +75,12 @@ def palette() -> np.ndarray:
     level = np.linspace(0.0, 1.0, 256)
     where = np.linspace(0.0, 1.0, len(_STOPS))
     colours = np.stack([np.interp(level, where, _STOPS[:, channel]) for channel in range(3)], axis=1)
-    return np.concatenate([colours, 255 * 0.85 * np.sqrt(level)[:, None]], axis=1).round().astype(np.uint8)
+    return np.concatenate([colours, 255 * 0.8 * level[:, None]], axis=1).round().astype(np.uint8)
 
 
-def heat_png(heat: np.ndarray, image_size: tuple[int, int], size: tuple[int, int] = HEAT_SIZE) -> bytes:
-    """A transparent PNG of one view's heat (P,), to be laid over its image."""
-    levels = (over_image(relative(heat), image_size, size) * 255).round().astype(np.uint8)
+def heat_png(levels: np.ndarray, image_size: tuple[int, int], size: tuple[int, int] = HEAT_SIZE) -> bytes:
+    """A transparent PNG of one view's levels (P,) of 0..1 (see ``spread``), to be laid over its image."""
+    levels = (over_image(levels, image_size, size) * 255).round().astype(np.uint8)
     colours = palette()
     picture = Image.fromarray(levels).convert("P")
     picture.putpalette(colours[:, :3].tobytes())

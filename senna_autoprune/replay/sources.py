@@ -123,7 +123,7 @@ def _scene_shot(nusc: NuScenes, sample: Sample, number: int, views: Views) -> Sh
         pair = builders.plan_question(geometry)
         label = "" if pair is None else pair.answer
     except (ValueError, OverflowError) as error:
-        raise SennaPruneError(f"sample {sample.token}: position or speed is not a number; the tables are broken") from error
+        raise SennaPruneError(f"sample {sample.token}: position or speed is not a number in the tables") from error
     row = QuestionRow(
         question=number,
         token=sample.token,
@@ -164,7 +164,7 @@ def run_source(
         for name in (UNPRUNED, method)
     )
     if not after:
-        raise SennaPruneError(f"the run {store.directory} has no answers of {method}: finish it with `senna-prune eval`")
+        raise SennaPruneError(f"the run {store.directory} has no answers of {method}: finish it with senna-prune eval")
     title, chosen = f"run {store.directory.name}", list(questions.values())
     if flips is not None:
         found = _flips(chosen, before, after, method, harmful=flips == "worst")
@@ -204,7 +204,7 @@ def _run_shot(row: QuestionRow, root: Path, before: dict[int, str], after: dict[
         try:
             geometry = sample_geometry(nusc, row.token)
         except KeyError as error:
-            raise SennaPruneError(f"{nusc.table_root} lacks sample {row.token} of the run: name its own tables") from error
+            raise SennaPruneError(f"{nusc.table_root} lacks the run's sample {row.token}: give its tables") from error
     time = geometry.timestamp_us if geometry else None
     return Shot(placed, views_of(images), time, geometry, before.get(row.question), after.get(row.question))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from senna_autoprune.replay.heat import heat_png, image_crop, over_image, relative
+from senna_autoprune.replay.heat import extremes, heat_png, image_crop, over_image, spread
 from senna_autoprune.senna.images import SennaImageProcessor, content_patches
 
 GRID = 4
@@ -50,9 +50,15 @@ def test_crop_of_a_camera_image() -> None:
 
 def test_overlay_is_transparent_where_cold() -> None:
     heat = np.zeros(16)
-    heat[5] = 2.0
+    heat[5] = 1.0
     picture = np.asarray(Image.open(io.BytesIO(heat_png(heat, (64, 64), (64, 64)))).convert("RGBA"))
     assert picture.shape == (64, 64, 4)
     assert (picture[16:32, 16:32, 3] > 200).all() and picture[:16, :, 3].max() == 0
-    assert relative(np.zeros((2, 4))).max() == 0
     assert len(heat_png(heat, (64, 64))) < 3000
+
+
+def test_spread_and_extremes() -> None:
+    content = np.array([[True, True, True, False]] * 3)
+    heat = np.array([[1.0, 3.0, 2.0, 0.0], [0.0, 0.0, 0.0, 0.0], [2.0, 2.0, 2.0, 0.0]])
+    assert spread(heat, content).tolist() == [[0, 1, 0.5, 0], [0, 0, 0, 0], [1, 1, 1, 0]]
+    assert extremes(heat, content).tolist() == [[0.5, 1.5], [0, 0], [1, 1]]

@@ -1,0 +1,90 @@
+"""``senna-prune replay``: a scene or a run's flips, unpruned and pruned, as an HTML page, an MCAP file and an MP4."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+FAILED_SAMPLES = 3  # exit code of a replay in which some frames could not be asked
+
+
+@click.command("replay", context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--scene", help="Scene name, scene token, or a sample token. Default: the first scene with images.")
+@click.option(
+    "--run", "run", type=click.Path(), help="Finished run of `senna-prune eval`: its model, method, questions."
+)
+@click.option(
+    "--flips", type=click.Choice(["worst", "all"]), help="Of a run: its flips, worst first (default), or all."
+)
+@click.option("--model", help="Checkpoint folder (original layout or ours) or hub id.")
+@click.option("--vision-tower", help="CLIP folder to use in place of the one the checkpoint names.")
+@click.option("--dataroot", type=click.Path(), help="Folder that holds VERSION/*.json, maps/, samples/.")
+@click.option("--version", "version", help="Table version, e.g. v1.0-mini. Default: the only one under --dataroot.")
+@click.option("--out", help="Folder for all three, or a file: .html, .mcap or .mp4. Default: replays/NAME.")
+@click.option("--method", help="Pruning method of the registry. Default: autoprune.")
+@click.option("--mode", help="paper or release (autoprune).")
+@click.option("--scope", help="scene: rank all views together; view: the same number from each.")
+@click.option("--retention", type=float, help="Share of visual tokens kept, averaged over the layers. Default: 0.25.")
+@click.option("--tokens", type=float, help="Budget as visual tokens, averaged over the layers.")
+@click.option("--tokens-per-view", type=float, help="Budget as visual tokens of each view, averaged over the layers.")
+@click.option("--set", "option_values", multiple=True, metavar="NAME=VALUE", help="Further option of the method.")
+@click.option("--limit", type=click.IntRange(1), help="At most so many frames. Default: all of a scene, 12 flips.")
+@click.option(
+    "--navigation",
+    type=click.Choice(["fixed", "reference", "none"]),
+    default="fixed",
+    show_default=True,
+    help="Rule of the navigation command and the speed in the question.",
+)
+@click.option(
+    "--views",
+    type=click.Choice(["fixed", "reference"]),
+    default="fixed",
+    show_default=True,
+    help="Order of the six images.",
+)
+@click.option(
+    "--attribution",
+    type=click.Choice(["projector", "adapter"]),
+    default="projector",
+    show_default=True,
+    help="Back through projector and adapter, or the adapter alone (200 times cheaper on a 7B model).",
+)
+@click.option("--prompt-template", help="eval (default, the original evaluation's wording) or train.")
+@click.option("--device", help="Any torch device. Default: cpu.")
+@click.option("--dtype", help="float32 (default), bfloat16 or float16.")
+@click.option("--seed", type=int, help="Of random pruning. Default: 0.")
+@click.pass_context
+def command(ctx: click.Context, option_values: tuple[str, ...], **flags: Any) -> None:
+    """Watch a scene with pruned visual tokens: what the model still saw, and what it answered.
+
+    With nothing given, the embedded model drives through an embedded scene. Exit code 0: done; 2: bad set-up; 3: done,
+    but some frames failed.
+    """
+    from rich.progress import Progress
+
+    from senna_autoprune.cli.eval import _option
+    from senna_autoprune.cli.eval_tables import console_for
+    from senna_autoprune.replay.setup import prepare
+    from senna_autoprune.replay.write import write_replay
+
+    given = {name: value for name, value in flags.items() if value is not None}
+    if option_values:
+        given["options"] = dict(_option(text) for text in option_values)
+    console = console_for(stderr=True)
+    job = prepare(**given)
+    for line in job.said:
+        console.print(line, markup=False)
+    console.print(f"loading {job.model}", markup=False)
+    with Progress(console=console) as progress:
+        task = progress.add_task("frames", total=len(job.source.shots))
+        replay = job.make(lambda done, total: progress.update(task, completed=done))
+    flips = [frame.flip for frame in replay.frames if frame.flip]
+    click.echo(f"{replay.title}: {len(replay.frames)} frames, {len(flips)} flips ({replay.method}, {replay.budget})")
+    for note in replay.notes:
+        click.echo(f"note: {note}")
+    for path in write_replay(replay, job.out):
+        click.echo(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+    if any("failed" in (frame.unpruned.status, frame.pruned.status) for frame in replay.frames):
+        ctx.exit(FAILED_SAMPLES)

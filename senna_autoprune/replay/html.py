@@ -1,0 +1,162 @@
+"""A replay as one HTML file: no network, no server; images and numbers are inside.
+
+Strings of a checkpoint or a question file never become markup: the template escapes, the data travel as JSON without
+``<``, ``>`` and ``&``, the script sets text only, and a content security policy lets no other script run.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from senna_autoprune.evaluation.answers import parse_plan
+from senna_autoprune.evaluation.flips import HARMLESS, SEVERITIES
+from senna_autoprune.evaluation.store import AnswerRow
+from senna_autoprune.nuscenes.strings import strings
+from senna_autoprune.replay.frames import Frame, Replay, Sight
+from senna_autoprune.replay.heat import extremes, image_crop, palette, spread
+
+IMAGE_WIDTH = 800  # pixels of an embedded image, at most
+JPEG_QUALITY = 80
+THROUGH = {"projector": "projector and adapter", "adapter": "the adapter"}
+
+
+def render_page(replay: Replay) -> str:
+    """The whole page."""
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+    folder = files(__package__).joinpath("page")
+    script = folder.joinpath("replay.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    template = Environment(autoescape=True).from_string(folder.joinpath("replay.html.j2").read_text(encoding="utf-8"))
+    return template.render(
+        replay=replay,
+        through=THROUGH[replay.through],
+        style=Markup(folder.joinpath("replay.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_hash=f"sha256-{digest}",
+        data=Markup(script_json(page_data(replay))),
+    )
+
+
+def script_json(value: Any) -> str:
+    """JSON that may stand in a script element: nothing in it can end the element or open another."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def page_data(replay: Replay) -> dict[str, Any]:
+    """What the script reads."""
+    seen = [frame for frame in replay.frames if frame.sight is not None and frame.trace is not None]
+    layers = max((len(frame.sight.set_of_layer) for frame in seen if frame.sight), default=1)
+    start = min((f.shot.timestamp_us for f in replay.frames if f.shot.timestamp_us is not None), default=0)
+    return {
+        "palette": _base64(palette().tobytes()),
+        "layers": layers,
+        "start_layer": layers // 2,
+        "tokens": seen[0].sight.kept.shape[2] if seen and seen[0].sight else 0,
+        "grid": round(seen[0].sight.full.shape[1] ** 0.5) if seen and seen[0].sight else 1,
+        "frames": [_frame_data(frame, start) for frame in replay.frames],
+    }
+
+
+def _frame_data(frame: Frame, start_us: int) -> dict[str, Any]:
+    question, time = frame.shot.question, frame.shot.timestamp_us
+    return {
+        "scene": question.scene,
+        "token": question.token,
+        "time_s": None if time is None else (time - start_us) / 1e6,
+        "question": question.text.removeprefix(strings()["image_prompt"]).strip(),
+        "label": question.label.strip(),
+        "unpruned": _answer_data(frame, frame.unpruned),
+        "pruned": _answer_data(frame, frame.pruned),
+        "agrees": frame.agrees,
+        "flip": _flip_data(frame.flip),
+        "trace": _trace_data(frame),
+        "images": _images_data(frame),
+        "sight": None if frame.sight is None else _sight_data(frame.sight),
+    }
+
+
+def _answer_data(frame: Frame, row: AnswerRow) -> dict[str, Any]:
+    right = None
+    if frame.shot.question.type == "plan" and parse_plan(frame.shot.question.label).valid and row.answer is not None:
+        right = parse_plan(row.answer) == parse_plan(frame.shot.question.label)
+    return {"text": row.answer, "reason": row.reason, "right": right, "prefill_ms": row.prefill_ms}
+
+
+def _flip_data(flip: str | None) -> dict[str, str] | None:
+    if flip is None:
+        return None
+    kind = "repaired" if flip == "repaired" else "harmless" if flip in HARMLESS else "harmful"
+    return {"name": flip, "kind": kind, "meaning": SEVERITIES[flip]}
+
+
+def _trace_data(frame: Frame) -> dict[str, Any] | None:
+    if frame.trace is None:
+        return None
+    names = ("mutual_information", "k", "x0", "visual_tokens", "tokens_per_layer", "average_tokens", "retention_tokens")
+    trace = {name: getattr(frame.trace, name) for name in (*names, "flops_full", "flops_pruned")}
+    return {**trace, "merged": frame.trace.merged_per_layer}
+
+
+def _sight_data(sight: Sight) -> dict[str, Any]:
+    share = sight.heat / np.maximum(sight.full, np.finfo(np.float32).tiny)  # (S, V, P)
+    content = np.broadcast_to(sight.full > 0, sight.heat.shape)
+    return {
+        "set_of_layer": sight.set_of_layer,
+        "kept": [_base64(np.packbits(kept).tobytes()) for kept in sight.kept],
+        "heat": [_base64(_levels(heat)) for heat in spread(sight.heat, content)],
+        "extremes": extremes(sight.heat, content).round(2).tolist(),
+        "left": (sight.heat.sum(-1) / np.maximum(sight.full.sum(-1), np.finfo(np.float32).tiny)).round(4).tolist(),
+        "share": [_base64(_levels(part)) for part in share],
+    }
+
+
+def _images_data(frame: Frame) -> list[dict[str, Any]]:
+    if frame.sight is None:
+        return []
+    grid = round(frame.sight.full.shape[1] ** 0.5)
+    pairs: Sequence[tuple[str, str]] = list(zip(frame.shot.question.images, frame.shot.views, strict=True))
+    found = []
+    for (path, view), size in zip(pairs, frame.sizes, strict=True):
+        source, width, height = _embedded(path)
+        found.append(
+            {"view": view, "src": source, "width": width, "height": height, "crop": list(image_crop(*size, grid))}
+        )
+    return found
+
+
+def _embedded(path: str) -> tuple[str, int, int]:
+    """An image as a data URI, its width and height: JPEG files of at most 800 pixels as they are, others scaled."""
+    with Image.open(path) as image:
+        if image.format == "JPEG" and image.width <= IMAGE_WIDTH:
+            with open(path, "rb") as raw:
+                return _jpeg_uri(raw.read()), *image.size
+        scale = min(1.0, IMAGE_WIDTH / image.width)
+        size = (round(image.width * scale), max(1, round(image.height * scale)))
+        small = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    small.save(file, "JPEG", quality=JPEG_QUALITY)
+    return _jpeg_uri(file.getvalue()), *size
+
+
+def _jpeg_uri(data: bytes) -> str:
+    return f"data:image/jpeg;base64,{_base64(data)}"
+
+
+def _levels(values: np.ndarray) -> bytes:
+    return (values.clip(0, 1) * 255).round().astype(np.uint8).tobytes()
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()

@@ -1,0 +1,189 @@
+"""From the command line's options to a replay: which model, which frames, which setting, which files."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from senna_autoprune.config import EvalConfig, build
+from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.evaluation.answerer import UNPRUNED, Setting, settings_of
+from senna_autoprune.evaluation.store import RunStore
+from senna_autoprune.replay.attribution import Through
+from senna_autoprune.replay.frames import OnFrame, Replay, make_replay
+from senna_autoprune.replay.sources import Source, open_tables, run_source, scene_source
+from senna_autoprune.replay.write import check_out
+
+BUDGET_WORDS = {
+    "retention": "{:.3g} of the visual tokens",
+    "flops": "{:.3g} of the prefill's FLOPs",
+    "tokens": "{:.4g} visual tokens",
+    "tokens_per_view": "{:.4g} visual tokens a view",
+}
+
+
+ASKED_THE_SAME = ("dtype", "device", "seed", "prompt_template", "max_new_tokens")  # of a run's configuration
+
+
+@dataclass
+class Job:
+    """A replay that is ready to be made. said: what was chosen in the user's place."""
+
+    config: EvalConfig
+    source: Source
+    setting: Setting
+    out: Path
+    through: Through
+    said: list[str] = field(default_factory=list)
+
+    @property
+    def model(self) -> str:
+        assert self.config.model is not None
+        return self.config.model
+
+    def make(self, on_frame: OnFrame | None = None) -> Replay:
+        """Load the model and ask every frame. SennaPruneError: see ``load_senna`` and ``make_replay``."""
+        from senna_autoprune.senna import load_senna
+
+        config = self.config
+        senna = load_senna(self.model, config.vision_tower, config.dtype, config.device)
+        return make_replay(
+            senna,
+            self.source,
+            self.setting,
+            budget_words(self.setting),
+            seed=config.seed,
+            prompt_template=config.prompt_template,
+            max_new_tokens=config.max_new_tokens,
+            through=self.through,
+            on_frame=on_frame,
+        )
+
+
+def prepare(
+    scene: str | None = None,
+    run: str | None = None,
+    flips: str | None = None,
+    dataroot: str | None = None,
+    version: str | None = None,
+    out: str | None = None,
+    limit: int | None = None,
+    navigation: Any = "fixed",
+    views: Any = "fixed",
+    attribution: Through = "projector",
+    **asked: Any,
+) -> Job:
+    """Everything that can be checked before a model is loaded.
+
+    Args:
+        asked: keys of ``EvalConfig`` as far as the user gave them; those of a run come from its ``config.yaml``.
+    Raises:
+        SennaPruneError: options that do not go together, a bad budget or method, no such scene or run, an unusable out.
+    """
+    if flips is not None and run is None:
+        raise SennaPruneError("--flips belongs to a finished run: name it with --run DIR")
+    if run is not None:
+        return _of_run(run, scene, flips, dataroot, version, out, limit, attribution, asked)
+    said: list[str] = []
+    if "model" not in asked or dataroot is None:
+        dataroot = _fill_in(asked, dataroot, said)
+    config = build(EvalConfig, {**asked, "controls": False}, "the command line")
+    setting = settings_of(config)[-1]
+    place = check_out(out) if out else None
+    source = scene_source(open_tables(dataroot, version), scene, navigation, views, limit)
+    source = _labelled(source, config.model, dataroot)
+    if scene is None:
+        said.append(f"scene {source.title} (--scene names another)")
+    return Job(config, source, setting, place or _default_out(source.title, setting), attribution, said)
+
+
+def _of_run(
+    run: str,
+    scene: str | None,
+    flips: str | None,
+    dataroot: str | None,
+    version: str | None,
+    out: str | None,
+    limit: int | None,
+    through: Through,
+    asked: dict[str, Any],
+) -> Job:
+    fixed = sorted(set(asked) - {"model", "vision_tower", "device", "method"})
+    if fixed:
+        names = ", ".join("--set" if name == "options" else f"--{name.replace('_', '-')}" for name in fixed)
+        raise SennaPruneError(f"{names}: a run is replayed with its own settings; leave it out, or leave out --run")
+    place = check_out(out) if out else None
+    with RunStore.read(run) as store:
+        stored = store.config
+        try:
+            places, settings = stored["places"], stored["settings"]
+            values = {key: stored["config"].get(key) for key in ASKED_THE_SAME}
+            wanted = asked.pop("method", None) or stored["config"].get("method")
+            root = Path(places["images_root"])
+            model = {key: places.get(key) for key in ("model", "vision_tower")}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise SennaPruneError(f"{run}/config.yaml lacks {error}: not written by this senna-prune eval") from error
+        setting = _stored_setting(run, settings, wanted)
+        given = {key: value for key, value in {**values, **model, **asked}.items() if value is not None}
+        config = build(EvalConfig, given, f"{run}/config.yaml")
+        if config.model is None:
+            raise SennaPruneError(f"{run}/config.yaml names no model: give --model DIR")
+        nusc = open_tables(dataroot, version) if dataroot is not None else _tables_of(root)
+        flips = "worst" if flips is None and scene is None else flips
+        source = _labelled(run_source(store, setting.name, root, scene, flips, limit, nusc), config.model, root)
+    name = f"{Path(run).resolve().name}-{flips or scene}"
+    return Job(config, source, setting, place or _default_out(name, setting), through)
+
+
+def _tables_of(root: Path) -> Any:
+    """The tables beside a run's images, if the folder is a data root with one version; else None."""
+    return open_tables(root, None) if len(list(root.glob("*/scene.json"))) == 1 else None
+
+
+def _stored_setting(run: str, settings: dict[str, Any], wanted: Any) -> Setting:
+    pruned = {name: entry for name, entry in settings.items() if name != UNPRUNED and entry.get("method")}
+    if wanted not in pruned:
+        raise SennaPruneError(f"the run {run} has no pruning setting {wanted!r}: --method can be {', '.join(pruned)}")
+    entry = pruned[wanted]
+    return Setting(wanted, entry["method"], dict(entry.get("options") or {}))
+
+
+def _fill_in(asked: dict[str, Any], dataroot: str | None, said: list[str]) -> str:
+    """What was not given, from the embedded data. Returns the data root."""
+    from senna_autoprune.demo import embedded
+
+    missing = [name for name, there in (("model", asked.get("model")), ("dataroot", dataroot)) if not there]
+    found = embedded()
+    if found is None:
+        flags = " and ".join(f"--{name}" for name in missing)
+        raise SennaPruneError(f"{flags} missing, and no embedded data to stand in: give --model DIR --dataroot DIR")
+    asked.setdefault("model", str(found.model_dir))
+    said.append(f"using the embedded {' and '.join(missing)} (none given)")
+    return dataroot or str(found.dataroot)
+
+
+def _labelled(source: Source, *places: str | Path | None) -> Source:
+    """``source``, which says so if the embedded model or scenes are in it."""
+    from senna_autoprune.demo import LABEL, embedded
+
+    found = embedded()
+    ours = {found.model_dir.resolve(), found.dataroot.resolve()} if found else set()
+    if not ours & {Path(place).resolve() for place in places if place}:
+        return source
+    return replace(source, description=f"{source.description} ({LABEL})" if source.description else LABEL)
+
+
+def budget_words(setting: Setting) -> str:
+    """The budget of a setting for a reader, and its mode where it has one."""
+    for name, words in BUDGET_WORDS.items():
+        if setting.options.get(name) is not None:
+            more = {key: value for key, value in setting.options.items() if key not in BUDGET_WORDS}
+            return ", ".join([words.format(setting.options[name]), *(f"{key} {value}" for key, value in more.items())])
+    return "its own budget"
+
+
+def _default_out(name: str, setting: Setting) -> Path:
+    budget = next((f"{value:g}" for key, value in setting.options.items() if key in BUDGET_WORDS), "own")
+    return Path("replays") / re.sub(r"[^A-Za-z0-9._-]+", "-", f"{name}-{setting.name}-{budget}")

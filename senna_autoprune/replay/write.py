@@ -1,0 +1,79 @@
+"""A replay to files: a folder gets all three kinds, a file name the kind its suffix says. Each appears whole or not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.replay.frames import Replay
+
+SUFFIXES = (".html", ".mcap", ".mp4")
+OTHER_SUFFIXES = (
+    ".htm",
+    ".bag",
+    ".mov",
+    ".avi",
+    ".webm",
+    ".gif",
+    ".json",
+    ".png",
+    ".jpg",
+    ".pdf",
+    ".zip",
+)  # no folders
+
+
+def check_out(out: str | Path) -> Path:
+    """``out`` if it can be a replay's place. SennaPruneError: a file of another kind, or a parent that is no folder."""
+    path = Path(out)
+    if path.is_dir():
+        return path
+    if path.exists() and path.suffix not in SUFFIXES:
+        raise SennaPruneError(f"--out {path} is a file: name a folder, or a file ending in {', '.join(SUFFIXES)}")
+    if path.suffix in OTHER_SUFFIXES:
+        raise SennaPruneError(f"--out {path}: a replay is a folder, or a file ending in {', '.join(SUFFIXES)}")
+    for parent in path.parents:
+        if parent.exists():
+            if not parent.is_dir():
+                raise SennaPruneError(f"--out {path}: {parent} is not a folder")
+            break
+    if path.suffix == ".mp4":
+        from senna_autoprune.replay.video import require_encoder
+
+        require_encoder()
+    return path
+
+
+def write_replay(replay: Replay, out: Path) -> list[Path]:
+    """Write what ``out`` asks for and return the files.
+
+    Raises:
+        SennaPruneError: the place cannot be written.
+    """
+    wanted = [out] if out.suffix in SUFFIXES and not out.is_dir() else [out / f"replay{suffix}" for suffix in SUFFIXES]
+    try:
+        wanted[0].parent.mkdir(parents=True, exist_ok=True)
+        return [_write(replay, path) for path in wanted]
+    except OSError as error:
+        raise SennaPruneError(f"cannot write to {out} ({error.strerror or error}): choose another --out") from error
+
+
+def _write(replay: Replay, path: Path) -> Path:
+    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        if path.suffix == ".html":
+            from senna_autoprune.replay.html import render_page
+
+            part.write_text(render_page(replay), encoding="utf-8")
+        elif path.suffix == ".mcap":
+            from senna_autoprune.replay.mcap import write_mcap
+
+            write_mcap(replay, part)
+        else:
+            from senna_autoprune.replay.video import write_video
+
+            write_video(replay, part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
