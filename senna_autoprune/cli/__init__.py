@@ -15,7 +15,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("senna_autoprune.cli.bench", "Measure prefill and decode with and without pruning on random weights."),
     "eval": ("senna_autoprune.cli.eval", "Planning accuracy unpruned and pruned, with controls."),
     "replay": ("senna_autoprune.cli.replay", "Watch a scene with pruned tokens: HTML page, MCAP, MP4."),
-    "replay": ("senna_autoprune.cli.replay", "Watch a scene with pruned tokens: HTML page, MCAP, MP4."),
     "questions": ("senna_autoprune.cli.questions", "Build and inspect Senna's question files from nuScenes tables."),
     "sweep": ("senna_autoprune.cli.sweep", "Every method at every budget in one table, beside the paper's figures."),
 }
