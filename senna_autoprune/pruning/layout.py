@@ -107,7 +107,7 @@ def attention_mask(valid: Tensor | None, queries: int, keys: int, implementation
         like: a tensor of the device and dtype of the hidden states.
 
     Returns:
-        None where the kernel needs none, (B, keys) bool for flash, (B or 1, 1, queries, keys) additive for eager, boolean otherwise.
+        None where the kernel needs none, (B, keys) bool for flash, (B or 1, 1, queries, keys) additive for eager and flex, boolean otherwise.
     """
     if "flash" in implementation:
         return valid
@@ -120,6 +120,6 @@ def attention_mask(valid: Tensor | None, queries: int, keys: int, implementation
         allowed = allowed & valid[:, None, None, :]
         # a padding row may attend to itself: an all-masked row would be NaN, and its output is never read
         allowed = allowed | (positions[None, :] == positions[keys - queries :, None])[None, None]
-    if implementation == "eager":
+    if implementation == "eager" or "flex" in implementation:  # both add the mask to the scores
         return torch.zeros(allowed.shape, dtype=like.dtype, device=like.device).masked_fill(~allowed, torch.finfo(like.dtype).min)
     return allowed
