@@ -1,4 +1,4 @@
-"""A replay of an embedded scene by a tiny random Senna: tables, boxes and images are real files, answers are nonsense."""
+"""A replay of an embedded scene by a tiny random Senna: real tables, boxes and image files, answers of nonsense."""
 
 from __future__ import annotations
 

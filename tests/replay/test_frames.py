@@ -61,7 +61,7 @@ def test_sight_adds_up(replay: Replay) -> None:
 
 
 def test_heat_is_the_jacobian_of_the_model_itself(replay: Replay, senna: Senna) -> None:
-    """From the tower's patches of one view to its tokens, by automatic differentiation through the model's own modules."""
+    """From the tower's patches of one view to its tokens, by automatic differentiation of the model's own modules."""
     frame, view, model = replay.frames[0], 2, senna.model
     assert frame.sight is not None
     pixels = senna.processor.image_processor(list(frame.shot.question.images))["pixel_values"]
