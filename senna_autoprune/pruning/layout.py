@@ -107,7 +107,7 @@ def attention_mask(valid: Tensor | None, queries: int, keys: int, implementation
         like: a tensor of the device and dtype of the hidden states.
 
     Returns:
-        None where the kernel needs none, (B, keys) bool for flash, (B or 1, 1, queries, keys) additive for eager and flex, boolean otherwise.
+        None where the kernel needs none, (B, keys) bool for flash, (B or 1, 1, queries, keys) additive for eager, flex; else boolean.
     """
     if "flash" in implementation:
         return valid
