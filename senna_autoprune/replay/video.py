@@ -106,10 +106,9 @@ def _texts(draw: ImageDraw.ImageDraw, replay: Replay, number: int) -> None:
     frame = replay.frames[number]
     left, y, room = 24, 2 * (TILE[1] + GAP) + 14, 760
     shown = f"{frame.shot.question.scene}   frame {number + 1} of {len(replay.frames)}"
-    draw.text((left, y), shown, fill=TEXT, font=_font(22, bold=True))
-    draw.text(
-        (left, y + 30), f"{replay.method}, {replay.budget}; heat: attribution, mean over layers", FAINT, _font(15)
-    )
+    draw.text((left, y), _short(draw, shown, room, 22), fill=TEXT, font=_font(22, bold=True))
+    setting = f"{replay.method}, {replay.budget}; heat: attribution, mean over layers"
+    draw.text((left, y + 30), _short(draw, setting, room, 15), fill=FAINT, font=_font(15))
     y += 64
     said = (("label", frame.shot.question.label.strip() or "(none)"), *_answers(frame))
     for name, text in said:
@@ -157,15 +156,21 @@ def _curve(draw: ImageDraw.ImageDraw, replay: Replay, frame: Frame) -> None:
 
 
 def _label(draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str) -> None:
-    x, y = corner
+    (x, y), text = corner, plain(text)[:60]
     box = draw.textbbox((x + 6, y + 4), text, font=_font(13))
     draw.rectangle((x, y, box[2] + 6, box[3] + 4), fill=(0, 0, 0))
     draw.text((x + 6, y + 4), text, fill=(255, 255, 255), font=_font(13))
 
 
+def plain(text: str) -> str:
+    """One line of at most 300 characters that can be drawn: a model may say anything, control characters included."""
+    line = "".join(letter if letter.isprintable() else " " for letter in text[:2000])
+    return " ".join(line.split())[:300]
+
+
 def _short(draw: ImageDraw.ImageDraw, text: str, room: float, size: int = 21) -> str:
     """One line of at most ``room`` pixels."""
-    line = " ".join(text.split())[:300]
+    line = plain(text)
     if draw.textlength(line, _font(size, bold=True)) <= room:
         return line
     while line and draw.textlength(f"{line}…", _font(size, bold=True)) > room:
@@ -179,4 +184,6 @@ def _font(size: int, bold: bool = False) -> Any:
     from PIL import ImageFont
 
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(os.path.join(matplotlib.get_data_path(), "fonts", "ttf", name), size)
+    return ImageFont.truetype(
+        os.path.join(matplotlib.get_data_path(), "fonts", "ttf", name), size, layout_engine=ImageFont.Layout.BASIC
+    )

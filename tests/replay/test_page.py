@@ -155,7 +155,8 @@ def test_loads_and_fits(driver: Any, page: Path, width: int, dark: bool) -> None
     assert driver.execute_script("return document.documentElement.scrollWidth") == width
     names = driver.execute_script("return [...document.querySelectorAll('figure')].map((f) => f.dataset.view)")
     boxes = driver.execute_script(
-        "return [...document.querySelectorAll('figure')].map((f) => f.getBoundingClientRect()).map((r) => [r.left, r.top])"
+        "return [...document.querySelectorAll('figure')]"
+        ".map((f) => f.getBoundingClientRect()).map((r) => [r.left, r.top])"
     )
     place = dict(zip(names, boxes, strict=True))
     assert place["front left"][0] < place["front right"][0] and place["front"][1] < place["back"][1]

@@ -56,7 +56,7 @@ def test_any_answer_can_be_drawn(replay: Replay) -> None:
 
 def test_a_missing_encoder_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(av, "codecs_available", set())
-    with pytest.raises(SennaPruneError, match="no H.264 encoder"):
+    with pytest.raises(SennaPruneError, match=r"no H\.264 encoder"):
         video.require_encoder()
     monkeypatch.setitem(__import__("sys").modules, "av", None)
     with pytest.raises(SennaPruneError, match=r"senna_autoprune\[video\]"):
