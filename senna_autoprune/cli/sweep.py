@@ -140,9 +140,10 @@ def _print(table: dict[str, Any], console: Any) -> None:
     from senna_autoprune.evaluation.sweep_files import grids
 
     for grid in grids(table):
-        shown = Table(title=escape(grid.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        console.print(f"\n{escape(grid.title)}", style="bold", soft_wrap=True)
+        shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for index, column in enumerate(grid.columns):
-            shown.add_column(escape(column), justify="left" if not index else "right")
+            shown.add_column(escape(column), justify="left" if not index else "right", overflow="fold")
         for index, row in enumerate(grid.rows):
             shown.add_row(*map(escape, row), end_section=index in grid.sections)
         console.print(shown)

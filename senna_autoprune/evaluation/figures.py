@@ -94,33 +94,36 @@ def retention_by_budget(table: Mapping[str, Any]) -> Any:
     names = [name for name in rows if name != "random"] or list(rows)
     across = min(4, len(names))
     down = math.ceil(len(names) / across)
-    figure, axes = pyplot.subplots(down, across, figsize=(2.6 * across, 2.2 * down + 0.6), sharex=True, sharey=True, squeeze=False)
+    figure, axes = pyplot.subplots(
+        down, across, figsize=(max(2.6 * across, 6), 2.1 * down + 1), sharex=True, sharey=True, squeeze=False, layout="constrained"
+    )
     blind = (table["plain"].get("no-image", {}).get("retention") or {}).get("value")
     for axis in axes.flat[len(names) :]:
         axis.set_visible(False)
     for place, (axis, name) in enumerate(zip(axes.flat, names, strict=False)):
         axis.axhline(100, color="black", linewidth=0.8)
         if blind is not None:
-            axis.axhline(100 * blind, color=GREY, linewidth=1, linestyle=":", label="no-image")
-        for cells, colour, label in ((random, GREY, "random"), (rows[name], ACCENT, "the panel's method")):
+            axis.axhline(100 * blind, color=GREY, linewidth=1, linestyle=":")
+        for cells, colour in ((random, GREY), (rows[name], ACCENT)):
             if cells:
-                _band(axis, cells, colour, label)
+                _band(axis, cells, colour)
         axis.set_title(name, fontsize=9)
         if place + across >= len(names):
             axis.tick_params(labelbottom=True)
-    figure.supxlabel("visual tokens of each view, average of the layers")
-    figure.supylabel("retention of accuracy, %")
+    figure.supxlabel("visual tokens of each view, average of the layers", fontsize=9)
+    figure.supylabel("retention of accuracy, %", fontsize=9)
     scenes = table["facts"]["scenes"]["count"]
-    figure.suptitle(f"Planning accuracy kept, with 95 % intervals over {scenes} scenes (black: unpruned)", fontsize=10)
-    handles = {label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.tight_layout(rect=(0, 0.05, 1, 1))
-    figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=3, bbox_to_anchor=(0.5, -0.02))
+    figure.suptitle(
+        f"Planning accuracy kept, 95 % intervals over {scenes} scenes\nblue: the panel's method, grey: random, "
+        "dotted: no-image, black: unpruned",
+        fontsize=10,
+    )
     return figure
 
 
-def _band(axis: Any, cells: Sequence[Mapping[str, Any]], colour: str, label: str) -> None:
+def _band(axis: Any, cells: Sequence[Mapping[str, Any]], colour: str) -> None:
     tokens = [cell["tokens_per_view"] for cell in cells]
-    axis.plot(tokens, [100 * cell["retention"]["value"] for cell in cells], color=colour, marker="o", markersize=3, label=label)
+    axis.plot(tokens, [100 * cell["retention"]["value"] for cell in cells], color=colour, marker="o", markersize=3)
     spans = [(t, c["retention"]["low"], c["retention"]["high"]) for t, c in zip(tokens, cells, strict=True)]
     known = [(t, 100 * low, 100 * high) for t, low, high in spans if low is not None and high is not None]
     if known:
@@ -141,7 +144,6 @@ def accuracy_by_time(table: Mapping[str, Any]) -> Any:
     colours = pyplot.get_cmap("tab20")
     points = [(unpruned["prefill_ms"]["median"], 100 * unpruned["accuracy"]["value"])]
     for index, (row, cells) in enumerate((row, cells) for row, cells in rows.items() if cells):
-        cells = sorted(cells, key=lambda cell: cell["prefill_ms"]["median"])
         line = [(cell["prefill_ms"]["median"], 100 * cell["accuracy"]["value"]) for cell in cells]
         points += line
         control = cells[0]["kind"] == "control"
@@ -149,7 +151,8 @@ def accuracy_by_time(table: Mapping[str, Any]) -> Any:
             *zip(*line, strict=True),
             color=GREY if control else colours(index % 20),
             linestyle="--" if control else "-",
-            linewidth=2 if row == "autoprune" else 0.9,
+            linewidth=2.2 if row == "autoprune" else 0.8,
+            alpha=1 if row == "autoprune" else 0.75,
             marker="osv^D<>PX*hp"[index % 12],
             markersize=4,
             label=f"{row} (control)" if control else row,
@@ -201,6 +204,7 @@ def curves_by_information(table: Mapping[str, Any], answers: Sequence[AnswerRow]
         return None
     values = [trace["mutual_information"] for _, _, traces in families for trace in traces]
     low, high = min(values), max(values)
+    known_as = {"indicator=cosine", "indicator=attention"} & {row for row, _, _ in families}
     colours = ScalarMappable(Normalize(low, high if high > low else low + 1e-6), cmap="viridis")
     down = len(families)
     figure, axes = pyplot.subplots(down, 2, figsize=(8.2, 2.4 * down + 0.5), squeeze=False, sharey=True, layout="constrained")
@@ -214,13 +218,14 @@ def curves_by_information(table: Mapping[str, Any], answers: Sequence[AnswerRow]
             kept = 100 * np.asarray(trace["tokens_per_layer"]) / max(trace["visual_tokens"], 1)
             right.step(range(layers), kept, where="mid", color=colour, linewidth=0.8, alpha=0.7)
         flat = Counter(trace["k"] <= 1e-12 for trace in traces)[True]
-        left.set_title(f"{row} at {budget}: curve of eq. 5-8" + (f" ({flat} of {len(traces)} flat, k = 0)" if flat else ""), fontsize=9)
-        right.set_title("tokens entering each layer", fontsize=9)
-        left.set_ylabel("visual tokens kept, %")
+        left.set_title(row + (f" ({flat} of {len(traces)} flat)" if flat else ""), fontsize=8, loc="left")
+        left.set_ylabel("visual tokens, %")
         left.set_ylim(0, None)
     for axis in axes[-1]:
         axis.set_xlabel("layer")
-    figure.colorbar(colours, ax=axes, label="mutual information, nats", pad=0.02)
+    figure.suptitle(f"Budget {budget}: curves of eq. 5-8 by question (left), visual tokens entering each layer (right)", fontsize=10)
+    what = "mutual information, nats" + (" (cosine and attention scaled to it)" if known_as else "")
+    figure.colorbar(colours, ax=axes, label=what, pad=0.02, aspect=20 * down)
     return figure
 
 
@@ -243,20 +248,22 @@ def share_of_views(table: Mapping[str, Any], questions: Sequence[QuestionRow]) -
     if not panels or len({shares.shape[1] for _, _, shares in panels}) != 1:
         return None
     views = panels[0][2].shape[1]
-    most = max(shares.max() for _, _, shares in panels)
+    even = 100 / views
+    reach = max(max(abs(shares - even).max() for _, _, shares in panels), 1.0)
     width = 0.75 * views + 2.4
     height = 0.3 * max(len(names) for _, names, _ in panels) + 1.6
     figure, axes = pyplot.subplots(1, len(panels), figsize=(width * len(panels), height), squeeze=False, layout="constrained")
     for axis, (budget, names, shares) in zip(axes[0], panels, strict=True):
-        image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=most, aspect="auto")
+        image = axis.imshow(shares, cmap="RdBu_r", vmin=even - reach, vmax=even + reach, aspect="auto")
         axis.grid(False)
         for (y, x), value in np.ndenumerate(shares):
-            axis.text(x, y, f"{value:.0f}", ha="center", va="center", fontsize=7, color="white" if value > 0.6 * most else "black")
+            strong = abs(value - even) > 0.65 * reach
+            axis.text(x, y, f"{value:.0f}", ha="center", va="center", fontsize=7, color="white" if strong else "black")
         axis.set_xticks(range(views), view_names(questions, views), rotation=35, ha="right", fontsize=7)
         axis.set_yticks(range(len(names)), names, fontsize=8)
         axis.set_title(f"budget {budget}", fontsize=9)
-    figure.colorbar(image, ax=axes, label="share of the kept tokens, %", pad=0.02)
-    figure.suptitle("Where kept (unmerged) visual tokens come from, mean of the questions and layers", fontsize=10)
+    figure.colorbar(image, ax=axes, label=f"share of the kept tokens, % (white: even, {even:.1f})", pad=0.02)
+    figure.suptitle("Views that the kept, unmerged visual tokens come from: mean of questions and layers", fontsize=10)
     return figure
 
 

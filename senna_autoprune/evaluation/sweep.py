@@ -159,8 +159,8 @@ def _finish(
     rows: list[AnswerRow],
     calibration: dict[str, Any] | None,
 ) -> SweepResult:
-    possible = [row for row in rows if row.status != UNREACHABLE]
     impossible = {row.setting: row.reason or "" for row in rows if row.status == UNREACHABLE}
+    possible = [row for row in rows if row.setting not in impossible]  # a broken sample's failed rows are of all settings
     metrics = summarise(questions, possible, "", config.seed, config.resamples)
     metrics["run"] = store.config
     store.write_metrics(metrics)

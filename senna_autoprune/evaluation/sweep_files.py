@@ -80,6 +80,9 @@ def _retention_grid(table: Mapping[str, Any]) -> Grid:
     title = f"Retention of planning accuracy, % of unpruned ({facts['questions']} questions, {facts['scenes']['count']} scenes)"
     grid = Grid(title, ["visual tokens, average of the layers", *map(_head, columns)])
     plain = table["plain"]
+    if "unpruned" in plain:
+        grid.rows.append(["unpruned", *["100" if plain["unpruned"]["accuracy"]["value"] else UNDEFINED] * len(columns)])
+        grid.end_section()
     for name in (NO_IMAGE, MAJORITY):
         if name in plain:
             grid.rows.append([f"{name} (control)", *[_span(plain[name]["retention"])] * len(columns)])

@@ -84,7 +84,7 @@ def tabulate(
             "batch_size": metrics["run"]["config"].get("batch_size", 1),
             "machine": metrics["run"]["machine"],
         },
-        "warnings": _warnings(entries),
+        "warnings": _warnings(entries, columns),
     }
 
 
@@ -174,7 +174,14 @@ def _paper_ablations(cells: Sequence[Cell]) -> dict[str, Any]:
     return {"label": table["label"], "measure": table["measure"], "columns": table["columns"], "rows": rows} if rows else {}
 
 
-def _warnings(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+def _overspent(entry: Mapping[str, Any], columns: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a cell used more tokens than its column allows: by over 2 % and over half a token a layer."""
+    target = next(column["tokens_per_view"] for column in columns if column["budget"] == entry["budget"])
+    spent, views = entry.get("tokens_per_view"), len(entry.get("kept_per_view") or ()) or 1
+    return target is not None and spent is not None and spent - target > max(0.02 * target, 0.5 / views)
+
+
+def _warnings(entries: Sequence[Mapping[str, Any]], columns: Sequence[Mapping[str, Any]]) -> list[str]:
     """What must be said beside the table."""
     clamped = [f"{e['row']} at {e['budget']}" for e in entries if (e.get("clamped") or 0) > CLAMP_WARNING]
     found = []
@@ -183,6 +190,9 @@ def _warnings(entries: Sequence[Mapping[str, Any]]) -> list[str]:
             f"k is clamped at 0 for more than {CLAMP_WARNING:.0%} of the questions, so nothing adapts to them ({', '.join(clamped)}): "
             "this model's mutual information needs another gamma, see the row autoprune:gamma=calibrated"
         )
+    over = [f"{e['row']} at {e['budget']} ({e['tokens_per_view']:.1f} a view)" for e in entries if _overspent(e, columns)]
+    if over:
+        found.append(f"used more visual tokens than the column's budget, so not on a level with the others: {', '.join(over)}")
     noted: dict[str, list[str]] = {}
     for entry in entries:
         for note in entry.get("notes") or {}:
