@@ -23,6 +23,7 @@ import click
 @click.option("--rounds", default=9, show_default=True, type=click.IntRange(3), help="Timed rounds; every setting runs once in each.")
 @click.option("--warmup", default=2, show_default=True, type=click.IntRange(1))
 @click.option("--decode-steps", default=8, show_default=True, type=click.IntRange(1))
+@click.option("--batch-size", default=1, show_default=True, type=click.IntRange(1), help="Also: prefill throughput in batches of N.")
 @click.option("--seed", default=0, show_default=True)
 def command(
     layers: int,
@@ -38,6 +39,7 @@ def command(
     rounds: int,
     warmup: int,
     decode_steps: int,
+    batch_size: int,
     seed: int,
 ) -> None:
     """Measure prefill and decode of a Senna-shaped decoder with random weights, unpruned and pruned.
@@ -105,4 +107,28 @@ def command(
     }
     document = to_json(shape, rows, **machine)
     click.echo(f"overhead of the hooks at retention 1.00: {100 * document['overhead_at_1']:.1f} %")
+    if batch_size > 1:
+        from senna_autoprune.evaluation.bench_batches import build_prompts, measure_batches
+
+        prompts = build_prompts(shape, batch_size, getattr(torch, dtype), device, seed + 1)
+        with Progress(console=console, transient=True) as progress:
+            task = progress.add_task("rounds of batches", total=rounds + warmup)
+            batches = measure_batches(
+                model,
+                prompts,
+                policies,
+                rounds=rounds,
+                warmup=warmup,
+                on_round=lambda done: progress.update(task, completed=done + 1),
+            )
+        lengths = sorted(one.shape[1] for one, _ in prompts)
+        table = Table(title=f"prefill throughput, {batch_size} prompts of {lengths[0]}-{lengths[-1]} tokens, padding included")
+        for column in ("setting", "tokens a layer", f"prompts/s, batch {batch_size}", "prompts/s, batch 1", "gain"):
+            table.add_column(column, justify="left" if column == "setting" else "right")
+        for batch in batches:
+            low, high = batch.tokens_per_layer
+            kept = f"{low:.1f}" if low == high else f"{low:.1f}-{high:.1f}"
+            table.add_row(batch.setting, kept, f"{batch.together.median:.2f}", f"{batch.alone.median:.2f}", f"{batch.gain:.2f}")
+        Console().print(table)
+        document["batches"] = [batch.to_dict() for batch in batches]
     click.echo(json.dumps(document))
