@@ -122,7 +122,8 @@ def command(
                 on_round=lambda done: progress.update(task, completed=done + 1),
             )
         lengths = sorted(one.shape[1] for one, _ in prompts)
-        table = Table(title=f"prefill throughput, {batch_size} prompts of {lengths[0]}-{lengths[-1]} tokens, padding included")
+        click.echo(f"prefill throughput, {batch_size} prompts of {lengths[0]}-{lengths[-1]} tokens, padding included")
+        table = Table()
         for column in ("setting", "tokens a layer", f"prompts/s, batch {batch_size}", "prompts/s, batch 1", "gain"):
             table.add_column(column, justify="left" if column == "setting" else "right")
         for batch in batches:
