@@ -49,7 +49,7 @@ FAILED_SAMPLES = 3  # exit code of a replay in which some frames could not be as
     type=click.Choice(["projector", "adapter"]),
     default="projector",
     show_default=True,
-    help="Back through projector and adapter, or the adapter alone (200 times cheaper on a 7B model).",
+    help="Back through projector and adapter, or the adapter alone (a 200th of the work on a 7B model).",
 )
 @click.option("--prompt-template", help="eval (default, the original evaluation's wording) or train.")
 @click.option("--device", help="Any torch device. Default: cpu.")

@@ -105,7 +105,7 @@ def _texts(draw: ImageDraw.ImageDraw, replay: Replay, number: int) -> None:
     """What was answered, and what that means; the lower left."""
     frame = replay.frames[number]
     left, y, room = 24, 2 * (TILE[1] + GAP) + 14, 760
-    shown = f"{frame.shot.question.scene}   frame {number + 1} of {len(replay.frames)}"
+    shown = f"{frame.shot.question.scene} · frame {number + 1} of {len(replay.frames)}"
     draw.text((left, y), _short(draw, shown, room, 22), fill=TEXT, font=_font(22, bold=True))
     setting = f"{replay.method}, {replay.budget}; heat: attribution, mean over layers"
     draw.text((left, y + 30), _short(draw, setting, room, 15), fill=FAINT, font=_font(15))

@@ -85,7 +85,7 @@ function says(sight, set, index) {
   const left = sight.left[set][index], [low, high] = sight.extremes[set][index];
   if (left === 0) return "nothing left of this view";
   if (state.mode === "pruned") return `${number(100 * left, 1)} % of its attribution left`;
-  return `attribution ×${number(low, 2)} to ×${number(high, 2)} of even`;
+  return `×${number(low, 2)} to ×${number(high, 2)} of even`;
 }
 
 // --- texts, numbers, curve
@@ -136,7 +136,8 @@ function showCurve(frame) {
   for (const layer of [0, Math.round(last / 2), last]) make("text", {x: x(layer), y: bottom + 14, "text-anchor": "middle"}, String(layer), svg);
   make("text", {x: (left + right) / 2, y: bottom + 27, "text-anchor": "middle"}, "layer", svg);
   const line = (counts) => counts.map((count, layer) => `${layer ? "L" : "M"}${x(layer)} ${y(count)}`).join("");
-  for (const other of data.frames) if (other !== frame && other.trace) make("path", {class: "other", d: line(other.trace.tokens_per_layer)}, null, svg);
+  const opacity = Math.max(0.06, Math.min(0.4, 4 / data.frames.length));  // many lines must not drown this one
+  for (const other of data.frames) if (other !== frame && other.trace) make("path", {class: "other", "stroke-opacity": opacity, d: line(other.trace.tokens_per_layer)}, null, svg);
   const trace = frame.trace;
   if (trace) make("path", {class: "this", d: line(trace.tokens_per_layer)}, null, svg);
   make("line", {class: "here", x1: x(state.layer), x2: x(state.layer), y1: top, y2: bottom}, null, svg);
@@ -170,6 +171,8 @@ function setFrame(index) {
   byId("frame").value = state.frame;
   byId("frame-text").textContent = `${state.frame + 1} of ${data.frames.length}`;
   [...byId("timeline").children].forEach((button, i) => button.setAttribute("aria-current", String(i === state.frame)));
+  const line = byId("timeline"), here = line.children[state.frame];
+  line.scrollLeft = here.offsetLeft - line.offsetLeft - line.clientWidth / 2;
   paint();
 }
 function setLayer(layer) {
