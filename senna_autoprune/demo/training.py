@@ -328,7 +328,9 @@ class DecoderTrainer:
             progress = elapsed / (minutes * 60)
             if progress >= 1:
                 break
-            keep = short_keep if progress < short_share else 384 if progress < (1 + short_share) / 2 else VIEWS * VIEW_TOKENS
+            # few tokens are cheap and teach what matters; all of them teach to find it
+            mixed = 384 if self.step % 2 and progress < 0.8 else VIEWS * VIEW_TOKENS
+            keep = short_keep if progress < short_share else mixed
             warm = min(1.0, (self.step + 1) / 100)
             for optimizer, lr in zip(self.optimizers, self.base_lr, strict=True):
                 for group in optimizer.param_groups:
