@@ -10,7 +10,7 @@ FAILED_SAMPLES = 3  # exit code of a replay in which some frames could not be as
 
 
 @click.command("replay", context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--scene", help="Scene name, scene token, or a sample token. Default: the first scene with images.")
+@click.option("--scene", help="Scene name, scene token, or a sample token. Default: the scene with most images.")
 @click.option(
     "--run", "run", type=click.Path(), help="Finished run of `senna-prune eval`: its model, method, questions."
 )

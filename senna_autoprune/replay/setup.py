@@ -169,10 +169,12 @@ def _labelled(source: Source, *places: str | Path | None) -> Source:
     from senna_autoprune.demo import LABEL, embedded
 
     found = embedded()
-    ours = {found.model_dir.resolve(), found.dataroot.resolve()} if found else set()
-    if not ours & {Path(place).resolve() for place in places if place}:
+    if found is None:
         return source
-    return replace(source, description=f"{source.description} ({LABEL})" if source.description else LABEL)
+    given = {Path(place).resolve() for place in places if place}
+    parts = zip(LABEL.split(", "), (found.model_dir, found.dataroot), strict=True)
+    label = ", ".join(part for part, ours in parts if ours.resolve() in given)
+    return replace(source, description=" · ".join(filter(None, (source.description, label))))
 
 
 def budget_words(setting: Setting) -> str:

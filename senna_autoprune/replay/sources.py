@@ -70,7 +70,7 @@ def scene_source(
     Near a scene's end there is no label, as nobody knows what came next; the question is asked all the same.
 
     Args:
-        name: scene name, scene token, or a sample token for that keyframe alone; None: the first scene with images.
+        name: scene name, scene token, or a sample token for that keyframe alone; None: the scene with most images.
         limit: at most so many frames.
     Raises:
         SennaPruneError: no such scene, or none of its keyframes has all six image files.
@@ -101,11 +101,7 @@ def scene_source(
 def _find_scene(nusc: NuScenes, name: str | None) -> tuple[dict[str, Any], str | None]:
     """A scene row, and the one sample asked for, if it was a sample's token."""
     if name is None:
-        for sample in nusc.sample:
-            paths = [nusc.get_sample_data_path(sample["data"][channel(view)]) for view in view_names()]
-            if all(map(os.path.isfile, paths)):
-                return nusc.get("scene", sample["scene_token"]), None
-        raise SennaPruneError(f"no keyframe under {nusc.dataroot} has all six image files: unpack samples/")
+        return _fullest_scene(nusc), None
     for scene in nusc.scene:
         if name in (scene["name"], scene["token"]):
             return scene, None
@@ -114,6 +110,24 @@ def _find_scene(nusc: NuScenes, name: str | None) -> tuple[dict[str, Any], str |
             return nusc.get("scene", sample["scene_token"]), name
     there = ", ".join(sorted(scene["name"] for scene in nusc.scene)[:12]) + (", ..." if len(nusc.scene) > 12 else "")
     raise SennaPruneError(f"no scene or sample {name!r} in {nusc.table_root}, which has {there}")
+
+
+def _fullest_scene(nusc: NuScenes) -> dict[str, Any]:
+    """The first scene whose keyframes all have their images, or that with the most."""
+    best, most = None, 0
+    for scene in nusc.scene:
+        token, asked, there = scene["first_sample_token"], 0, 0
+        while token:
+            sample = nusc.get("sample", token)
+            paths = [nusc.get_sample_data_path(sample["data"][channel(view)]) for view in view_names()]
+            asked, there, token = asked + 1, there + all(map(os.path.isfile, paths)), sample["next"]
+        if there > most:
+            best, most = scene, there
+        if there == asked > 0:
+            break
+    if best is None:
+        raise SennaPruneError(f"no keyframe under {nusc.dataroot} has all six image files: unpack samples/")
+    return best
 
 
 def _scene_shot(nusc: NuScenes, sample: Sample, number: int, views: Views) -> Shot:

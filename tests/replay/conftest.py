@@ -40,7 +40,7 @@ def senna() -> Senna:
 
 @pytest.fixture(scope="package")
 def replay(senna: Senna, nusc: Any) -> Replay:
-    """The first embedded scene with images."""
+    """The embedded scene with most images, the first of them."""
     setting = Setting("autoprune", "autoprune", {"retention": RETENTION})
     return make_replay(senna, scene_source(nusc, None), setting, "0.6 of the visual tokens", max_new_tokens=4)
 

@@ -132,6 +132,16 @@ def test_scenes_that_cannot_be_found(nusc: Any, tmp_path: Any) -> None:
         find_version(tmp_path)
 
 
+def test_without_a_name_the_scene_with_most_images(nusc: Any, tmp_path: Any) -> None:
+    counts: dict[str, int] = {}
+    for scene in nusc.scene:
+        try:
+            counts[scene["name"]] = len(scene_source(nusc, scene["name"]).shots)
+        except SennaPruneError:
+            counts[scene["name"]] = 0
+    assert scene_source(nusc, None).title == max(counts, key=lambda name: counts[name])  # the first of equals
+
+
 def test_real_frames_near_the_end_have_no_label() -> None:
     """Single keyframes of real scenes; a scene without images says so."""
     tables = load_tables(shared("nuscenes", "subset"), "v1.0-mini")
