@@ -116,7 +116,7 @@ def command(
             batches = measure_batches(
                 model,
                 prompts,
-                policies,
+                {name: policy for name, policy in policies.items() if name not in alone},
                 rounds=rounds,
                 warmup=warmup,
                 on_round=lambda done: progress.update(task, completed=done + 1),
