@@ -58,7 +58,9 @@ def page_data(replay: Replay) -> dict[str, Any]:
     """What the script reads."""
     seen = [frame for frame in replay.frames if frame.sight is not None and frame.trace is not None]
     layers = max((len(frame.sight.set_of_layer) for frame in seen if frame.sight), default=1)
-    start = min((f.shot.timestamp_us for f in replay.frames if f.shot.timestamp_us is not None), default=0)
+    times = [frame.shot.timestamp_us for frame in replay.frames if frame.shot.timestamp_us is not None]
+    one_scene = len({frame.shot.question.scene for frame in replay.frames}) == 1
+    start = min(times) if times and one_scene else None  # of several scenes there is no common clock
     return {
         "palette": _base64(palette().tobytes()),
         "layers": layers,
@@ -69,12 +71,12 @@ def page_data(replay: Replay) -> dict[str, Any]:
     }
 
 
-def _frame_data(frame: Frame, start_us: int) -> dict[str, Any]:
+def _frame_data(frame: Frame, start_us: int | None) -> dict[str, Any]:
     question, time = frame.shot.question, frame.shot.timestamp_us
     return {
         "scene": question.scene,
         "token": question.token,
-        "time_s": None if time is None else (time - start_us) / 1e6,
+        "time_s": None if time is None or start_us is None else (time - start_us) / 1e6,
         "question": question.text.removeprefix(strings()["image_prompt"]).strip(),
         "label": question.label.strip(),
         "unpruned": _answer_data(frame, frame.unpruned),

@@ -77,6 +77,16 @@ def test_the_data_say_what_the_frames_hold(replay: Replay) -> None:
         assert ((share == 255) == (sight.full > 0)).all()
 
 
+def test_frames_of_several_scenes_have_no_common_clock(replay: Replay) -> None:
+    times = [frame["time_s"] for frame in page_data(replay)["frames"]]
+    stamps = [frame.shot.timestamp_us or 0 for frame in replay.frames]
+    assert times == [(stamp - stamps[0]) / 1e6 for stamp in stamps]
+    first = replay.frames[0]
+    other = replace(first, shot=replace(first.shot, question=replace(first.shot.question, scene="another")))
+    mixed = page_data(replace(replay, frames=[other, *replay.frames[1:]]))
+    assert all(frame["time_s"] is None for frame in mixed["frames"])
+
+
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_json_in_a_script_stays_inside(attack: str) -> None:
     text = script_json({attack: [attack]})

@@ -105,7 +105,7 @@ function showTexts(frame) {
     : frame.agrees === null ? "no comparison" : "both answers agree";
 }
 function showNumbers(frame) {
-  const rows = [["scene", frame.scene], ["time", frame.time_s === null ? "–" : `${number(frame.time_s, 1)} s`], ["sample", frame.token.slice(0, 12)]];
+  const rows = [["scene", frame.scene], ["since the first frame", frame.time_s === null ? "–" : `${number(frame.time_s, 1)} s`], ["sample", frame.token.slice(0, 12)]];
   const trace = frame.trace;
   if (trace) {
     rows.push(["indicator (MI)", number(trace.mutual_information, 3)], ["steepness k", number(trace.k, 3)], ["inflexion x0", number(trace.x0, 2)],
