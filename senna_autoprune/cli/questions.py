@@ -127,7 +127,7 @@ def build(
     metavar="TOKEN OUT.png",
     help="Draw a sample (or a question by its id): six views, boxes, future path, question, label.",
 )
-@click.option("--dataroot", type=click.Path(), help="nuScenes folder for --image.  [default: the sidecar's]")
+@click.option("--dataroot", type=click.Path(), help="nuScenes folder for --image.  [default: the sidecar's, else FILE's]")
 @click.option("--version", "version", help="Table version for --image.  [default: the sidecar's]")
 def inspect(file: str, image: tuple[str, str] | None, dataroot: str | None, version: str | None) -> None:
     """Print counts per type, labels, the majority baseline, missing images, and a sample of FILE."""
@@ -154,9 +154,9 @@ def _draw(file: str, token: str, out: str, dataroot: str | None, version: str | 
     from senna_autoprune.nuscenes.scenes import load_tables
 
     sidecar = read_sidecar(file)
-    dataroot = dataroot or sidecar.get("dataroot")
+    dataroot = dataroot or sidecar.get("dataroot") or str(Path(file).parent)  # a file that moves with its data names no folder
     version = version or sidecar.get("data", {}).get("version")
-    if not dataroot or not version:
+    if not version:
         raise SennaPruneError(f"{file} has no sidecar that names its tables: give --dataroot and --version")
     question = find_question(file, token)
     save_sample(load_tables(dataroot, version), question, out)

@@ -25,13 +25,13 @@ class Inspection:
 
 
 def inspect_questions(path: str | os.PathLike[str]) -> Inspection:
-    """Read a question file and count it. Relative image paths are looked for from here and from the sidecar's dataroot.
+    """Read a question file and count it. Relative image paths are looked for from here, the sidecar's dataroot and FILE's folder.
 
     Raises:
         SennaPruneError: the file or its sidecar is missing or broken.
     """
     found = Inspection(sidecar=read_sidecar(path))
-    roots = ["", str(found.sidecar.get("dataroot", ""))]
+    roots = ["", str(found.sidecar.get("dataroot", "")), os.path.dirname(path)]
     seen: dict[str, bool] = {}  # image path -> it exists
     incomplete: set[str] = set()
     tokens: set[str] = set()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -175,3 +176,21 @@ def test_an_interrupted_build_ends_at_once_though_the_teacher_hangs(subset_root,
         release.set()
         server.close()
     assert not any(path.is_file() for path in tmp_path.iterdir())
+
+
+def test_inspect_finds_images_beside_the_question_file(tmp_path, monkeypatch):
+    """A file that moves with its data names no folder; its own is the last place to look."""
+    from senna_autoprune.nuscenes.inspection import inspect_questions
+
+    (tmp_path / "data" / "samples").mkdir(parents=True)
+    (tmp_path / "data" / "samples" / "a.jpg").write_bytes(b"x")
+    record = {
+        "id": "q",
+        "token": "t",
+        "image": "samples/a.jpg",
+        "images": ["samples/a.jpg", "samples/b.jpg"],
+        "conversations": [{"from": "human", "value": "SPEED plan"}, {"from": "gpt", "value": "KEEP, STRAIGHT\n"}],
+    }
+    (tmp_path / "data" / "questions.json").write_text(json.dumps([record]))
+    monkeypatch.chdir(tmp_path)
+    assert inspect_questions(Path("data/questions.json")).missing_images == 1
