@@ -26,6 +26,7 @@ HEADER = 300  # pixels, at least
 MARGIN = 16  # pixels
 EGO_WIDTH_M = 1.73
 PLAN_VIEW_M = 40.0  # half side of the plan view
+FULL_WIDTH = 1600  # px of a nuScenes image; lines and dots are drawn in proportion
 NEAR_M = 0.5  # nothing nearer to the camera plane is drawn
 
 PATH_COLOUR = (60, 220, 120)  # all colours RGB
@@ -101,7 +102,7 @@ def _tile(nusc: NuScenes, sample: dict[str, Any], view: str, path: np.ndarray) -
     for box in sorted(boxes, key=lambda box: -box.center[2]):  # far ones first
         colour = tuple(int(part) for part in nusc.colormap[box.name]) if box.name in nusc.colormap else (200, 200, 200)
         colours = (colour[::-1],) * 3  # the devkit draws for BGR images
-        box.render_cv2(image, view=intrinsic, normalize=True, colors=colours, linewidth=3)
+        box.render_cv2(image, view=intrinsic, normalize=True, colors=colours, linewidth=max(1, round(3 * row["width"] / FULL_WIDTH)))
     image = _draw_path(nusc, row, image, intrinsic, path)
     image = cv2.resize(image, TILE, interpolation=cv2.INTER_AREA)
     _label(image, view.upper() + (" (image file missing)" if missing else ""))
@@ -129,11 +130,11 @@ def _draw_path(
         if np.all(quad[:, 2] > NEAR_M):
             cv2.fillConvexPoly(cover, _pixels(quad, intrinsic), PATH_COLOUR)
     image = cv2.addWeighted(cover, 0.45, image, 0.55, 0.0)
-    dots = _in_camera(nusc, row, path[1:])
+    dots, radius = _in_camera(nusc, row, path[1:]), max(2, round(9 * image.shape[1] / FULL_WIDTH))
     dots = dots[dots[:, 2] > NEAR_M]
     for centre in _pixels(dots, intrinsic):
         if np.all(np.abs(centre) < 10_000):
-            cv2.circle(image, (int(centre[0]), int(centre[1])), 9, EDGE_COLOUR, thickness=-1, lineType=cv2.LINE_AA)
+            cv2.circle(image, (int(centre[0]), int(centre[1])), radius, EDGE_COLOUR, thickness=-1, lineType=cv2.LINE_AA)
     return image
 
 

@@ -189,7 +189,7 @@ def test_inspect_finds_images_beside_the_question_file(tmp_path, monkeypatch):
         "token": "t",
         "image": "samples/a.jpg",
         "images": ["samples/a.jpg", "samples/b.jpg"],
-        "conversations": [{"from": "human", "value": "SPEED plan"}, {"from": "gpt", "value": "KEEP, STRAIGHT\n"}],
+        "conversations": [{"from": "human", "value": "<image><image>SPEED plan"}, {"from": "gpt", "value": "KEEP, STRAIGHT\n"}],
     }
     (tmp_path / "data" / "questions.json").write_text(json.dumps([record]))
     monkeypatch.chdir(tmp_path)
