@@ -59,6 +59,7 @@ def command(
     """
     from senna_autoprune.cli.eval_tables import console_for, show
     from senna_autoprune.config import EvalConfig, load_config
+    from senna_autoprune.demo import label_of
 
     given = {name: value for name, value in flags.items() if value is not None}
     if option_values:
@@ -70,13 +71,16 @@ def command(
 
     result = _evaluate(config, retry_failed, progress_console)
     metrics = result.metrics
+    label = label_of(config.model, config.questions)
+    if label is not None:
+        console.print(label, style="bold")
     console.print(
         f"model {metrics['run']['places']['model']}, questions {metrics['run']['places']['questions']}", markup=False
     )
     show(metrics, console)
     console.print(f"run: {result.directory}", markup=False)
     if as_json:
-        click.echo(json.dumps(_compact(metrics, str(result.directory)), allow_nan=False))
+        click.echo(json.dumps({"label": label, **_compact(metrics, str(result.directory))}, allow_nan=False))
     if result.failed:
         ctx.exit(FAILED_SAMPLES)
 

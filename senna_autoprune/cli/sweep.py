@@ -56,6 +56,7 @@ def command(
     from senna_autoprune.cli.eval import _fill_in as fill_in
     from senna_autoprune.cli.eval_tables import console_for
     from senna_autoprune.config import load_config
+    from senna_autoprune.demo import label_of
     from senna_autoprune.evaluation.sweep_config import SweepConfig
     from senna_autoprune.evaluation.sweep_files import write_files
 
@@ -68,6 +69,7 @@ def command(
         fill_in(config, progress_console)
 
     result = _sweep(config, retry_failed, progress_console)
+    result.table["facts"]["label"] = label_of(config.model, config.questions)
     figures: list[str] = []
     if config.figures:
         from senna_autoprune.evaluation.figures import draw_all

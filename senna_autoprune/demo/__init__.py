@@ -18,6 +18,11 @@ class EmbeddedDemo(NamedTuple):
     dataroot: Path
 
 
+def label_of(*paths: str | Path | None) -> str | None:
+    """What must be said of results made with these files: ``LABEL`` if one of them is embedded, else None."""
+    return LABEL if any(path is not None and Path(path).resolve().is_relative_to(_HERE) for path in paths) else None
+
+
 def embedded() -> EmbeddedDemo | None:
     """The embedded model and scenes, or None where this copy of the package has no trained model."""
     found = EmbeddedDemo(_HERE / "model", _HERE / "data" / "questions.json", _HERE / "data")

@@ -78,6 +78,7 @@ def _by_row(table: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
 def _retention_grid(table: Mapping[str, Any]) -> Grid:
     facts, columns = table["facts"], table["columns"]
     title = f"Retention of planning accuracy, % of unpruned ({facts['questions']} questions, {facts['scenes']['count']} scenes)"
+    title += f", {facts['label']}" if facts.get("label") else ""
     grid = Grid(title, ["visual tokens, average of the layers", *map(_head, columns)])
     plain = table["plain"]
     if "unpruned" in plain:
