@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes-tower", type=float, default=12.0)
     parser.add_argument("--minutes-decoder", type=float, default=70.0)
-    parser.add_argument("--short-share", type=float, default=0.6, help="share of the decoder's time on a part of the visual tokens")
+    parser.add_argument("--short-share", type=float, default=0.35, help="share of the decoder's time on a part of the visual tokens")
     parser.add_argument("--batch", type=int, default=16, help="keyframes a step")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=2, help="one thread each; for the decoder")
