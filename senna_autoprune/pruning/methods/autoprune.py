@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from senna_autoprune.errors import SennaPruneError
@@ -180,8 +179,3 @@ class AutoPrune(Policy):
 def _release_information(context: SampleContext) -> Tensor:
     assert context.attention is not None
     return indicators.mutual_information_release(context.attention.to_visual()).sum()
-
-
-def is_clamped(k: float | None) -> bool:
-    """Whether a trace's k sits at its clamp of 0: the curve is flat and nothing adapts to the question."""
-    return k is not None and k <= torch.finfo(torch.float32).tiny
