@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,33 +44,56 @@ def draw_all(
     Raises:
         SennaPruneError: the folder cannot be written.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     figures: dict[str, Callable[[], Any]] = {
         "retention_by_budget": lambda: retention_by_budget(table),
         "accuracy_by_time": lambda: accuracy_by_time(table),
         "curves_by_information": lambda: curves_by_information(table, answers),
         "share_of_views": lambda: share_of_views(table, questions),
     }
-    folder, drawn = directory / "figures", []
-    with matplotlib.rc_context(STYLE):
+    drawn = []
+    with style():
         for name, draw in figures.items():
             figure = draw()
-            if figure is None:
-                continue
-            try:
-                folder.mkdir(exist_ok=True)
-                figure.savefig(folder / f"{name}.png", dpi=150, bbox_inches="tight")
-                figure.savefig(folder / f"{name}.svg", bbox_inches="tight", metadata={"Date": None})
-            except OSError as error:
-                raise SennaPruneError(f"cannot write the figures to {folder}: {error.strerror or error}") from error
-            finally:
-                pyplot.close(figure)
-            drawn.append(f"figures/{name}.png")
+            if figure is not None:
+                sign(figure, table["facts"].get("label"))
+                save(figure, directory / "figures" / f"{name}.png", directory / "figures" / f"{name}.svg")
+                drawn.append(f"figures/{name}.png")
     return drawn
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Our look, on a backend without a screen."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    with matplotlib.rc_context(STYLE):
+        yield
+
+
+def sign(figure: Any, label: str | None) -> None:
+    """What must be said of the figure's data (``demo.LABEL``), below its lower right corner; None: nothing."""
+    if label is not None:
+        figure.text(1, 0, label, ha="right", va="top", fontsize=7, color=GREY)
+
+
+def save(figure: Any, *paths: Path) -> None:
+    """Write a figure to each path in the format of its suffix, without the time of day, and close it.
+
+    Raises:
+        SennaPruneError: a folder cannot be made or written.
+    """
+    from matplotlib import pyplot
+
+    try:
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix)
+            figure.savefig(path, dpi=150, bbox_inches="tight", metadata=undated)
+    except OSError as error:
+        raise SennaPruneError(f"cannot write the figure {path}: {error.strerror or error}") from error
+    finally:
+        pyplot.close(figure)
 
 
 def _lines(table: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
@@ -181,50 +206,71 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, flo
     return front
 
 
-def curves_by_information(table: Mapping[str, Any], answers: Sequence[AnswerRow]) -> Any:
-    """Fig. 2's family: each question's retention curve over depth, coloured by its mutual information.
+@dataclass(frozen=True)
+class Family:
+    """The questions of one setting of AutoPrune: their traces, each with k, x0 and mutual information."""
 
-    From the k and x0 of the traces, for the rows of AutoPrune at the middle budget; beside each what was really kept.
+    name: str
+    curve: str  # of ``pruning.curves.CURVES``
+    traces: list[dict[str, Any]]
+
+
+def family(name: str, curve: str, setting: str, answers: Sequence[AnswerRow]) -> Family | None:
+    """The family of ``setting``, of ``CURVE_LIMIT`` questions at most; None if none of its answers has a curve."""
+    traces = [row.trace for row in answers if row.setting == setting and row.trace is not None]
+    curved = [trace for trace in traces if trace["k"] is not None and trace["mutual_information"] is not None]
+    return Family(name, curve, curved[:CURVE_LIMIT]) if curved else None
+
+
+def curves_by_information(table: Mapping[str, Any], answers: Sequence[AnswerRow]) -> Any:
+    """``draw_curves`` of a sweep: the rows of AutoPrune at the middle budget."""
+    columns = table["columns"]
+    budget = columns[len(columns) // 2]["budget"]
+    families = [
+        family(cell["row"], _curve_of(cell["setting"]), cell["setting"], answers)
+        for cell in table["cells"]
+        # the release integrates another curve
+        if cell["status"] == "ok" and cell["budget"] == budget and "mode=release" not in cell["setting"]
+    ]
+    found = [one for one in families if one is not None]
+    return draw_curves(found, budget) if found else None
+
+
+def draw_curves(families: Sequence[Family], budget: str) -> Any:
+    """The paper's Fig. 2: each question's retention curve over depth, coloured by its mutual information.
+
+    A row a family: on the left the curves of eq. 5-8 from the k and x0 of the traces, on the right what was really kept.
+
+    Args:
+        families: at least one. budget: of all of them, for the title.
     """
     from matplotlib import pyplot
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    columns = table["columns"]
-    budget = columns[len(columns) // 2]["budget"]
-    families = []
-    for cell in table["cells"]:
-        if cell["status"] != "ok" or cell["budget"] != budget or cell["row"] == "random":
-            continue
-        traces = [r.trace for r in answers if r.setting == cell["setting"] and r.trace is not None and r.trace["k"] is not None]
-        traces = [trace for trace in traces if trace["mutual_information"] is not None][:CURVE_LIMIT]
-        if traces and "mode=release" not in cell["setting"]:  # the release integrates another curve
-            families.append((cell["row"], _curve_of(cell["setting"]), traces))
-    if not families:
-        return None
-    values = [trace["mutual_information"] for _, _, traces in families for trace in traces]
+    values = [trace["mutual_information"] for one in families for trace in one.traces]
     low, high = min(values), max(values)
-    known_as = {"indicator=cosine", "indicator=attention"} & {row for row, _, _ in families}
+    scaled = any(re.search(r"indicator[= ](cosine|attention)", one.name) for one in families)
     colours = ScalarMappable(Normalize(low, high if high > low else low + 1e-6), cmap="viridis")
     down = len(families)
     figure, axes = pyplot.subplots(down, 2, figsize=(8.2, 2.4 * down + 0.5), squeeze=False, sharey=True, layout="constrained")
-    for (row, curve, traces), (left, right) in zip(families, axes, strict=True):
-        for trace in sorted(traces, key=lambda trace: trace["mutual_information"]):
+    for one, (left, right) in zip(families, axes, strict=True):
+        for trace in sorted(one.traces, key=lambda trace: trace["mutual_information"]):
             layers, colour = len(trace["tokens_per_layer"]), colours.to_rgba(trace["mutual_information"])
             depth = np.linspace(0, layers, 100)
             area = trace["retention_tokens"] * layers
-            shape = retention_curve(curve, trace["k"], trace["x0"], layers, area)(depth)
+            shape = retention_curve(one.curve, trace["k"], trace["x0"], layers, area)(depth)
             left.plot(depth, 100 * shape, color=colour, linewidth=0.8, alpha=0.7)
             kept = 100 * np.asarray(trace["tokens_per_layer"]) / max(trace["visual_tokens"], 1)
             right.step(range(layers), kept, where="mid", color=colour, linewidth=0.8, alpha=0.7)
-        flat = Counter(trace["k"] <= 1e-12 for trace in traces)[True]
-        left.set_title(row + (f" ({flat} of {len(traces)} flat)" if flat else ""), fontsize=8, loc="left")
+        flat = Counter(trace["k"] <= 1e-12 for trace in one.traces)[True]
+        left.set_title(one.name + (f" ({flat} of {len(one.traces)} flat)" if flat else ""), fontsize=8, loc="left")
         left.set_ylabel("visual tokens, %")
         left.set_ylim(0, None)
     for axis in axes[-1]:
         axis.set_xlabel("layer")
     figure.suptitle(f"Budget {budget}: curves of eq. 5-8 by question (left), visual tokens entering each layer (right)", fontsize=10)
-    what = "mutual information, nats" + (" (cosine and attention scaled to it)" if known_as else "")
+    what = "mutual information, nats" + (" (cosine and attention scaled to it)" if scaled else "")
     figure.colorbar(colours, ax=axes, label=what, pad=0.02, aspect=20 * down)
     return figure
 
