@@ -3,8 +3,9 @@
 It is a measuring instrument, not a claim about nuScenes: everything made with it says "embedded model, synthetic scenes".
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 LABEL = "embedded model, synthetic scenes"
 _HERE = Path(__file__).parent
@@ -21,6 +22,17 @@ class EmbeddedDemo(NamedTuple):
 def label_of(*paths: str | Path | None) -> str | None:
     """What must be said of results made with these files: ``LABEL`` if one of them is embedded, else None."""
     return LABEL if any(path is not None and Path(path).resolve().is_relative_to(_HERE) for path in paths) else None
+
+
+def label_of_run(description: Mapping[str, Any]) -> str | None:
+    """``label_of`` of a run by its ``config.yaml``: its files are embedded, here or (same hash) in another copy of the package."""
+    from senna_autoprune.nuscenes.questions_file import file_sha256
+
+    places, identity = (description.get(key) or {} for key in ("places", "identity"))
+    found = embedded()
+    if found is not None and identity.get("questions_sha256") == file_sha256(found.questions_file):
+        return LABEL
+    return label_of(places.get("model"), places.get("questions"))
 
 
 def embedded() -> EmbeddedDemo | None:
