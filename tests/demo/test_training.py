@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from senna_autoprune.demo.keyframes import normalise
 from senna_autoprune.demo.mini import (
     EXTRA_QUESTIONS,
     build_config,
@@ -15,7 +16,7 @@ from senna_autoprune.demo.mini import (
     plan_question,
     train_tokenizer,
 )
-from senna_autoprune.demo.training import Packing, decoder_pass, normalise, tower_patches
+from senna_autoprune.demo.packing import Packing, decoder_pass, tower_patches
 from senna_autoprune.senna.images import SennaImageProcessor
 from senna_autoprune.senna.modeling import SennaForConditionalGeneration
 from senna_autoprune.senna.tokenization import load_sentencepiece

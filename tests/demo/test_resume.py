@@ -1,0 +1,101 @@
+"""The trainer on a handful of made-up keyframes: a run that stops and goes on ends in the weights of one that did not."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from senna_autoprune.demo import training
+from senna_autoprune.demo.facts import RELATIONS
+from senna_autoprune.demo.keyframes import KeyframeData
+from senna_autoprune.demo.meshes import CLASSES
+from senna_autoprune.demo.mini import build_config, initialise, train_tokenizer
+from senna_autoprune.demo.training import DecoderTrainer, Team, TowerTrainer, patch_heads
+from senna_autoprune.senna.modeling import SennaForConditionalGeneration
+from senna_autoprune.senna.tokenization import load_sentencepiece
+
+ROW = {
+    "seed": 1,
+    "family": "town",
+    "cause": "signal",
+    "speed": 8,
+    "command": "go straight",
+    "answer": "KEEP, STRAIGHT",
+    "night": False,
+    "rain": True,
+    "signal": "green",
+    "ahead": "nothing",
+    "brake_lights": False,
+    "walker": False,
+    "left": "",
+    "right": "",
+}
+KEYFRAMES = 5
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "VALIDATION", 1)
+    monkeypatch.setattr(training, "SAVE_EVERY", 1)
+    rng = np.random.default_rng(0)
+    for part in range(2):
+        base = tmp_path / f"part{part}"
+        np.save(f"{base}.images.npy", rng.integers(0, 256, (KEYFRAMES, 6, 126, 224, 3), dtype=np.uint8))
+        np.save(f"{base}.classes.npy", rng.integers(0, len(CLASSES), (KEYFRAMES, 6, 128), dtype=np.uint8))
+        np.save(f"{base}.relations.npy", rng.integers(0, len(RELATIONS), (KEYFRAMES, 6, 128), dtype=np.uint8))
+        rows = [ROW | {"speed": part * KEYFRAMES + i} for i in range(KEYFRAMES)]
+        base.with_suffix(".jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return KeyframeData(tmp_path)
+
+
+def trained(data, run, tower_steps, decoder_steps):
+    run.mkdir(exist_ok=True)
+    if not (run / "tokenizer.model").exists():
+        train_tokenizer(run / "tokenizer.model")
+    tokenizer = load_sentencepiece(run / "tokenizer.model")
+    torch.manual_seed(0)
+    model, heads = SennaForConditionalGeneration(build_config(len(tokenizer))), patch_heads()
+    initialise(model)
+    TowerTrainer(model, heads, data, run, 0, Team(0, 1)).run(tower_steps, batch=2)
+    if decoder_steps:
+        DecoderTrainer(model, heads, tokenizer, data, run, 0, Team(0, 1)).run(decoder_steps, batch=2, short_share=0.5, short_keep=48)
+    return model.state_dict()
+
+
+def test_stopped_and_unbroken_runs_agree(data, tmp_path, monkeypatch):
+    whole = trained(data, tmp_path / "whole", 2, 2)
+
+    class Killed(Exception):
+        pass
+
+    def at_step_one(function):
+        def wrapped(self, *args):
+            if self.step == 1:
+                raise Killed
+            return function(self, *args)
+
+        return wrapped
+
+    for trainer in (TowerTrainer, DecoderTrainer):
+        with monkeypatch.context() as patch:
+            patch.setattr(trainer, "_learn", at_step_one(trainer._learn))
+            with pytest.raises(Killed):
+                trained(data, tmp_path / "stopped", 2, 2)
+    again = trained(data, tmp_path / "stopped", 2, 2)
+    assert all(torch.equal(again[name], value) for name, value in whole.items())
+    fresh = SennaForConditionalGeneration(build_config(900))
+    assert not torch.equal(fresh.state_dict()["lm_head.weight"], whole["lm_head.weight"])
+
+
+def test_every_keyframe_once_an_epoch_and_none_held_out(data, tmp_path):
+    run = tmp_path / "run"
+    trained(data, run, 0, 0)
+    tokenizer = load_sentencepiece(run / "tokenizer.model")
+    model = SennaForConditionalGeneration(build_config(len(tokenizer)))
+    trainer = DecoderTrainer(model, patch_heads(), tokenizer, data, run, 0, Team(0, 1))
+    seen = []
+    for trainer.step in range(6):
+        seen.append(trainer._rows(3))
+    assert sorted(np.concatenate(seen[:3])) == sorted(np.concatenate(seen[3:])) == list(range(9))
+    assert not np.array_equal(np.concatenate(seen[:3]), np.concatenate(seen[3:]))
