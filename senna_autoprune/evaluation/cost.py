@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -29,15 +30,24 @@ def spread(values: Sequence[float | None]) -> dict[str, float | None]:
     return {"median": float(middle), "p10": float(p10), "p90": float(p90)}
 
 
-def paired_ratio(rows: Sequence[AnswerRow], reference: Sequence[AnswerRow], name: str) -> dict[str, float | None]:
+def paired_ratio(
+    rows: Sequence[AnswerRow], reference: Sequence[AnswerRow], measure: Callable[[AnswerRow], float | None]
+) -> dict[str, float | None]:
     """Spread of row / reference of the same question: drift of the machine cancels in the pair."""
-    by_question = {row.question: getattr(row, name) for row in reference}
+    by_question = {row.question: measure(row) for row in reference}
     ratios: list[float | None] = []
     for row in rows:
-        above, below = getattr(row, name), by_question.get(row.question)
+        above, below = measure(row), by_question.get(row.question)
         if above is not None and below:
             ratios.append(above / below)
     return spread(ratios)
+
+
+def total_ms(row: AnswerRow) -> float | None:
+    """Vision, prefill and decoding of one answer; None if one of them was not measured."""
+    if row.vision_ms is None or row.prefill_ms is None or row.decode_ms is None:
+        return None
+    return row.vision_ms + row.prefill_ms + row.decode_ms
 
 
 def full_tokens(rows: Sequence[AnswerRow]) -> tuple[float, float] | None:
@@ -59,11 +69,13 @@ def cost_measures(
     """Cost of one setting's rows.
 
     Returns:
-        times in ms and ``kv_bytes`` (medians), their paired ratios to the unpruned rows, and of rows with a trace:
+        times in ms (``total_ms``: all stages, as if the vision features served this answer alone) and ``kv_bytes``
+        (medians), their paired ratios to the unpruned rows, what the prefill gained (``_gain``), and of rows with a trace:
         ``tokens_per_layer`` (average over layers and questions), ``tokens_per_view`` (that, per view),
         ``retention_tokens``, ``flops_ratio`` (sum of pruned / sum of full prefill FLOPs), ``kept_per_view`` (average
         unmerged tokens of each view), ``schedule`` (average tokens entering each layer), ``mutual_information`` and
-        ``k`` spreads, ``clamped`` (share of questions whose k is at its clamp), ``notes`` with their counts. Rows
+        ``k`` spreads, ``pruner_ms`` (spread of the part of the prefill that pruning itself took; of no value where it was
+        not measured), ``clamped`` (share of questions whose k is at its clamp), ``notes`` with their counts. Rows
         without a trace keep all tokens: ratios 1.
     """
     traces = [row.trace for row in rows if row.trace is not None]
@@ -74,10 +86,22 @@ def cost_measures(
         "decode_ms": spread([row.decode_ms for row in rows]),
         "new_tokens": median([row.new_tokens for row in rows]),
         "kv_bytes": median([row.kv_bytes for row in rows]),
-        "prefill_ratio": paired_ratio(rows, unpruned, "prefill_ms"),
-        "kv_ratio": paired_ratio(rows, unpruned, "kv_bytes"),
+        "total_ms": spread(list(map(total_ms, rows))),
+        "prefill_ratio": paired_ratio(rows, unpruned, attrgetter("prefill_ms")),
+        "kv_ratio": paired_ratio(rows, unpruned, attrgetter("kv_bytes")),
+        "total_ratio": paired_ratio(rows, unpruned, total_ms),
     }
-    return {**measures, **(_trace_measures(traces) if traces else _nothing_pruned(full))}
+    measures.update(_trace_measures(traces) if traces else _nothing_pruned(full))
+    return {**measures, **_gain(measures["prefill_ratio"]["median"], measures["flops_ratio"])}
+
+
+def _gain(time_ratio: float | None, flops_ratio: float | None) -> dict[str, float | None]:
+    """``prefill_speedup`` measured, ``flops_bound`` that the FLOPs would allow, and the share of it that was ``reached``."""
+    return {
+        "prefill_speedup": 1 / time_ratio if time_ratio else None,
+        "flops_bound": 1 / flops_ratio if flops_ratio else None,
+        "reached": flops_ratio / time_ratio if time_ratio and flops_ratio else None,
+    }
 
 
 def _nothing_pruned(full: tuple[float, float] | None) -> dict[str, Any]:
@@ -109,6 +133,7 @@ def _trace_measures(traces: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "schedule": _mean_rows([trace["tokens_per_layer"] for trace in traces]),
         "mutual_information": spread([trace["mutual_information"] for trace in traces]),
         "k": spread(steepness),
+        "pruner_ms": spread([trace.get("pruner_ms") for trace in traces]),
         "clamped": sum(k <= _CLAMPED for k in steepness) / len(steepness) if steepness else None,
         "notes": dict(notes.most_common(20)),
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
@@ -17,18 +17,20 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from senna_autoprune.pruning.context import AttentionRows, SampleLayout
+from senna_autoprune.pruning.timing import HostTimer
 
 PREFIX = "senna_prune|"
 
 
 @dataclass
 class Capture:
-    """A request for rows of one attention module, and its answer: one AttentionRows a sample."""
+    """A request for rows of one attention module, and its answer: one AttentionRows a sample. timer: runs meanwhile."""
 
     layouts: Sequence[SampleLayout]
     valid: Tensor | None  # (B, M) bool, None: no padding
     rows: str  # "text": all text after the last visual token; "last": the last token
     result: list[AttentionRows] | None = None
+    timer: HostTimer = field(default_factory=HostTimer)
 
 
 _CAPTURES: WeakKeyDictionary[nn.Module, Capture] = WeakKeyDictionary()
@@ -62,7 +64,8 @@ def _probing(implementation: str) -> Callable[..., Any]:
         capture = _CAPTURES.pop(module, None)
         if capture is not None:
             scaling = kwargs.get("scaling")
-            capture.result = attention_rows(query, key, query.shape[-1] ** -0.5 if scaling is None else scaling, capture)
+            with capture.timer:
+                capture.result = attention_rows(query, key, query.shape[-1] ** -0.5 if scaling is None else scaling, capture)
         return _kernel(implementation, module)(module, query, key, value, mask, **kwargs)
 
     return forward

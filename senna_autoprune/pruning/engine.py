@@ -8,9 +8,10 @@ that scores need. Decoding afterwards only gets each layer's own mask and positi
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -24,6 +25,7 @@ from senna_autoprune.pruning.cost import LayerCost
 from senna_autoprune.pruning.layout import attention_mask, cut, gather_batch
 from senna_autoprune.pruning.models import find_decoder, find_visual
 from senna_autoprune.pruning.policy import Policy
+from senna_autoprune.pruning.timing import HostTimer
 from senna_autoprune.pruning.trace import SampleTrace, Trace
 
 
@@ -73,6 +75,7 @@ class Engine:
         self.prefill: Prefill | None = None
         self.decode: Decode | None = None
         self.states: WeakKeyDictionary[Any, Decode] = WeakKeyDictionary()
+        self.timer = HostTimer()  # runs in the hooks and in what they ask of the attention
         self.stack = ExitStack()
 
     def __enter__(self) -> Trace:
@@ -85,13 +88,13 @@ class Engine:
             config._attn_implementation = attention.probing_name(self.kernel)
             stack.callback(setattr, config, "_attn_implementation", before)
             if self.given is None:
-                stack.callback(self.model.register_forward_pre_hook(self._learn_visual, with_kwargs=True).remove)
-            stack.callback(self.decoder.register_forward_pre_hook(self._begin, with_kwargs=True).remove)
+                stack.callback(self.model.register_forward_pre_hook(self._timed(self._learn_visual), with_kwargs=True).remove)
+            stack.callback(self.decoder.register_forward_pre_hook(self._timed(self._begin), with_kwargs=True).remove)
             stack.callback(self.decoder.register_forward_hook(self._finish, with_kwargs=True, always_call=True).remove)
             for index, layer in enumerate(self.layers):
-                hook = self._layer_hook(index)
+                hook = self._timed(self._layer_hook(index))
                 stack.callback(layer.register_forward_pre_hook(hook, with_kwargs=True).remove)
-            stack.callback(self.decoder.norm.register_forward_pre_hook(self._after_last).remove)
+            stack.callback(self.decoder.norm.register_forward_pre_hook(self._timed(self._after_last)).remove)
             for layer in self.layers:
                 stack.callback(attention.withdraw, layer.self_attn)
             self.stack = stack.pop_all()
@@ -102,6 +105,14 @@ class Engine:
         self.stack.close()
 
     # --- hooks ------------------------------------------------------------------------------------------------------------------------
+
+    def _timed(self, hook: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(hook)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            with self.timer:
+                return hook(*args, **kwargs)
+
+        return timed
 
     def _learn_visual(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         bound = inspect.signature(module.forward).bind_partial(*args, **kwargs).arguments
@@ -153,6 +164,7 @@ class Engine:
 
     def _finish(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         state, self.prefill, self.decode = self.prefill, None, None
+        seconds = self.timer.take()
         if state is None or len(state.entering) <= len(self.layers):
             return  # no prefill of ours, or one that failed half-way
         cache = getattr(output, "past_key_values", None) if state.cache is None else state.cache
@@ -161,7 +173,10 @@ class Engine:
             kv_bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers[: len(self.layers)])
             self.states[cache] = state.finished
         for sample, context in enumerate(state.contexts):
-            self.trace.append(self._sample_trace(state, sample, context, kv_bytes // state.batch))
+            trace = self._sample_trace(state, sample, context, kv_bytes // state.batch)
+            if context.layout.visual.device.type == "cpu":
+                trace.pruner_ms = 1e3 * seconds / state.batch
+            self.trace.append(trace)
 
     # --- prefill ----------------------------------------------------------------------------------------------------------------------
 
@@ -209,7 +224,7 @@ class Engine:
         hidden, kwargs = self._cut(state, index, hidden, kwargs)
         rows = self._rows_wanted(state, index)
         if rows:
-            state.capture = attention.Capture([context.layout for context in state.contexts], state.valid, rows)
+            state.capture = attention.Capture([context.layout for context in state.contexts], state.valid, rows, timer=self.timer)
             attention.request(self.layers[index].self_attn, state.capture)
         state.finished.lengths.append(hidden.shape[1])
         state.finished.valid.append(state.valid)

@@ -21,6 +21,8 @@ class SampleTrace:
     tokens_leaving: n_L, what is left if the method cuts after the last layer.
     visual_tokens V, text_tokens t, view_sizes; flops_full, flops_pruned: multiply-accumulates of the prefill (cost.py).
     kv_bytes: this sample's share of the bytes that the cache held after the prefill; 0 without a cache.
+    pruner_ms: this sample's share of the prefill's time that went into deciding what stays and gathering it; None where that
+        cannot be told from the model's own work (on a GPU, which the hooks never wait for).
     notes: what the user must know about these numbers.
     """
 
@@ -35,6 +37,7 @@ class SampleTrace:
     mutual_information: float | None = None
     k: float | None = None
     x0: float | None = None
+    pruner_ms: float | None = None
     notes: list[str] = field(default_factory=list)
     device_ids: list[Tensor] = field(default_factory=list, repr=False)
 
@@ -87,6 +90,7 @@ class SampleTrace:
             "flops_full": self.flops_full,
             "flops_pruned": self.flops_pruned,
             "kv_bytes": self.kv_bytes,
+            "pruner_ms": self.pruner_ms,
             "notes": self.notes,
         }
 

@@ -92,12 +92,24 @@ def test_costs_are_paired_with_the_unpruned_rows(summary: dict[str, Any]) -> Non
     assert cost["prefill_ratio"]["median"] == pytest.approx(0.5)
     assert cost["kv_ratio"]["median"] == pytest.approx(0.5)
     assert cost["flops_ratio"] == pytest.approx(8 / 12)
+    assert cost["prefill_speedup"] == pytest.approx(2.0)
+    assert cost["flops_bound"] == pytest.approx(12 / 8)
+    assert cost["reached"] == pytest.approx(2.0 * 8 / 12)
+    assert cost["total_ms"]["median"] == pytest.approx(5 + 11.25 + 3)
+    assert cost["total_ratio"]["median"] == pytest.approx((19 / 30 + 19.5 / 31) / 2)
+    assert cost["pruner_ms"]["median"] is None  # traces of older runs do not say
     assert (cost["tokens_per_layer"], cost["tokens_per_view"]) == (8.0, 4.0)
     assert cost["schedule"] == [12.0, 4.0]
     assert cost["clamped"] == 0.0
     assert cost["notes"] == {"a note": 6}
     full = summary["settings"]["unpruned"]["cost"]
     assert (full["tokens_per_layer"], full["tokens_per_view"], full["flops_ratio"]) == (12.0, 6.0, 1.0)
+
+
+def test_the_pruners_own_time_comes_from_the_traces() -> None:
+    rows = [_row(0, "unpruned", KEEP), _row(0, "autoprune", KEEP, trace={**_trace(8.0), "pruner_ms": 2.5})]
+    settings = summarise([_question(0, KEEP)], rows, "autoprune")["settings"]
+    assert settings["autoprune"]["cost"]["pruner_ms"]["median"] == 2.5 and "pruner_ms" not in settings["unpruned"]["cost"]
 
 
 def test_clamped_curves_are_counted() -> None:
