@@ -81,6 +81,7 @@ class Teacher:
         self._backend = backend
         self._cache = Path(cache)
         self._in_a_row = 0
+        self._fatal: SennaPruneError | None = None  # after it no question is asked any more
         self._lock = threading.Lock()
         self._waiting: SimpleQueue[tuple[Future[str], str, Path] | None] = SimpleQueue()
         # Daemons, not an executor: that one would keep an interrupted build alive until a hanging server answers.
@@ -123,14 +124,20 @@ class Teacher:
         self.close()
 
     def _work(self) -> None:
-        """One thread: answers until told to stop (None)."""
+        """One thread: answers until told to stop (None). Once no question can be answered, none is asked."""
         while (item := self._waiting.get()) is not None:
             future, question, image = item
             if future.set_running_or_notify_cancel():
                 try:
-                    future.set_result(self._answer(question, image))
+                    if self._fatal is not None:
+                        raise self._fatal
+                    answer = self._answer(question, image)
                 except BaseException as error:  # the caller gets whatever went wrong
+                    if isinstance(error, SennaPruneError):
+                        self._fatal = error  # before the caller hears of it
                     future.set_exception(error)
+                else:
+                    future.set_result(answer)
 
     def _answer(self, question: str, image: Path) -> str:
         try:
