@@ -14,6 +14,7 @@ from senna_autoprune.errors import SennaPruneError
 COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("senna_autoprune.cli.bench", "Measure prefill and decode with and without pruning on random weights."),
     "calibrate": ("senna_autoprune.cli.calibrate", "Choose AutoPrune's gamma for a model, without labels."),
+    "curves": ("senna_autoprune.cli.curves", "Draw a run's retention curves by mutual information (Fig. 2)."),
     "eval": ("senna_autoprune.cli.eval", "Planning accuracy unpruned and pruned, with controls."),
     "replay": ("senna_autoprune.cli.replay", "Watch a scene with pruned tokens: HTML page, MCAP, MP4."),
     "questions": ("senna_autoprune.cli.questions", "Build and inspect Senna's question files from nuScenes tables."),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from senna_autoprune.evaluation.store import AnswerRow, QuestionRow
 from senna_autoprune.pruning.curves import CURVES, retention_curve
 
 GREY, ACCENT = "#8a8f98", "#0b62a8"
+PICTURES = (".png", ".svg", ".pdf")
 CURVE_LIMIT = 200  # curves drawn at most
 _VIEW = re.compile(r"CAM_[A-Z_]+")
 STYLE: Any = {
@@ -75,6 +75,14 @@ def sign(figure: Any, label: str | None) -> None:
     """What must be said of the figure's data (``demo.LABEL``), below its lower right corner; None: nothing."""
     if label is not None:
         figure.text(1, 0, label, ha="right", va="top", fontsize=7, color=GREY)
+
+
+def picture_path(text: str) -> Path:
+    """Where to draw a figure. SennaPruneError unless it ends in .png, .svg or .pdf."""
+    path = Path(text)
+    if path.suffix not in PICTURES or path.is_dir():
+        raise SennaPruneError(f"--out {text}: name a picture that ends in {', '.join(PICTURES)}")
+    return path
 
 
 def save(figure: Any, *paths: Path) -> None:
@@ -214,12 +222,17 @@ class Family:
     curve: str  # of ``pruning.curves.CURVES``
     traces: list[dict[str, Any]]
 
+    @property
+    def flat(self) -> int:
+        """How many questions are so complex that k is clamped at 0."""
+        return sum(trace["k"] <= 1e-12 for trace in self.traces)
+
 
 def family(name: str, curve: str, setting: str, answers: Sequence[AnswerRow]) -> Family | None:
-    """The family of ``setting``, of ``CURVE_LIMIT`` questions at most; None if none of its answers has a curve."""
+    """The family of ``setting``; None if none of its answers has a curve."""
     traces = [row.trace for row in answers if row.setting == setting and row.trace is not None]
     curved = [trace for trace in traces if trace["k"] is not None and trace["mutual_information"] is not None]
-    return Family(name, curve, curved[:CURVE_LIMIT]) if curved else None
+    return Family(name, curve, curved) if curved else None
 
 
 def curves_by_information(table: Mapping[str, Any], answers: Sequence[AnswerRow]) -> Any:
@@ -248,14 +261,14 @@ def draw_curves(families: Sequence[Family], budget: str) -> Any:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    values = [trace["mutual_information"] for one in families for trace in one.traces]
+    values = [trace["mutual_information"] for one in families for trace in one.traces[:CURVE_LIMIT]]
     low, high = min(values), max(values)
     scaled = any(re.search(r"indicator[= ](cosine|attention)", one.name) for one in families)
     colours = ScalarMappable(Normalize(low, high if high > low else low + 1e-6), cmap="viridis")
     down = len(families)
     figure, axes = pyplot.subplots(down, 2, figsize=(8.2, 2.4 * down + 0.5), squeeze=False, sharey=True, layout="constrained")
     for one, (left, right) in zip(families, axes, strict=True):
-        for trace in sorted(one.traces, key=lambda trace: trace["mutual_information"]):
+        for trace in sorted(one.traces[:CURVE_LIMIT], key=lambda trace: trace["mutual_information"]):
             layers, colour = len(trace["tokens_per_layer"]), colours.to_rgba(trace["mutual_information"])
             depth = np.linspace(0, layers, 100)
             area = trace["retention_tokens"] * layers
@@ -263,10 +276,14 @@ def draw_curves(families: Sequence[Family], budget: str) -> Any:
             left.plot(depth, 100 * shape, color=colour, linewidth=0.8, alpha=0.7)
             kept = 100 * np.asarray(trace["tokens_per_layer"]) / max(trace["visual_tokens"], 1)
             right.step(range(layers), kept, where="mid", color=colour, linewidth=0.8, alpha=0.7)
-        flat = Counter(trace["k"] <= 1e-12 for trace in one.traces)[True]
-        left.set_title(one.name + (f" ({flat} of {len(one.traces)} flat)" if flat else ""), fontsize=8, loc="left")
+        asked = len(one.traces)
+        said = [f"first {CURVE_LIMIT} of {asked} questions"] if asked > CURVE_LIMIT else []
+        said += [f"{one.flat} of {asked} flat"] if one.flat else []
+        left.set_title(one.name + (f" ({', '.join(said)})" if said else ""), fontsize=8, loc="left", parse_math=False)
         left.set_ylabel("visual tokens, %")
         left.set_ylim(0, None)
+    for axis in axes.flat:
+        axis.xaxis.get_major_locator().set_params(integer=True)
     for axis in axes[-1]:
         axis.set_xlabel("layer")
     figure.suptitle(f"Budget {budget}: curves of eq. 5-8 by question (left), visual tokens entering each layer (right)", fontsize=10)

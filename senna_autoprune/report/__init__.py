@@ -1,0 +1,1 @@
+"""A finished run as documents: the report, the paper's two figures."""
