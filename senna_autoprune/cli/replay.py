@@ -6,10 +6,19 @@ from typing import Any
 
 import click
 
-FAILED_SAMPLES = 3  # exit code of a replay in which some frames could not be asked
+from senna_autoprune.cli.options import (
+    FAILED_SAMPLES,
+    HELP,
+    budget_options,
+    device_options,
+    method_option_values,
+    method_options,
+    model_options,
+    prompt_option,
+)
 
 
-@click.command("replay", context_settings={"help_option_names": ["-h", "--help"]})
+@click.command("replay", context_settings=HELP)
 @click.option("--scene", help="Scene name, scene token, or a sample token. Default: the scene with most images.")
 @click.option(
     "--run", "run", type=click.Path(), help="Finished run of `senna-prune eval`: its model, method, questions."
@@ -17,18 +26,13 @@ FAILED_SAMPLES = 3  # exit code of a replay in which some frames could not be as
 @click.option(
     "--flips", type=click.Choice(["worst", "all"]), help="Of a run: its flips, worst first (default), or all."
 )
-@click.option("--model", help="Checkpoint folder (original layout or ours) or hub id.")
-@click.option("--vision-tower", help="CLIP folder to use in place of the one the checkpoint names.")
+@model_options
 @click.option("--dataroot", type=click.Path(), help="Folder that holds VERSION/*.json, maps/, samples/.")
 @click.option("--version", "version", help="Table version, e.g. v1.0-mini. Default: the only one under --dataroot.")
 @click.option("--out", help="Folder for all three, or a file: .html, .mcap or .mp4. Default: replays/NAME.")
-@click.option("--method", help="Pruning method of the registry. Default: autoprune.")
-@click.option("--mode", help="paper or release (autoprune).")
-@click.option("--scope", help="scene: rank all views together; view: the same number from each.")
-@click.option("--retention", type=float, help="Share of visual tokens kept, averaged over the layers. Default: 0.25.")
-@click.option("--tokens", type=float, help="Budget as visual tokens, averaged over the layers.")
-@click.option("--tokens-per-view", type=float, help="Budget as visual tokens of each view, averaged over the layers.")
-@click.option("--set", "option_values", multiple=True, metavar="NAME=VALUE", help="Further option of the method.")
+@method_options
+@budget_options
+@method_option_values
 @click.option("--limit", type=click.IntRange(1), help="At most so many frames. Default: all of a scene, 12 flips.")
 @click.option(
     "--navigation",
@@ -51,9 +55,8 @@ FAILED_SAMPLES = 3  # exit code of a replay in which some frames could not be as
     show_default=True,
     help="Back through projector and adapter, or the adapter alone (a 200th of the work on a 7B model).",
 )
-@click.option("--prompt-template", help="eval (default, the original evaluation's wording) or train.")
-@click.option("--device", help="Any torch device. Default: cpu.")
-@click.option("--dtype", help="float32 (default), bfloat16 or float16.")
+@prompt_option
+@device_options
 @click.option("--seed", type=int, help="Of random pruning. Default: 0.")
 @click.pass_context
 def command(ctx: click.Context, option_values: tuple[str, ...], **flags: Any) -> None:
@@ -64,14 +67,14 @@ def command(ctx: click.Context, option_values: tuple[str, ...], **flags: Any) ->
     """
     from rich.progress import Progress
 
-    from senna_autoprune.cli.eval import _option
     from senna_autoprune.cli.eval_tables import console_for
+    from senna_autoprune.cli.values import parse_option
     from senna_autoprune.replay.setup import prepare
     from senna_autoprune.replay.write import write_replay
 
     given = {name: value for name, value in flags.items() if value is not None}
     if option_values:
-        given["options"] = dict(_option(text) for text in option_values)
+        given["options"] = dict(map(parse_option, option_values))
     console = console_for(stderr=True)
     job = prepare(**given)
     for line in job.said:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from senna_autoprune.cli import eval as eval_cli
+from senna_autoprune import demo
 from senna_autoprune.cli import main
 from senna_autoprune.cli.eval_tables import console_for, interval, percent, show
 from senna_autoprune.evaluation.store import RunStore
@@ -153,7 +153,7 @@ def test_a_bad_set_up_is_one_line_and_exit_code_2(
 def test_without_a_model_it_says_what_is_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(eval_cli, "embedded", lambda: None)
+    monkeypatch.setattr(demo, "embedded", lambda: None)
     assert _run(monkeypatch) == 2
     assert "--model and --questions are missing" in capsys.readouterr().err
     assert _run(monkeypatch, "--model", "x") == 2
@@ -163,7 +163,7 @@ def test_without_a_model_it_says_what_is_missing(
 def test_what_is_embedded_stands_in_for_what_is_missing(
     place: Place, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(eval_cli, "embedded", lambda: (str(checkpoint), str(place.questions)))
+    monkeypatch.setattr(demo, "embedded", lambda: demo.EmbeddedDemo(checkpoint, place.questions, place.folder))
     flags = ("--out", place.folder / "run", "--retention", 0.6, "--max-new-tokens", 2, "--no-controls")
     assert _run(monkeypatch, *flags) == 0
     assert "using the embedded model and questions" in capsys.readouterr().err

@@ -1,0 +1,66 @@
+"""Options that several commands share: blocks to decorate a command with, each in the order in which ``--help`` lists it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+FAILED_SAMPLES = 3  # exit code of a command that finished but could not ask everything
+HELP = {"help_option_names": ["-h", "--help"]}  # context settings of every command
+
+Decorator = Callable[[Any], Any]
+
+
+def block(*options: Decorator) -> Decorator:
+    """One decorator for several options, listed in the order given."""
+
+    def decorate(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+model_options = block(
+    click.option("--model", help="Checkpoint folder (original layout or ours) or hub id."),
+    click.option("--vision-tower", help="CLIP folder to use in place of the one the checkpoint names."),
+)
+question_options = block(
+    click.option("--questions", help="Question file (LLaVA-format JSON list), see `senna-prune questions build`."),
+    click.option("--images", help="Folder of relative image paths. Default: the question file's data root, else its folder."),
+)
+method_options = block(
+    click.option("--method", help="Pruning method of the registry. Default: autoprune."),
+    click.option("--mode", help="paper or release (autoprune)."),
+    click.option("--scope", help="scene: rank all views together; view: the same number from each."),
+)
+budget_options = block(
+    click.option("--retention", type=float, help="Share of visual tokens kept, averaged over the layers. Default: 0.25."),
+    click.option("--tokens", type=float, help="Budget as visual tokens, averaged over the layers."),
+    click.option("--tokens-per-view", type=float, help="Budget as visual tokens of each view, averaged over the layers."),
+)
+method_option_values = click.option(
+    "--set", "option_values", multiple=True, metavar="NAME=VALUE", help="Further option of the method."
+)
+device_options = block(
+    click.option("--device", help="Any torch device. Default: cpu."),
+    click.option("--dtype", help="float32 (default), bfloat16 or float16."),
+)
+prompt_option = click.option("--prompt-template", help="eval (default, the original evaluation's wording) or train.")
+config_option = click.option(
+    "--config", "config_file", type=click.Path(), help="YAML file with the same keys; flags win over it."
+)
+asking_options = block(
+    click.option("--types", help="Question types to ask, separated by commas, or all. Default: plan."),
+    click.option("--limit", type=int, help="Only the first N questions of those types."),
+    click.option("--max-new-tokens", type=int, help="Longest answer. Default: by question type, 16 for plan."),
+    prompt_option,
+    click.option("--batch-size", type=int, help="Questions asked together; answers stay the same. Default: 1."),
+    device_options,
+    click.option("--seed", type=int, help="Of random pruning, random answers and the bootstrap. Default: 0."),
+    click.option("--resamples", type=int, help="Bootstrap resamples. Default: 2000."),
+)
+retry_option = click.option("--retry-failed", is_flag=True, help="When continuing, ask failed questions again.")
