@@ -1,12 +1,13 @@
 """Write the shipped evaluation split: nuScenes tables, images, CAN messages, and the question file made by ``questions
 build``.
 
-    python tools/make_demo_world.py --out senna_autoprune/demo/data
+    python tools/make_demo_world.py --out senna_autoprune/demo/data                    # the split demo_val
+    python tools/make_demo_world.py --split demo_train --scenes 20 --out DIR           # scenes the model was trained on
 
-Deterministic. Scenes are taken from seeds below 1,000,000 (the trainer's begin there): scenes of three to five
-keyframes. Which keyframes of a scene are asked about is the simulation's choice (decision moments, see
-``senna_autoprune.demo.world``); among the seeds the scenes are chosen so that every answer occurs and none makes up
-more than a quarter or so (QUOTA below). The labels come from the tables alone.
+Deterministic. Scenes of demo_val are taken from seeds below 1,000,000 (those of demo_train, which the trainer renders
+straight into arrays, begin there): scenes of three to five keyframes. Which keyframes of a scene are asked about is the
+simulation's choice (decision moments, see ``senna_autoprune.demo.world``); among the seeds the scenes are chosen so that
+every answer occurs and none makes up more than a quarter or so (QUOTA below). The labels come from the tables alone.
 """
 
 from __future__ import annotations
@@ -18,18 +19,20 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 
 from senna_autoprune.demo.plan import plan
 from senna_autoprune.demo.tables import TableWriter
-from senna_autoprune.demo.world import generate
+from senna_autoprune.demo.world import Scene, generate
 
 VERSION = "v1.0-demo"
 FIRST_NUMBER = 9001  # scene numbers that nuScenes does not use
 KEYFRAMES, LEAST, MOST = 206, (3, 2), 5  # in all; at least of a town scene and of a fast one; at most of a scene
 FIRST_SEED, MOST_SEEDS = 5000, 12000
+TRAIN_SEED = 1_000_000  # demo_train: this one and those after it (tools/make_training_data.py)
 QUOTA = {  # (on the fast road?, answer): share
     (True, "KEEP, STRAIGHT"): 0.07,
     (True, "DECELERATE, STRAIGHT"): 0.08,
@@ -70,21 +73,34 @@ def choose(wanted: int, least: tuple[int, int], most: int) -> list[tuple[int, li
     raise SystemExit(f"only {total} of {wanted} keyframes fit the quotas in {MOST_SEEDS} seeds")
 
 
+def scenes_of(options: argparse.Namespace) -> Iterator[tuple[Scene, list[int]]]:
+    """The split's scenes, and the keyframes of each that are asked about and have pictures."""
+    if options.split == "demo_val":
+        for number, (seed, keyframes) in enumerate(choose(options.keyframes, LEAST, MOST)):
+            yield generate(seed, f"scene-{FIRST_NUMBER + number:04d}"), keyframes
+        return
+    for seed in range(TRAIN_SEED, TRAIN_SEED + options.scenes):
+        scene = generate(seed, f"scene-{seed}")
+        yield scene, [q.keyframe for q in scene.questions if plan(scene, q.keyframe) is not None]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--keyframes", type=int, default=KEYFRAMES)
+    parser.add_argument("--split", choices=("demo_val", "demo_train"), default="demo_val")
+    parser.add_argument("--keyframes", type=int, default=KEYFRAMES, help="of demo_val")
+    parser.add_argument("--scenes", type=int, default=20, help="of demo_train")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     for name in ("samples", "can_bus", "maps", VERSION):
         shutil.rmtree(options.out / name, ignore_errors=True)
     writer = TableWriter(options.out, VERSION)
-    for number, (seed, keyframes) in enumerate(choose(options.keyframes, LEAST, MOST)):
-        writer.add(generate(seed, f"scene-{FIRST_NUMBER + number:04d}"), keyframes)
-    writer.write()
+    for scene, keyframes in scenes_of(options):
+        writer.add(scene, keyframes)
+    writer.write(options.split)
     file = options.out / "questions.json"
     command = [sys.executable, "-m", "senna_autoprune", "questions", "build", "--dataroot", str(options.out), "--version", VERSION]
-    subprocess.run([*command, "--split", "all", "--types", "plan", "--require-images", "--out", str(file)], check=True)
+    subprocess.run([*command, "--split", options.split, "--types", "plan", "--require-images", "--out", str(file)], check=True)
     relocate(file, options.out)
 
 

@@ -222,12 +222,14 @@ class TableWriter:
         for name, messages in (("pose", pose), ("steeranglefeedback", steering)):
             (folder / f"{scene.name}_{name}.json").write_text(json.dumps(messages, separators=(",", ":")))
 
-    def write(self) -> None:
-        """All tables, compact, and a small all-road map mask a location (the devkit wants one)."""
+    def write(self, split: str) -> None:
+        """All tables, compact, the devkit's ``splits.json`` that calls these scenes ``split``, and a small all-road map
+        mask a location (the devkit wants one)."""
         folder = self.root / self.version
         folder.mkdir(parents=True, exist_ok=True)
         for name, rows in self.tables.items():
             (folder / f"{name}.json").write_text(json.dumps(rows, separators=(",", ":")))
+        (folder / "splits.json").write_text(json.dumps({split: [row["name"] for row in self.tables["scene"]]}))
         (self.root / "maps").mkdir(exist_ok=True)
         for place in LOCATIONS:
             cv2.imwrite(str(self.root / "maps" / f"{place}.png"), np.full((64, 64), 255, np.uint8))

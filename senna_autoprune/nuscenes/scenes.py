@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,22 +71,19 @@ def scenes_of_split(
     """Scene rows of a split (in the devkit's order) and the names of its scenes that the tables do not have.
 
     Args:
-        split: a split name of the devkit (``mini_val``, ``val``, ...), ``all`` for every scene of the tables, None for
-            just ``names``.
+        split: a split name of the devkit (``mini_val``, ``val``, ...) or of the tables' own ``splits.json``, ``all`` for
+            every scene of the tables, None for just ``names``.
         names: if given, only these scenes of the split.
     Raises:
         SennaPruneError: no such split, a named scene outside the split, or not one scene left.
     """
-    from nuscenes.utils.splits import create_splits_scenes
-
     rows = {row["name"]: row for row in nusc.scene}
-    if split is None or split == "all":
-        wanted = list(names) if split is None else list(rows)
+    if split is None:
+        wanted = list(names)
+    elif split == "all":
+        wanted = list(rows)
     else:
-        splits = create_splits_scenes()
-        if split not in splits:
-            raise SennaPruneError(f"unknown split {split!r}: use one of {', '.join(splits)}, all")
-        wanted = list(splits[split])
+        wanted = _split_names(nusc, split)
     if names:
         outside = [name for name in names if name not in wanted]
         if outside:
@@ -96,6 +94,26 @@ def scenes_of_split(
         there = ", ".join(sorted(rows)[:12]) + (", ..." if len(rows) > 12 else "")
         raise SennaPruneError(f"none of the {len(wanted)} scenes asked for is in {nusc.table_root}, which has {there}")
     return [rows[name] for name in wanted if name in rows], absent
+
+
+def _split_names(nusc: NuScenes, split: str) -> list[str]:
+    """Scene names of one of the devkit's own splits, or of one that ``splits.json`` beside the tables defines (devkit 1.2)."""
+    from nuscenes.utils.splits import create_splits_scenes
+
+    splits = create_splits_scenes()
+    own = Path(nusc.table_root) / "splits.json"
+    if split not in splits and own.is_file():
+        try:
+            custom = json.loads(own.read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            raise SennaPruneError(f"{own} cannot be read ({error}): it must map a split's name to a list of scene names") from error
+        lists = custom.values() if isinstance(custom, dict) else [None]
+        if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists):
+            raise SennaPruneError(f"{own}: it must map a split's name to a list of scene names")
+        splits = {**splits, **custom}
+    if split not in splits:
+        raise SennaPruneError(f"unknown split {split!r}: use one of {', '.join(splits)}, all")
+    return list(splits[split])
 
 
 def iter_samples(nusc: NuScenes, scene: dict[str, Any], can_bus: CanBus, navigation: Navigation) -> Iterator[Sample]:

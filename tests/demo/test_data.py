@@ -1,17 +1,23 @@
 """The shipped split: the official devkit loads it, our own converter gives its labels again, and no training scene is in it."""
 
 import json
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
+import cv2
 import pytest
+from nuscenes.utils.splits import get_scenes_of_split
 
 from senna_autoprune import demo
+from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.nuscenes.can_bus import CanBus
 from senna_autoprune.nuscenes.questions_file import read_questions
 from senna_autoprune.nuscenes.scenes import iter_samples, load_tables, scenes_of_split
 
 DATA = Path(demo.__file__).parent / "data"
+TOOL = Path(__file__).parents[2] / "tools" / "make_demo_world.py"
 
 
 @pytest.fixture(scope="module")
@@ -74,11 +80,48 @@ def test_boxes_move_as_their_instances(nusc):
     assert moving > 5
 
 
-def test_scenes_are_none_of_the_training_split(nusc):
-    """The trainer's seeds begin at a million; those of the shipped scenes lie below (the tool refuses the rest)."""
-    source = (Path(__file__).parents[2] / "tools" / "make_demo_world.py").read_text()
-    assert "FIRST_SEED, MOST_SEEDS = 5000, 12000" in source
-    assert {scene["name"] for scene in nusc.scene} == {f"scene-{9001 + i:04d}" for i in range(len(nusc.scene))}
+def test_splits_go_by_name(nusc):
+    names = [row["name"] for row in nusc.scene]
+    assert [row["name"] for row in scenes_of_split(nusc, "demo_val")[0]] == names == get_scenes_of_split("demo_val", nusc)
+    assert read_questions(DATA / "questions.json").sidecar["data"]["split"] == "demo_val"
+    assert names == [f"scene-{9001 + i:04d}" for i in range(len(names))]
+
+
+def test_no_scene_is_in_both_splits(nusc, tmp_path):
+    """The training split's first scenes, written by the same tool: other names, other paths driven."""
+    subprocess.run([sys.executable, str(TOOL), "--split", "demo_train", "--scenes", "2", "--out", str(tmp_path)], check=True)
+    train = load_tables(tmp_path, "v1.0-demo")
+    assert get_scenes_of_split("demo_train", train) == ["scene-1000000", "scene-1000001"]
+    with pytest.raises(SennaPruneError, match="unknown split 'demo_val'"):
+        scenes_of_split(train, "demo_val")
+    assert len(read_questions(tmp_path / "questions.json").records) >= 2
+
+    def paths(tables):
+        return {tuple(map(tuple, (pose["translation"] for pose in tables.ego_pose[i : i + 5]))) for i in range(0, len(tables.ego_pose), 40)}
+
+    assert len(paths(train)) == 2 and not paths(train) & paths(nusc)
+
+
+def same(a, b):
+    """Equal JSON, numbers within a millimetre: another processor may round a sine differently."""
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return abs(a - b) <= 1e-3 if isinstance(a, float) else a == b
+
+
+def test_the_shipped_split_is_made_again_by_its_tool(tmp_path):
+    subprocess.run([sys.executable, str(TOOL), "--out", str(tmp_path)], check=True)
+    names = sorted(str(file.relative_to(DATA)) for file in DATA.rglob("*") if file.is_file())
+    assert names == sorted(str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file())
+    for name in names:
+        if name.endswith(".json") and name != "questions.json.meta.json":  # the sidecar holds the time
+            assert same(json.loads((DATA / name).read_text()), json.loads((tmp_path / name).read_text())), name
+    pictures = [name for name in names if name.endswith(".jpg")]
+    for name in pictures[:: len(pictures) // 60]:
+        shipped, again = (cv2.imread(str(root / name)).astype(int) for root in (DATA, tmp_path))
+        assert abs(shipped - again).mean() < 0.5, name
 
 
 def test_embedded_names_what_is_there():

@@ -156,6 +156,17 @@ def test_splits(mini, subset):
         scenes_of_split(mini, "test")
 
 
+@pytest.mark.parametrize("content", ["{", "[]", '{"mine": "scene-0061"}', '{"mine": [1]}'])
+def test_a_broken_splits_file_is_one_line(subset, tmp_path, monkeypatch, content):
+    monkeypatch.setattr(type(subset), "table_root", property(lambda self: str(tmp_path)))
+    (tmp_path / "splits.json").write_text(content)
+    with pytest.raises(SennaPruneError, match=r"splits\.json.* list of scene names"):
+        scenes_of_split(subset, "mine")
+    (tmp_path / "splits.json").write_text('{"mine": ["scene-0061", "scene-0001"]}')
+    rows, absent = scenes_of_split(subset, "mine")
+    assert ([row["name"] for row in rows], absent) == (["scene-0061"], ["scene-0001"])
+
+
 def test_tables_that_cannot_be_loaded_are_one_line(tmp_path):
     with pytest.raises(SennaPruneError, match=r"v1\.0-mini"):
         load_tables(tmp_path, "v1.0-mini")
