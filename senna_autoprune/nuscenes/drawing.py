@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.image_files import open_image
 from senna_autoprune.nuscenes.questions_file import Question
 from senna_autoprune.nuscenes.scenes import FUTURE_STEPS
 from senna_autoprune.nuscenes.strings import channel, strings
@@ -98,7 +99,7 @@ def _tile(nusc: NuScenes, sample: dict[str, Any], view: str, path: np.ndarray) -
     file, boxes, intrinsic = nusc.get_sample_data(token, box_vis_level=BoxVisibility.ANY)
     row = nusc.get("sample_data", token)
     missing = not os.path.isfile(file)
-    image = np.full((row["height"], row["width"], 3), 90, dtype=np.uint8) if missing else _read(file)
+    image = np.full((row["height"], row["width"], 3), 90, dtype=np.uint8) if missing else np.array(open_image(file))
     for box in sorted(boxes, key=lambda box: -box.center[2]):  # far ones first
         colour = tuple(int(part) for part in nusc.colormap[box.name]) if box.name in nusc.colormap else (200, 200, 200)
         colours = (colour[::-1],) * 3  # the devkit draws for BGR images
@@ -107,16 +108,6 @@ def _tile(nusc: NuScenes, sample: dict[str, Any], view: str, path: np.ndarray) -
     image = cv2.resize(image, TILE, interpolation=cv2.INTER_AREA)
     _label(image, view.upper() + (" (image file missing)" if missing else ""))
     return image
-
-
-def _read(file: str) -> np.ndarray:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(file) as image:
-            return np.array(image.convert("RGB"))
-    except (OSError, UnidentifiedImageError) as error:
-        raise SennaPruneError(f"{file}: not a readable image ({error})") from error
 
 
 def _draw_path(

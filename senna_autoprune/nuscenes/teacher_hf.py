@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.image_files import open_image
 from senna_autoprune.nuscenes.teacher import MAX_NEW_TOKENS, TeacherError
 
 
@@ -35,15 +36,12 @@ class PipelineBackend:
             TeacherError: the image cannot be read.
             SennaPruneError: the model cannot be loaded, or takes no chat with an image.
         """
-        from PIL import Image, UnidentifiedImageError
-
         with self._lock:
             pipeline = self._loaded()
             try:
-                with Image.open(image) as file:
-                    picture = file.convert("RGB")
-            except (OSError, UnidentifiedImageError) as error:
-                raise TeacherError(f"{image}: {error}") from error
+                picture = open_image(image)
+            except SennaPruneError as error:
+                raise TeacherError(str(error)) from error
             chat = [
                 {"role": "user", "content": [{"type": "image", "image": picture}, {"type": "text", "text": question}]}
             ]

@@ -27,8 +27,9 @@ import numpy as np
 from foxglove import Channel, Context, open_mcap
 from foxglove import channels as ch
 from foxglove import messages as fg
-from PIL import Image
 
+from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.image_files import image_header
 from senna_autoprune.nuscenes.strings import channel
 from senna_autoprune.replay.frames import LAYER_GROUPS, Frame, Replay
 from senna_autoprune.replay.geometry import Pose, Sensor
@@ -130,10 +131,10 @@ class _Recorder:
         self._json("/question", _TEXTS, _texts(replay, frame), time_us)
 
     def _camera(self, name: str, image: str, sensor: Sensor | None, levels: np.ndarray | None, time_us: int) -> None:
-        if not os.path.isfile(image):
+        try:
+            kind, size = image_header(image)
+        except SennaPruneError:
             return  # the frame failed; its question says why
-        with Image.open(image) as opened:
-            kind, size = str(opened.format or "jpeg").lower(), opened.size
         stamp, frame_id = _stamp(time_us), name
         picture = fg.CompressedImage(timestamp=stamp, frame_id=frame_id, data=Path(image).read_bytes(), format=kind)
         self._log(ch.CompressedImageChannel, f"/{name}/image", picture, time_us)

@@ -7,50 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from transformers import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from senna_autoprune.errors import SennaPruneError
-
-ImageLike = str | PathLike[str] | Image.Image
-
-
-def open_image(image: ImageLike) -> Image.Image:
-    """An RGB image of any file, mode and size; orientation tags are ignored, as in the original.
-
-    Raises:
-        SennaPruneError: the file is missing, no image, truncated, or so large that it may be a decompression bomb.
-    """
-    if isinstance(image, Image.Image):
-        name = getattr(image, "filename", "") or f"an image of size {image.size}"
-    elif isinstance(image, (str, PathLike)):
-        name = str(image)
-    else:
-        raise SennaPruneError(f"an image must be a path or a PIL image, got {type(image).__name__}")
-    try:
-        opened = image if isinstance(image, Image.Image) else Image.open(Path(image))
-        side = max(opened.size)
-        # Pillow only warns up to twice its limit; here that is an error, and the square it is padded to counts,
-        # so a 1 x 100000 strip is no way round it
-        if Image.MAX_IMAGE_PIXELS and side * side > Image.MAX_IMAGE_PIXELS:
-            raise SennaPruneError(f"image too large: {name} is {opened.width} x {opened.height}; scale it down first")
-        rgb = opened.convert("RGB")
-        if opened is not image:
-            opened.close()
-        return rgb
-    except FileNotFoundError as error:
-        raise SennaPruneError(f"image not found: {name}") from error
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise SennaPruneError(f"image too large: {name} ({error})") from error
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, EOFError, IndexError, TypeError) as error:
-        raise SennaPruneError(f"broken image: {name} ({error})") from error
+from senna_autoprune.image_files import ImageLike, open_image
 
 
 def pad_to_square(image: Image.Image, colour: tuple[int, int, int]) -> Image.Image:

@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from senna_autoprune import image_files
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.senna.images import SennaImageProcessor, content_patches, open_image, pad_to_square
+from senna_autoprune.image_files import image_header, open_image
+from senna_autoprune.senna.images import SennaImageProcessor, content_patches, pad_to_square
 
 
 def test_recorded_pixels(recording):
@@ -65,14 +67,31 @@ def test_broken_images_name_the_file(tmp_path, s0):
         open_image(7)
 
 
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_decompression_bombs_are_errors(tmp_path, monkeypatch):
+def test_decompression_bombs_are_errors_without_a_warning(tmp_path, monkeypatch, recwarn):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    monkeypatch.setattr(image_files, "MAX_SIDE", 30)
     for size in [(35, 35), (60, 60), (1, 100)]:  # Pillow warns; Pillow refuses; a strip whose square is huge
         path = tmp_path / f"{size[0]}.png"
         Image.new("RGB", size).save(path)
         with pytest.raises(SennaPruneError, match=rf"too large: .*{path.name}"):
             open_image(path)
+    assert not recwarn
+
+
+def test_only_image_formats_of_cameras_are_opened(tmp_path):
+    """Pillow starts Ghostscript for EPS."""
+    for suffix in ("eps", "gif", "tiff"):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"image.{suffix}")
+        (tmp_path / f"image.{suffix}").rename(tmp_path / "image.jpg")
+        with pytest.raises(SennaPruneError, match=r"broken image: .*cannot identify"):
+            open_image(tmp_path / "image.jpg")
+
+
+def test_header_of_a_file(tmp_path):
+    Image.new("RGB", (8, 5)).save(tmp_path / "image.jpg")
+    assert image_header(tmp_path / "image.jpg") == ("jpeg", (8, 5))
+    with pytest.raises(SennaPruneError, match="not found"):
+        image_header(tmp_path / "none.jpg")
 
 
 def test_zero_views():

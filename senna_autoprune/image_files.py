@@ -1,0 +1,87 @@
+"""Image files are untrusted data: which of them are opened, and what is a fault.
+
+Only formats that cameras and their tools write are decoded. Pillow knows more, and for some of them (EPS) it would start
+another program.
+"""
+
+from __future__ import annotations
+
+import warnings
+from os import PathLike, fspath
+from pathlib import Path
+
+from PIL import Image
+
+from senna_autoprune.errors import SennaPruneError
+
+FORMATS = ("JPEG", "PNG", "BMP", "PPM", "WEBP")
+MAX_SIDE = 6144  # pixels; the square an image is padded to has this side at most
+MAX_BYTES = 100_000_000  # of a file
+
+ImageLike = str | PathLike[str] | Image.Image
+
+
+def open_image(image: ImageLike) -> Image.Image:
+    """An RGB image of any mode and size; orientation tags are ignored, as in the original.
+
+    Raises:
+        SennaPruneError: the file is missing, no image of ``FORMATS``, truncated, or so large that it may be a
+        decompression bomb.
+    """
+    if isinstance(image, Image.Image):
+        return _rgb(image, getattr(image, "filename", "") or f"an image of size {image.size}")
+    if not isinstance(image, (str, PathLike)):
+        raise SennaPruneError(f"an image must be a path or a PIL image, got {type(image).__name__}")
+    with _opened(Path(image)) as opened:
+        return _rgb(opened, fspath(image))
+
+
+def image_header(path: str | PathLike[str]) -> tuple[str, tuple[int, int]]:
+    """Format (``"jpeg"``) and size (width, height) of an image file, without decoding it.
+
+    Raises:
+        SennaPruneError: as ``open_image``, as far as the header tells.
+    """
+    with _opened(Path(path)) as opened:
+        return str(opened.format).lower(), opened.size
+
+
+def _opened(path: Path) -> Image.Image:
+    """The file with its header read."""
+    if not path.is_file():  # a pipe or a device would be waited for, or read without an end
+        raise SennaPruneError(f"broken image: {path} (not a file)" if path.exists() else f"image not found: {path}")
+    if path.stat().st_size > MAX_BYTES:
+        raise SennaPruneError(f"image too large: {path} has more than {MAX_BYTES} bytes")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # judged here, before a pixel is decoded
+            opened = Image.open(path, formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise SennaPruneError(f"image too large: {path} ({error})") from error
+    except Exception as error:  # the readers of broken files raise whatever their parsing came upon
+        raise _broken(str(path), error) from error
+    try:
+        _check_size(opened, str(path))
+    except SennaPruneError:
+        opened.close()
+        raise
+    return opened
+
+
+def _check_size(image: Image.Image, name: str) -> None:
+    # the square an image is padded to counts, so a 1 x 100000 strip is no way round the limit
+    if max(image.size) > MAX_SIDE:
+        raise SennaPruneError(f"image too large: {name} is {image.width} x {image.height}; scale it down to at most {MAX_SIDE} a side")
+
+
+def _rgb(image: Image.Image, name: str) -> Image.Image:
+    _check_size(image, name)
+    try:
+        return image.convert("RGB")
+    except Exception as error:  # as in _opened: decoding begins here
+        raise _broken(name, error) from error
+
+
+def _broken(name: str, error: Exception) -> SennaPruneError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return SennaPruneError(f"broken image: {name} ({reason})")
