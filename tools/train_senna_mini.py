@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="training keyframes; RUN/data if not given, rendered if not there")
     parser.add_argument("--keyframes", type=int, default=13000, help="training keyframes a part (there are two)")
     parser.add_argument("--tower-steps", type=int, default=650)
-    parser.add_argument("--decoder-steps", type=int, default=1100)
+    parser.add_argument("--decoder-steps", type=int, default=900)
     parser.add_argument("--short-share", type=float, default=0.5, help="share of the decoder's steps on a part of the visual tokens")
     parser.add_argument("--short-keep", type=int, default=112, help="visual tokens in those steps")
     parser.add_argument("--batch", type=int, default=16, help="keyframes a step, over all processes")
