@@ -126,7 +126,7 @@ def specs(config: SweepConfig) -> list[RowSpec]:
         if text == "all":
             rows += [RowSpec(name, "method", name, config.options.get(name, {})) for name in METHODS]
         else:
-            rows.append(_variant(text, config.options))
+            rows.append(variant(text, config.options))
     for ablation in dict.fromkeys(config.ablation):
         option, values = ABLATIONS[ablation]
         common = config.options.get("autoprune", {})
@@ -137,8 +137,14 @@ def specs(config: SweepConfig) -> list[RowSpec]:
     return list(unique.values())
 
 
-def _variant(text: str, options: Mapping[str, Mapping[str, Scalar]]) -> RowSpec:
-    """``autoprune`` or ``autoprune:mode=release:k0=0.3``."""
+def variant(text: str, options: Mapping[str, Mapping[str, Scalar]]) -> RowSpec:
+    """A row written as ``autoprune`` or ``autoprune:mode=release:k0=0.3``.
+
+    Args:
+        options: of methods, in all their rows.
+    Raises:
+        ValueError: an unknown method (with a suggestion), or an option that is not NAME=VALUE.
+    """
     name, *parts = text.split(":")
     if name not in METHODS:
         raise ValueError(f"methods: unknown method {name!r}{suggest(name, ['all', *METHODS])}")
