@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from senna_autoprune.pruning.context import AttentionRows, SampleLayout
+from senna_autoprune.pruning.layout import beyond
 from senna_autoprune.pruning.timing import HostTimer
 
 PREFIX = "senna_prune|"
@@ -24,13 +25,18 @@ PREFIX = "senna_prune|"
 
 @dataclass
 class Capture:
-    """A request for rows of one attention module, and its answer: one AttentionRows a sample. timer: runs meanwhile."""
+    """A request for rows of one attention module, and its answer: one AttentionRows a sample. timer: runs meanwhile.
+
+    window: the layer's sliding window if it hides anything, counted in ``places`` (B, M); without places, in slots.
+    """
 
     layouts: Sequence[SampleLayout]
     valid: Tensor | None  # (B, M) bool, None: no padding
     rows: str  # "text": all text after the last visual token; "last": the last token
     result: list[AttentionRows] | None = None
     timer: HostTimer = field(default_factory=HostTimer)
+    window: int | None = None
+    places: Tensor | None = None
 
 
 _CAPTURES: WeakKeyDictionary[nn.Module, Capture] = WeakKeyDictionary()
@@ -97,10 +103,13 @@ def attention_rows(query: Tensor, key: Tensor, scaling: float, capture: Capture)
         scores = asked @ key[sample].float().transpose(1, 2)  # (G, H/G T, M)
         scores = scores.view(heads, len(rows), slots)
         # Nothing but text follows the first asked row of an unpadded sequence: only those columns can lie in the future
-        tail = slots - len(rows) if capture.valid is None else 0
+        tail = slots - len(rows) if capture.valid is None and capture.window is None else 0
         hidden = positions[None, tail:] > rows[:, None]  # (T, M - tail)
         if capture.valid is not None:
             hidden = hidden | ~capture.valid[sample][None, :]
+        if capture.window is not None:
+            places = positions if capture.places is None else capture.places[sample]
+            hidden = hidden | beyond(capture.window, places.index_select(0, rows), places)
         scores[..., tail:].masked_fill_(hidden, float("-inf"))
         answers.append(AttentionRows(scores.softmax(-1), layout.visual))
     return answers

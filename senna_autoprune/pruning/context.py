@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,17 +19,24 @@ class VisualContext:
     """Where the visual tokens of a batch are, and what the vision tower says of them.
 
     mask: (B, N) bool over the decoder's input positions.
-    view_sizes: visual tokens of each view, in order; None: every contiguous run is a view.
-    cls_scores: (B, V) attention of the vision tower's CLS token to each visual token, or None.
-    keys: (B, V, c) features of the visual tokens by which the vision tower tells them apart (its attention keys), or None.
+    view_sizes: visual tokens of each view, in order, the same in all samples or one tuple a sample; None: every contiguous run is a view.
+    cls_scores: (B, V), or (V,) a sample: attention of the vision tower's CLS token to each visual token, or None.
+    keys: (B, V, c), or (V, c) a sample: what the vision tower tells visual tokens apart by (its attention keys), or None.
     notes: what the user must know about the above; every sample's trace repeats it.
+    missing: "cls_scores" or "keys" -> why the model offers none, for the error of a method that cannot do without.
     """
 
     mask: Tensor
-    view_sizes: tuple[int, ...] | None = None
-    cls_scores: Tensor | None = None
-    keys: Tensor | None = None
+    view_sizes: tuple[int, ...] | Sequence[tuple[int, ...]] | None = None
+    cls_scores: Tensor | Sequence[Tensor] | None = None
+    keys: Tensor | Sequence[Tensor] | None = None
     notes: tuple[str, ...] = ()
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+    def views(self, sample: int) -> tuple[int, ...] | None:
+        """Visual tokens of each view of one sample; None: nobody says."""
+        sizes: Any = self.view_sizes
+        return sizes[sample] if sizes and not isinstance(sizes[0], int) else sizes
 
 
 @dataclass
@@ -123,7 +131,8 @@ class SampleContext:
     """One sample while the decoder runs. A method reads it; only ``scratch`` and ``notes`` are its to write.
 
     Fixed: layers L, visual V, text (all text tokens), view_sizes, budget, cost, cls_scores (V,) or None, keys (V, c) or None,
-    generator (CPU, seeded), decoder (the stock decoder module), rotary (cosines and sines (N, h) of the original positions).
+    generator (CPU, seeded), decoder (the stock decoder module), rotary (cosines and sines (N, h) of the original positions),
+    compact (positions are renumbered after each cut), missing (why cls_scores or keys are None).
     Moving: boundary (the layer about to run), hidden (M, d) its input, layout, attention (rows of the layer below, if asked for),
     measured (numbers on the host), allocation, view_counts (tokens left per view, where known on the host).
     """
@@ -139,6 +148,8 @@ class SampleContext:
     decoder: Any = None
     cls_scores: Tensor | None = None
     keys: Tensor | None = None
+    missing: Mapping[str, str] = field(default_factory=dict)
+    compact: bool = False
     boundary: int = 0
     hidden: Tensor | None = None
     rotary: tuple[Tensor, Tensor] | None = None

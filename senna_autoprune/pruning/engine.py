@@ -7,7 +7,6 @@ that scores need. Decoding afterwards only gets each layer's own mask and positi
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -22,21 +21,16 @@ from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.pruning import attention
 from senna_autoprune.pruning.context import SampleContext, SampleLayout, VisualContext, initial_layouts, runs_of
 from senna_autoprune.pruning.cost import LayerCost
+from senna_autoprune.pruning.decoding import CachedLayer, Decode
 from senna_autoprune.pruning.layout import attention_mask, cut, gather_batch
-from senna_autoprune.pruning.models import find_decoder, find_visual
+from senna_autoprune.pruning.models import find_decoder, has_three_axes, sliding_window
+from senna_autoprune.pruning.multimodal.finder import VisualFinder
 from senna_autoprune.pruning.policy import Policy
 from senna_autoprune.pruning.timing import HostTimer
 from senna_autoprune.pruning.trace import SampleTrace, Trace
 
-
-@dataclass
-class Decode:
-    """What a finished prefill leaves for its cache's later steps. Per layer: cached length, valid slots, whether tokens were cut."""
-
-    lengths: list[int] = field(default_factory=list)
-    valid: list[Tensor | None] = field(default_factory=list)
-    cut: list[bool] = field(default_factory=list)
-    next_position: int = 0
+GROWING_LAYERS = ("DynamicLayer", "DynamicSlidingWindowLayer")
+THREE_AXES = "positions stay original: this model's have three axes, which cannot be renumbered (ours)"
 
 
 @dataclass
@@ -45,17 +39,17 @@ class Prefill:
 
     contexts: list[SampleContext]
     batch: int
-    length: int
     cache: Any
     valid: Tensor | None
+    finished: Decode
     cut: bool = False
     rotary: tuple[Tensor, Tensor] | None = None
     position_ids: Tensor | None = None
-    mask: Tensor | None = None
+    masks: dict[int | None, Tensor | None] = field(default_factory=dict)  # by sliding window, since the last cut
     capture: attention.Capture | None = None
     ids: list[list[Tensor]] = field(default_factory=list)  # per layer, per sample
     entering: list[list[int]] = field(default_factory=list)
-    finished: Decode = field(default_factory=Decode)
+    places: Tensor | None = None  # (B, M) by which a sliding window counts, once tokens were cut
 
 
 class Engine:
@@ -71,7 +65,8 @@ class Engine:
         self.policy, self.model, self.given, self.seeds = policy, model, given, seeds
         self.decoder = find_decoder(model)
         self.trace = Trace()
-        self.visual: VisualContext | None = None
+        self.finder = VisualFinder(model, policy.needs)
+        self.compact = policy.positions == "compact" and not has_three_axes(self.decoder)
         self.prefill: Prefill | None = None
         self.decode: Decode | None = None
         self.states: WeakKeyDictionary[Any, Decode] = WeakKeyDictionary()
@@ -87,8 +82,7 @@ class Engine:
             before = config._attn_implementation
             config._attn_implementation = attention.probing_name(self.kernel)
             stack.callback(setattr, config, "_attn_implementation", before)
-            if self.given is None:
-                stack.callback(self.model.register_forward_pre_hook(self._timed(self._learn_visual), with_kwargs=True).remove)
+            self.finder.attach(stack, ask=self.given is None)
             stack.callback(self.decoder.register_forward_pre_hook(self._timed(self._begin), with_kwargs=True).remove)
             stack.callback(self.decoder.register_forward_hook(self._finish, with_kwargs=True, always_call=True).remove)
             for index, layer in enumerate(self.layers):
@@ -101,7 +95,7 @@ class Engine:
         return self.trace
 
     def __exit__(self, *exception: Any) -> None:
-        self.prefill = self.decode = self.visual = None
+        self.prefill = self.decode = None
         self.stack.close()
 
     # --- hooks ------------------------------------------------------------------------------------------------------------------------
@@ -114,13 +108,6 @@ class Engine:
 
         return timed
 
-    def _learn_visual(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        bound = inspect.signature(module.forward).bind_partial(*args, **kwargs).arguments
-        bound = {**bound, **bound.pop("kwargs", {})}
-        self.visual = None
-        if not _seen(bound.get("past_key_values")):
-            self.visual = find_visual(module, self.policy.needs, bound)
-
     def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
         self.prefill = self.decode = None
         embeds, cache = kwargs.get("inputs_embeds"), kwargs.get("past_key_values")
@@ -131,8 +118,8 @@ class Engine:
         seen = _seen(cache)
         if seen:
             self.decode = self.states.get(cache)
-            return (args, self._decode_inputs(kwargs, seen, length)) if self.decode else None
-        visual = self.given or self.visual
+            return (args, self._decode_inputs(kwargs)) if self.decode else None
+        visual = self.given or self.finder.context()
         if visual is None or (self.given is not None and length == 1):
             return None
         if tuple(visual.mask.shape) != (batch, length):
@@ -148,8 +135,8 @@ class Engine:
             hidden = args[0] if args else kwargs["hidden_states"]
             if self.prefill is not None:
                 hidden, kwargs = self._prefill_layer(index, hidden, kwargs)
-            elif self.decode is not None and self.decode.cut[index]:
-                kwargs = self._decode_layer(index, hidden, kwargs)
+            elif self.decode is not None:
+                kwargs = self.decode.layer(index, hidden, kwargs, self.decoder, self.kernel)
             else:
                 return None
             return ((hidden, *args[1:]), kwargs) if args else ((), {**kwargs, "hidden_states": hidden})
@@ -190,12 +177,16 @@ class Engine:
         if valid is not None and all(layout.length == length for layout in layouts):
             valid = None  # a mask of ones
         cache = kwargs.get("past_key_values")
-        if cache is not None and any(type(layer).__name__ != "DynamicLayer" for layer in cache.layers):
-            raise SennaPruneError("pruning needs layers that can hold different lengths: use a DynamicCache without sliding windows")
-        return Prefill(contexts, batch, length, cache, valid, finished=Decode(next_position=length))
+        if cache is not None and any(type(layer).__name__ not in GROWING_LAYERS for layer in cache.layers):
+            raise SennaPruneError("pruning needs layers that can hold different lengths: use a DynamicCache")
+        if "flash" in self.kernel and any(sliding_window(self.decoder.config, index) for index in range(len(self.layers))):
+            raise SennaPruneError(
+                f"{self.kernel} counts this model's sliding window over the tokens that are left; load it with attn_implementation='sdpa'"
+            )
+        return Prefill(contexts, batch, cache, valid, Decode(length, self.compact))
 
     def _context(self, visual: VisualContext, sample: int, layout: SampleLayout) -> SampleContext:
-        sizes = visual.view_sizes or runs_of(layout.visual.cpu())
+        sizes = visual.views(sample) or runs_of(layout.visual.cpu())
         total = len(layout.visual)
         if sum(sizes) != total:
             raise SennaPruneError(f"view_sizes sum to {sum(sizes)}, but sample {sample} has {total} visual tokens")
@@ -215,7 +206,9 @@ class Engine:
             decoder=self.decoder,
             cls_scores=scores,
             keys=keys,
-            notes=list(visual.notes),
+            missing=visual.missing,
+            compact=self.compact,
+            notes=[*visual.notes, *([THREE_AXES] if self.policy.positions == "compact" and not self.compact else [])],
         )
 
     def _prefill_layer(self, index: int, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
@@ -224,12 +217,17 @@ class Engine:
         hidden, kwargs = self._cut(state, index, hidden, kwargs)
         rows = self._rows_wanted(state, index)
         if rows:
-            state.capture = attention.Capture([context.layout for context in state.contexts], state.valid, rows, timer=self.timer)
+            layouts, window = [context.layout for context in state.contexts], self._window(state, index)
+            state.capture = attention.Capture(layouts, state.valid, rows, timer=self.timer, window=window, places=state.places)
             attention.request(self.layers[index].self_attn, state.capture)
-        state.finished.lengths.append(hidden.shape[1])
-        state.finished.valid.append(state.valid)
-        state.finished.cut.append(state.cut)
+        places = state.places if sliding_window(self.decoder.config, index) else None
+        state.finished.layers.append(CachedLayer(hidden.shape[1], state.cut, state.valid, places))
         return hidden, kwargs
+
+    def _window(self, state: Prefill, index: int) -> int | None:
+        """The sliding window of a layer, if the prompt is longer."""
+        window = sliding_window(self.decoder.config, index)
+        return window if window is not None and state.finished.length > window else None
 
     def _rows_wanted(self, state: Prefill, index: int) -> str | None:
         """Which rows of layer ``index`` anybody will read: the allocation's probe, or the scores of the cut above it."""
@@ -255,7 +253,7 @@ class Engine:
         if any(_chosen(context, boundary) < len(context.layout.visual) for context in state.contexts):
             hidden = self._gather(state, boundary, hidden, kwargs)
         if state.cut and kwargs:
-            kwargs = {**kwargs, "position_embeddings": state.rotary, "attention_mask": state.mask}
+            kwargs = {**kwargs, "position_embeddings": state.rotary, "attention_mask": self._mask(state, boundary, hidden)}
             if state.position_ids is not None and kwargs.get("position_ids") is not None:
                 kwargs["position_ids"] = state.position_ids
         state.ids.append([context.layout.ids for context in state.contexts])
@@ -296,20 +294,25 @@ class Engine:
         """Rotary rows, position ids and mask of the tokens that are left."""
         if not kwargs:  # after the last layer nothing rotates or attends any more
             return
-        length = hidden.shape[1]
-        state.mask = attention_mask(state.valid, length, length, self.kernel, hidden)
-        if self.policy.positions == "compact":
-            positions = torch.arange(length, device=hidden.device)[None].expand(state.batch, -1)
+        state.masks = {}
+        if self.compact:
+            state.places = positions = torch.arange(hidden.shape[1], device=hidden.device)[None].expand(state.batch, -1)
             if state.valid is not None:
                 positions = (state.valid.long().cumsum(-1) - 1).clamp_min(0)
             state.position_ids = positions
             state.rotary = self.decoder.rotary_emb(hidden, position_ids=positions)
             return
-        origin = torch.stack([context.layout.origin for context in state.contexts])  # (B, M)
+        state.places = origin = torch.stack([context.layout.origin for context in state.contexts])  # (B, M)
         original = kwargs["position_embeddings"]
         state.rotary = (_take(original[0], origin), _take(original[1], origin))
         if kwargs.get("position_ids") is not None:
             state.position_ids = _take(kwargs["position_ids"][..., None], origin)[..., 0]
+
+    def _mask(self, state: Prefill, index: int, hidden: Tensor) -> Tensor | None:
+        window, length = self._window(state, index), hidden.shape[1]
+        if window not in state.masks:
+            state.masks[window] = attention_mask(state.valid, length, length, self.kernel, hidden, window, state.places)
+        return state.masks[window]
 
     def _sample_trace(self, state: Prefill, sample: int, context: SampleContext, kv_bytes: int) -> SampleTrace:
         entering = [counts[sample] for counts in state.entering]
@@ -331,34 +334,10 @@ class Engine:
 
     # --- decode -----------------------------------------------------------------------------------------------------------------------
 
-    def _decode_inputs(self, kwargs: dict[str, Any], seen: int, queries: int) -> dict[str, Any]:
-        """The decoder derives positions and masks from the first layer's cache, which is too short if tokens were cut before it."""
-        state = self.decode
-        assert state is not None
-        if not state.cut[0]:
-            return kwargs
-        kwargs = {**kwargs, "attention_mask": None}  # every layer gets its own below
-        if kwargs.get("position_ids") is None:
-            tokens = kwargs["inputs_embeds"] if kwargs.get("inputs_embeds") is not None else kwargs["input_ids"]
-            start = state.next_position + seen - state.lengths[0]
-            kwargs["position_ids"] = torch.arange(start, start + queries, device=tokens.device)[None]
-        return kwargs
-
-    def _decode_layer(self, index: int, hidden: Tensor, kwargs: dict[str, Any]) -> dict[str, Any]:
-        state, queries = self.decode, hidden.shape[1]
-        assert state is not None
-        cached = kwargs["past_key_values"].get_seq_length(index)
-        valid = state.valid[index]
-        if valid is not None:
-            valid = torch.cat([valid, valid.new_ones(valid.shape[0], cached + queries - valid.shape[1])], dim=1)
-        kwargs = {**kwargs, "attention_mask": attention_mask(valid, queries, cached + queries, self.kernel, hidden)}
-        if self.policy.positions == "compact":
-            positions = torch.arange(cached, cached + queries, device=hidden.device)[None]
-            if valid is not None:
-                positions = (valid.long().cumsum(-1) - 1)[:, -queries:]
-            kwargs["position_embeddings"] = self.decoder.rotary_emb(hidden, position_ids=positions)
-            kwargs["position_ids"] = positions
-        return kwargs
+    def _decode_inputs(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        assert self.decode is not None
+        offset = self.finder.base.rope_deltas if has_three_axes(self.decoder) else None
+        return self.decode.step(kwargs, self.finder.positions_given, offset)
 
 
 def _seen(cache: Any) -> int:

@@ -98,11 +98,25 @@ def gather_batch(hidden: Tensor, merged: list[Tensor | None], cuts: list[SampleC
     return Gathered(torch.stack(rows), valid, layouts)
 
 
-def attention_mask(valid: Tensor | None, queries: int, keys: int, implementation: str, like: Tensor) -> Tensor | None:
+def beyond(window: int, queries: Tensor, keys: Tensor) -> Tensor:
+    """Which keys a sliding window hides: positions (..., q) and (..., k) -> (..., q, k) bool, True at a distance of ``window`` or more."""
+    return queries[..., :, None] - keys[..., None, :] >= window
+
+
+def attention_mask(
+    valid: Tensor | None,
+    queries: int,
+    keys: int,
+    implementation: str,
+    like: Tensor,
+    window: int | None = None,
+    places: Tensor | None = None,
+) -> Tensor | None:
     """The mask a kernel wants for a causal block: the last ``queries`` of ``keys`` tokens attend to all before them.
 
     Args:
         valid: (B, keys) bool, False at padding; None: no padding.
+        window: how far back a token sees, counted in ``places`` (B, keys), the positions of the tokens; None: to the beginning.
         implementation: "sdpa", "eager", "flash..." or another name that takes a boolean mask.
         like: a tensor of the device and dtype of the hidden states.
 
@@ -111,11 +125,14 @@ def attention_mask(valid: Tensor | None, queries: int, keys: int, implementation
     """
     if "flash" in implementation:
         return valid
-    if valid is None and (queries == 1 or (queries == keys and implementation == "sdpa")):
+    if valid is None and window is None and (queries == 1 or (queries == keys and implementation == "sdpa")):
         return None
     positions = torch.arange(keys, device=like.device)
     allowed = positions[None, :] <= positions[keys - queries :, None]  # (queries, keys)
     allowed = allowed[None, None]
+    if window is not None:
+        assert places is not None
+        allowed = allowed & ~beyond(window, places[:, keys - queries :], places)[:, None]
     if valid is not None:
         allowed = allowed & valid[:, None, None, :]
         # a padding row may attend to itself: an all-masked row would be NaN, and its output is never read

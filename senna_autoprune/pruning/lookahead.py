@@ -9,16 +9,17 @@ from torch import Tensor
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.pruning.context import SampleContext
+from senna_autoprune.pruning.layout import beyond
+from senna_autoprune.pruning.models import sliding_window
 
 
-def next_layer_attention(context: SampleContext, compact: bool) -> Tensor:
+def next_layer_attention(context: SampleContext) -> Tensor:
     """Mean over heads of the last token's causal attention to the visual tokens, by the next layer's own norm, q, k and rotary.
 
     One query, so O(M d^2) for the keys and O(H M) for the scores.
 
     Args:
-        context: with ``hidden`` (M, d), the input of layer ``boundary``.
-        compact: positions are 0, 1, 2, ... over what is left; else the original ones.
+        context: with ``hidden`` (M, d), the input of layer ``boundary``. Compact: positions are 0, 1, 2, ... over what is left.
 
     Returns:
         (v,) in float32; the softmax is over the whole causal row.
@@ -37,16 +38,19 @@ def next_layer_attention(context: SampleContext, compact: bool) -> Tensor:
     key = attention.k_proj(states).view(len(slots), -1, attention.head_dim)  # (n, G, h)
     if hasattr(attention, "q_norm"):
         query, key = attention.q_norm(query), attention.k_norm(key)
-    if compact:
-        cos, sin = decoder.rotary_emb(states[None], position_ids=torch.arange(len(slots), device=slots.device)[None])
+    places = torch.arange(len(slots), device=slots.device) if context.compact else layout.origin.index_select(0, slots)  # (n,)
+    if context.compact:
+        cos, sin = decoder.rotary_emb(states[None], position_ids=places[None])
         cos, sin = cos[0], sin[0]
     else:
-        origin = layout.origin.index_select(0, slots)
-        cos, sin = (rows.index_select(0, origin) for rows in context.rotary)
+        cos, sin = (rows.index_select(0, places) for rows in context.rotary)
     rotate = sys.modules[type(attention).__module__].apply_rotary_pos_emb
     query = rotate(query[None], query[None], cos[None, -1:], sin[None, -1:], unsqueeze_dim=2)[0][0, 0]  # (H, h)
     key = rotate(key[None], key[None], cos[None], sin[None], unsqueeze_dim=2)[0][0]  # (n, G, h)
     groups = key.shape[1]
     scores = query.float().view(groups, -1, query.shape[-1]) @ key.float().permute(1, 2, 0)  # (G, H / G, n)
+    window = sliding_window(decoder.config, context.boundary)
+    if window is not None:
+        scores = scores.masked_fill(beyond(window, places[-1:], places), float("-inf"))
     weights = (scores * attention.scaling).softmax(-1).mean((0, 1))  # (n,)
     return weights.index_select(0, torch.searchsorted(slots, layout.visual))

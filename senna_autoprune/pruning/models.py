@@ -1,11 +1,10 @@
-"""What the engine must find in a model: its decoder, and where a prompt's visual tokens are."""
+"""What the engine must find in a model's decoder."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.pruning.context import VisualContext
 
 
 def find_decoder(model: Any) -> Any:
@@ -24,18 +23,12 @@ def find_decoder(model: Any) -> Any:
     return decoder
 
 
-def find_visual(model: Any, needs: frozenset[str], inputs: dict[str, Any]) -> VisualContext:
-    """Visual positions of a forward call: from the model's ``visual_context``, else where ``input_ids`` hold its image token.
+def sliding_window(config: Any, layer: int) -> int | None:
+    """How many positions back a query of this layer sees, itself included (Mistral, Qwen); None: to the beginning."""
+    types = getattr(config, "layer_types", None)
+    return getattr(config, "sliding_window", None) if types is None or types[layer] == "sliding_attention" else None
 
-    Raises:
-        SennaPruneError: if neither works.
-    """
-    if hasattr(model, "visual_context"):
-        return model.visual_context(needs, **inputs)
-    image_token = getattr(model.config, "image_token_id", None)
-    if image_token is None or inputs.get("input_ids") is None:
-        raise SennaPruneError(
-            f"{type(model).__name__}: visual positions are unknown; pass visual_mask=(B, N) bool, "
-            "or input_ids to a model whose config has image_token_id"
-        )
-    return VisualContext(inputs["input_ids"] == image_token)
+
+def has_three_axes(decoder: Any) -> bool:
+    """Whether positions are time, height and width (M-RoPE of the Qwen family), so that they cannot be renumbered 0, 1, 2, ..."""
+    return hasattr(decoder.rotary_emb, "mrope_section")

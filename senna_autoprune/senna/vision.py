@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPVisionModel
 
+from senna_autoprune.pruning.multimodal.clip import cls_row
+
 
 @dataclass
 class SennaImageFeatures:
@@ -94,7 +96,4 @@ def cls_attention(tower: CLIPVisionModel, layer_input: Tensor, feature_layer: in
     normed = layer.layer_norm1(layer_input)  # (B, 1 + P, c)
     query = attention.q_proj(normed[:, :1])
     key = attention.k_proj(normed)
-    query = query.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)  # (B, H, 1, c / H)
-    key = key.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)  # (B, H, 1 + P, c / H)
-    logits = (query @ key.transpose(-1, -2)).float() * attention.scale  # (B, H, 1, 1 + P)
-    return logits.softmax(-1)[:, :, 0, 1:].mean(1)
+    return cls_row(query, key, attention.num_heads, attention.scale)[:, 1:]

@@ -44,5 +44,6 @@ def cls_attention(context: SampleContext, method: str) -> Tensor:
         SennaPruneError: if nobody gave them.
     """
     if context.cls_scores is None:
-        raise SennaPruneError(f"{method} ranks by the vision tower's CLS attention, and this model offers none; pass cls_scores=(B, V)")
+        reason = context.missing.get("cls_scores", "this model offers none")
+        raise SennaPruneError(f"{method} ranks by the vision tower's CLS attention, and {reason}; pass visual_mask= and cls_scores=(B, V)")
     return context.cls_scores

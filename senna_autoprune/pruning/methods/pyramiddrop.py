@@ -64,4 +64,4 @@ class PyramidDrop(Policy):
 
     def score(self, context: SampleContext, layer: int) -> Tensor:
         """Attention of the last prompt token in the coming layer."""
-        return next_layer_attention(context, compact=self.own_budget)
+        return next_layer_attention(context)

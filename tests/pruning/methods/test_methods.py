@@ -95,7 +95,7 @@ def test_lookahead_is_what_the_layer_then_computes(positions, groups):
 
     class Peek(type(policy)):
         def select(self, context, layer, count):
-            scores = plain(context, compact=self.own_budget)
+            scores = plain(context)
             capture = attention.Capture([context.layout], None, "last")
             module, states = context.decoder.layers[layer].self_attn, context.hidden[None]
             slots = context.layout.origin if self.positions == "original" else torch.arange(states.shape[1])

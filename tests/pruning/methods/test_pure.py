@@ -168,4 +168,4 @@ def test_lookahead_needs_separate_projections():
 
     context = SimpleNamespace(decoder=SimpleNamespace(layers=[SimpleNamespace(self_attn=object())]), boundary=0, layout=None)
     with pytest.raises(SennaPruneError, match="q_proj"):
-        next_layer_attention(context, compact=False)
+        next_layer_attention(context)

@@ -1,0 +1,57 @@
+"""model_type -> family, lazily: a line here is all that a new vision-language model needs, if it has a [CLS] worth asking."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, Protocol
+
+from torch import Tensor
+
+FAMILIES: dict[str, str] = {
+    "llava": "senna_autoprune.pruning.multimodal.llava:Llava",
+    "llava_next": "senna_autoprune.pruning.multimodal.llava_next:LlavaNext",
+    "qwen2_5_vl": "senna_autoprune.pruning.multimodal.qwen:Qwen",
+}
+
+
+class Family(Protocol):
+    """How one family's vision tower and visual tokens belong together. ``base`` is the model without its language head.
+
+    notes: what the user must know about the scores and keys.
+    """
+
+    notes: tuple[str, ...]
+
+    def tower(self, base: Any) -> Any:
+        """The vision tower of layers with a [CLS] token in front.
+
+        Raises:
+            NoCls: there is none.
+        """
+        ...
+
+    def scores(self, base: Any, patches: Tensor, call: Mapping[str, Any]) -> list[Tensor]:
+        """CLS scores (T, P) of T tiles of P patches -> (V,) of each image's visual tokens, in the order in which the model packs them.
+
+        Args:
+            call: arguments of ``base.get_image_features``.
+        """
+        ...
+
+    def keys(self, base: Any, patches: Tensor, call: Mapping[str, Any]) -> list[Tensor]:
+        """The same for attention keys (T, P, c) -> (V, c')."""
+        ...
+
+
+class NoCls(Exception):
+    """The vision tower has no [CLS] token; the message says whose, as the end of a sentence."""
+
+
+def family_of(model: Any) -> Family | None:
+    """The family of a model by its config's ``model_type``; None if nobody wrote one."""
+    entry = FAMILIES.get(getattr(model.config, "model_type", ""))
+    if entry is None:
+        return None
+    module, name = entry.split(":")
+    return getattr(import_module(module), name)()

@@ -1,0 +1,177 @@
+"""``with policy(model): model.generate(**inputs)`` on stock vision-language models, which say themselves where their images are."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from senna_autoprune import AutoPrune, SennaPruneError
+from senna_autoprune.pruning.methods.registry import METHODS, build_policy
+from tests.pruning.multimodal import tiny
+from tests.pruning.multimodal.tiny import BAND, FAMILIES, IMAGE, LAYERS, SQUARE, TALL, WIDE, WINDOW, batch, build, decoder_inputs, prompt
+from tests.twins import MaskedDecoder
+
+STEPS = 6
+NEED_CLS = ("fastervlm", "visionzip")
+ORIGINAL = ("autoprune", "fastv", "pyramiddrop", "prune2drive", "random", "uniform")  # keep positions and merge nothing
+
+every_family = pytest.mark.parametrize("family", FAMILIES)
+
+
+def generate(model, inputs, **options):
+    output = model.generate(**inputs, max_new_tokens=STEPS, do_sample=False, return_dict_in_generate=True, output_logits=True, **options)
+    return output.sequences[:, inputs["input_ids"].shape[1] :], torch.stack(output.logits, 1)  # (B, steps), (B, steps, vocab)
+
+
+def acts(method, family):
+    return not (family == "qwen" and method in NEED_CLS)
+
+
+def close(ours, theirs, tolerance=1e-5):
+    assert (ours - theirs).abs().max() <= tolerance * theirs.abs().max().clamp_min(1)
+
+
+@every_family
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_acts_or_says_why_not(method, family):
+    model, inputs = tiny.model(family), prompt(family, [SQUARE, WIDE])
+    visual = int((inputs["input_ids"] == IMAGE).sum())
+    policy = build_policy(method, tokens=0.5 * visual)
+    if not acts(method, family):
+        reason = r"CLS attention, and Qwen2.5-VL's vision tower has no \[CLS\] token; pass"
+        with pytest.raises(SennaPruneError, match=reason), policy(model):
+            generate(model, inputs)
+        return
+    with policy(model) as trace:
+        tokens, logits = generate(model, inputs)
+    assert tokens.shape == (1, STEPS) and logits.isfinite().all()
+    (sample,) = trace
+    assert sample.visual_tokens == visual
+    images = {name: value for name, value in inputs.items() if name in ("pixel_values", "image_sizes", "image_grid_thw")}
+    assert list(sample.view_sizes) == tiny.counts(family, images)
+    assert sample.average_tokens == pytest.approx(0.5 * visual, abs=0.5)
+    assert sample.kept[-1].max() < visual and sample.flops_pruned < 0.8 * sample.flops_full
+
+
+@every_family
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("method", ORIGINAL)
+def test_masked_full_length_twin_is_equal(method, attention, family):
+    """Two images of different shapes; the prompt is longer than the window of the Mistral that has one."""
+    model, inputs = tiny.model(family, attention), prompt(family, [SQUARE, BAND])
+    embeds, positions = decoder_inputs(model, inputs)
+    visual = (inputs["input_ids"][0] == IMAGE).nonzero().flatten()
+    with build_policy(method, retention=0.5)(model) as trace, torch.no_grad():
+        first = model(**inputs, use_cache=True).logits[0, -1]
+        tokens, logits = generate(model, inputs)
+    assert min(trace[1].tokens_per_layer) < len(visual)
+    assert [one.tolist() for one in trace[0].kept] == [one.tolist() for one in trace[1].kept]
+    assert len(embeds) > WINDOW
+    twin = MaskedDecoder(model, positions, WINDOW if family == "next-window" else None)
+    expected_tokens, expected = twin.generate(embeds, trace[0].kept, visual, STEPS)
+    close(first, expected[0])
+    assert tokens[0].tolist() == expected_tokens
+    close(logits[0], expected)
+
+
+@every_family
+@pytest.mark.parametrize("method", METHODS)
+def test_everything_kept_is_bit_identical(method, family):
+    model, inputs = tiny.model(family), prompt(family, [WIDE])
+    plain, plain_logits = generate(model, inputs)
+    if not acts(method, family):
+        return
+    with build_policy(method, retention=1.0)(model) as trace:
+        pruned, logits = generate(model, inputs)
+    assert torch.equal(pruned, plain) and torch.equal(logits, plain_logits)
+    assert trace[0].tokens_per_layer == [trace[0].visual_tokens] * LAYERS
+
+
+@every_family
+@pytest.mark.parametrize("method", METHODS)
+def test_batch_of_different_images_equals_one_by_one(method, family):
+    """One, two and no images a prompt; left padding; CLS scores, keys and views find their samples."""
+    if not acts(method, family):
+        return
+    model = tiny.model(family)
+    prompts = [prompt(family, [TALL], seed=1), prompt(family, [SQUARE, WIDE], seed=2, after=5), prompt(family, (), seed=3, after=9)]
+    policy, single = build_policy(method, retention=0.5), []
+    for one in prompts:
+        with policy(model) as trace:
+            single.append((*generate(model, one), trace[0]))
+    with policy(model) as trace:
+        tokens, logits = generate(model, batch(family, prompts))
+    for row, (alone, alone_logits, sample) in enumerate(single):
+        assert trace[row].view_sizes == sample.view_sizes
+        assert [ids.tolist() for ids in trace[row].ids] == [ids.tolist() for ids in sample.ids]
+        assert torch.equal(tokens[row], alone[0])
+        close(logits[row], alone_logits[0], 1e-4)
+
+
+@every_family
+@pytest.mark.parametrize("method", ["autoprune", "random"])
+def test_manual_decoding_continues_from_the_original_length(method, family):
+    """Without generate's position ids a model would count on from the first layer's shortened cache."""
+    model, inputs = tiny.model(family), prompt(family, [SQUARE])
+    del inputs["attention_mask"]
+    embeds, positions = decoder_inputs(model, inputs)
+    visual = (inputs["input_ids"][0] == IMAGE).nonzero().flatten()
+    with build_policy(method, retention=0.4)(model) as trace, torch.no_grad():
+        output = model(**inputs, use_cache=True)
+        word = output.logits[:, -1].argmax(-1, keepdim=True)
+        second = model(input_ids=word, past_key_values=output.past_key_values, use_cache=True).logits[0, -1]
+    twin = MaskedDecoder(model, positions, WINDOW if family == "next-window" else None)
+    close(second, twin.generate(embeds, trace[0].kept, visual, 2)[1][1])
+
+
+@pytest.mark.parametrize("family", ["llava", "next-vicuna", "qwen"])
+@pytest.mark.parametrize("method", ["autoprune", "fastervlm", "divprune"])
+def test_beams_share_their_images(method, family):
+    if not acts(method, family):
+        return
+    model, inputs = tiny.model(family), prompt(family, [SQUARE, WIDE])
+    policy = build_policy(method, retention=0.5)
+    with policy(model) as trace:
+        generate(model, inputs)
+        generate(model, inputs, num_beams=2)
+    assert len(trace) == 3
+    assert trace[0].ids[-1].tolist() == trace[1].ids[-1].tolist() == trace[2].ids[-1].tolist()
+    assert trace[0].view_sizes == trace[1].view_sizes == trace[2].view_sizes
+
+
+def all_hooks(model):
+    return [hook for module in model.modules() for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values())]
+
+
+@every_family
+def test_model_is_untouched_afterwards_also_after_exceptions(family):
+    model, inputs = build(family), prompt(family)
+    before, _ = generate(model, inputs)
+    hooks = all_hooks(model)  # transformers leaves some of its own behind
+    base = model.base_model
+    assert "get_image_features" not in vars(base)
+    with pytest.raises(RuntimeError, match="stop"), build_policy("divprune", retention=0.4)(model):
+        assert "get_image_features" in vars(base)
+        raise RuntimeError("stop")
+    with pytest.raises(SennaPruneError), AutoPrune(tokens=0.5)(model):
+        generate(model, inputs)
+    if family != "qwen":
+        with pytest.raises(ValueError), build_policy("fastervlm", tokens=8)(model):
+            model.generate(**{**inputs, "pixel_values": torch.zeros(3)})
+        with build_policy("fastervlm", tokens=8)(model):
+            generate(model, inputs)
+    assert "get_image_features" not in vars(base)
+    assert model.get_decoder().config._attn_implementation == "sdpa"
+    assert all_hooks(model) == hooks
+    assert torch.equal(generate(model, inputs)[0], before)
+
+
+@every_family
+def test_a_policy_within_a_policy_leaves_the_outer_one_at_work(family):
+    model, inputs = build(family), prompt(family)
+    with build_policy("random", retention=0.5)(model) as outer:
+        with build_policy("random", retention=1.0)(model):
+            pass
+        generate(model, inputs)
+    assert outer[0].view_sizes == (outer[0].visual_tokens,)
+    assert "get_image_features" not in vars(model.base_model)
