@@ -6,15 +6,14 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from senna_autoprune.evaluation.controls import MAJORITY, NO_IMAGE
 from senna_autoprune.evaluation.flips import SEVERITIES
+from senna_autoprune.evaluation.grid import UNDEFINED, Grid, interval, percent
 from senna_autoprune.evaluation.store import write_atomically
 
-UNDEFINED = "n/a"
 FILES = ("table.csv", "table.json", "table.md")
 CSV_COLUMNS = (
     "source", "row", "kind", "budget", "setting", "status", "reason", "marks",
@@ -25,40 +24,12 @@ CSV_COLUMNS = (
 )  # fmt: skip
 
 
-@dataclass
-class Grid:
-    """A titled table of text cells; ``sections`` are the row numbers after which a rule belongs; ``notes`` follow it."""
-
-    title: str
-    columns: list[str]
-    rows: list[list[str]] = field(default_factory=list)
-    sections: list[int] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def end_section(self) -> None:
-        """A rule after the last row so far."""
-        if self.rows:
-            self.sections.append(len(self.rows) - 1)
-
-
 def grids(table: Mapping[str, Any]) -> list[Grid]:
     """Retention, cost and flips of all cells; the paper's ablations where ours are there."""
     found = [_retention_grid(table)]
     if table["paper_ablations"]:
         found.append(_ablation_grid(table["paper_ablations"]))
     return [*found, _cost_grid(table), _flip_grid(table)]
-
-
-def percent(value: float | None, sign: str = "") -> str:
-    return UNDEFINED if value is None else f"{100 * value:.1f}{sign}"
-
-
-def _span(found: Mapping[str, Any] | None) -> str:
-    if found is None or found["value"] is None:
-        return UNDEFINED
-    if found["low"] is None:
-        return percent(found["value"])
-    return f"{percent(found['value'])} [{percent(found['low'])}, {percent(found['high'])}]"
 
 
 def _head(column: Mapping[str, Any]) -> str:
@@ -86,7 +57,7 @@ def _retention_grid(table: Mapping[str, Any]) -> Grid:
         grid.end_section()
     for name in (NO_IMAGE, MAJORITY):
         if name in plain:
-            grid.rows.append([f"{name} (control)", *[_span(plain[name]["retention"])] * len(columns)])
+            grid.rows.append([f"{name} (control)", *[interval(plain[name]["retention"], "")] * len(columns)])
     rows, kind = _by_row(table), "control"
     for row, cells in rows.items():
         first = next(iter(cells.values()))
@@ -97,7 +68,7 @@ def _retention_grid(table: Mapping[str, Any]) -> Grid:
         texts = []
         for column in columns:
             cell = cells[column["budget"]]
-            found = UNDEFINED if cell["status"] != "ok" else _span(cell["retention"])
+            found = UNDEFINED if cell["status"] != "ok" else interval(cell["retention"], "")
             texts.append(" ".join([found, *cell.get("marks", [])]))
         grid.rows.append([name, *texts])
     paper = table["paper"]
@@ -115,7 +86,7 @@ def _notes(table: Mapping[str, Any]) -> list[str]:
     notes = []
     if unpruned is not None:
         official = percent(unpruned["official_accuracy"])
-        notes.append(f"unpruned accuracy {_span(unpruned['accuracy'])} % (exact parse), {official} % (original metric)")
+        notes.append(f"unpruned accuracy {interval(unpruned['accuracy'])} (exact parse), {official} (original metric)")
         if unpruned["accuracy"]["value"] == 0:
             notes.append("unpruned accuracy is 0: there is nothing to retain")
     if facts["majority_answer"]:

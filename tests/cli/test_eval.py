@@ -15,7 +15,8 @@ from rich.console import Console
 
 from senna_autoprune import demo
 from senna_autoprune.cli import main
-from senna_autoprune.cli.eval_tables import console_for, interval, percent, show
+from senna_autoprune.cli.eval_tables import console_for, show
+from senna_autoprune.evaluation.grid import interval, percent
 from senna_autoprune.evaluation.store import RunStore
 from tests.evaluation.conftest import Place, make_place
 from tests.fixtures import shared

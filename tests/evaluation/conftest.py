@@ -35,6 +35,11 @@ def record(token: str, images: list[str], text: str, label: str, **more: Any) ->
     return {"token": token, "image": images[0], "images": images, "conversations": turns, **more}
 
 
+def untimed(trace: dict[str, Any] | None) -> str:
+    """A trace as text, without the one time in it."""
+    return json.dumps(trace and {**trace, "pruner_ms": None})
+
+
 @dataclass
 class Asked:
     """A tiny Senna whose ``generate`` and vision calls are counted."""

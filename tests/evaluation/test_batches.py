@@ -41,7 +41,7 @@ def _rows(place: Place, batch_size: int, settings: list[Setting], ends: list[int
 
 
 def _what(row: Any) -> Any:
-    trace = {**row.trace, "kv_bytes": None} if row.trace else None
+    trace = {**row.trace, "kv_bytes": None, "pruner_ms": None} if row.trace else None
     numbers = {"mutual_information", "k", "x0"}
     rounded = None
     if trace is not None:

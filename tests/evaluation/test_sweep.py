@@ -28,7 +28,7 @@ from senna_autoprune.evaluation.sweep_files import to_csv, to_markdown, write_fi
 from senna_autoprune.evaluation.sweep_table import best_rival, marks, right_answers
 from senna_autoprune.pruning.curves import CurveParameters
 from senna_autoprune.pruning.methods.registry import METHODS
-from tests.evaluation.conftest import LABELS, Asked, Place, counting_senna
+from tests.evaluation.conftest import LABELS, Asked, Place, counting_senna, untimed
 from tests.fixtures import shared
 
 METHODS_ASKED = ("autoprune", "fastv", "divprune")
@@ -64,7 +64,7 @@ def _counts(directory: Path) -> Counter[str]:
 
 def _answers(directory: Path) -> dict[tuple[int, str], Any]:
     with RunStore.read(directory) as store:
-        return {(r.question, r.setting): (r.status, r.answer, r.reason, json.dumps(r.trace)) for r in store.answers()}
+        return {(r.question, r.setting): (r.status, r.answer, r.reason, untimed(r.trace)) for r in store.answers()}
 
 
 SETTINGS = 2 + 2 * 5  # unpruned and no-image; random, uniform and three methods at two budgets
