@@ -12,6 +12,7 @@ from senna_autoprune.errors import SennaPruneError
 
 # name -> (module with an attribute `command`, one-line help shown without importing the module)
 COMMANDS: dict[str, tuple[str, str]] = {
+    "attention": ("senna_autoprune.cli.attention", "Draw where a question looks, layer by layer, over the views (Fig. 1)."),
     "bench": ("senna_autoprune.cli.bench", "Measure prefill and decode with and without pruning on random weights."),
     "calibrate": ("senna_autoprune.cli.calibrate", "Choose AutoPrune's gamma for a model, without labels."),
     "curves": ("senna_autoprune.cli.curves", "Draw a run's retention curves by mutual information (Fig. 2)."),

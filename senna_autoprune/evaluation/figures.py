@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -97,7 +98,9 @@ def save(figure: Any, *paths: Path) -> None:
         for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
             undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix)
-            figure.savefig(path, dpi=150, bbox_inches="tight", metadata=undated)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a model may answer in any script
+                figure.savefig(path, dpi=150, bbox_inches="tight", metadata=undated)
     except OSError as error:
         raise SennaPruneError(f"cannot write the figure {path}: {error.strerror or error}") from error
     finally:

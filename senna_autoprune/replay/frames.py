@@ -138,7 +138,7 @@ class _WatchedPolicy:
 
 
 @contextmanager
-def _seen_patches(model: Any) -> Iterator[dict[str, Tensor]]:
+def seen_patches(model: Any) -> Iterator[dict[str, Tensor]]:
     """What enters the projector and the adapter when a scene's features are computed: features, projected (V, P, .)."""
     seen: dict[str, Tensor] = {}
 
@@ -176,7 +176,7 @@ def make_replay(
     _ask(answerer, source.shots[0], watched)  # the first forward pass of a process pays for everyone: not timed
     frames = []
     for shot in source.shots:
-        with _seen_patches(senna.model) as seen:
+        with seen_patches(senna.model) as seen:
             unpruned, pruned, trace = _ask(answerer, shot, watched)
         frames.append(_frame(senna, shot, unpruned, pruned, trace, seen, through))
         if on_frame is not None:

@@ -164,17 +164,22 @@ def _fill_in(asked: dict[str, Any], dataroot: str | None, said: list[str]) -> st
     return dataroot or str(found.dataroot)
 
 
-def _labelled(source: Source, *places: str | Path | None) -> Source:
+def _labelled(source: Source, model: str | None, data: str | Path) -> Source:
     """``source``, which says so if the embedded model or scenes are in it."""
+    label = embedded_parts(model, data)
+    return replace(source, description=" · ".join(filter(None, (source.description, label))))
+
+
+def embedded_parts(model: str | None, data: str | Path) -> str | None:
+    """The part of ``demo.LABEL`` that is true of a model and a folder of images: both, one of them, or None."""
     from senna_autoprune.demo import LABEL, embedded
 
     found = embedded()
     if found is None:
-        return source
-    given = {Path(place).resolve() for place in places if place}
-    parts = zip(LABEL.split(", "), (found.model_dir, found.dataroot), strict=True)
-    label = ", ".join(part for part, ours in parts if ours.resolve() in given)
-    return replace(source, description=" · ".join(filter(None, (source.description, label))))
+        return None
+    pairs = zip(LABEL.split(", "), (model, data), (found.model_dir, found.dataroot), strict=True)
+    parts = [part for part, given, ours in pairs if given is not None and Path(given).resolve() == ours.resolve()]
+    return ", ".join(parts) or None
 
 
 def budget_words(setting: Setting) -> str:
