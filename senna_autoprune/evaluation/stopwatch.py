@@ -74,13 +74,15 @@ class Stopwatch:
 
 
 class SaneLogits(LogitsProcessor):
-    """Passes logits on and remembers in which rows any was NaN or +inf; the host is asked only when ``sane`` is read."""
+    """Passes logits on and remembers in which rows the largest was no number, at any step: one is NaN or +inf, or all are
+    -inf. The host is asked only when ``sane`` is read.
+    """
 
     def __init__(self) -> None:
         self._broken: Tensor | None = None
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        broken = (torch.isnan(scores) | torch.isposinf(scores)).any(dim=-1)  # (B,)
+        broken = ~torch.isfinite(scores.amax(dim=-1))  # (B,); NaN wins in amax
         self._broken = broken if self._broken is None else self._broken | broken
         return scores
 

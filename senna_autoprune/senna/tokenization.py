@@ -83,8 +83,8 @@ class SennaTokenizer(PreTrainedTokenizerFast):
 
     def _decode(self, token_ids: int | list[int], skip_special_tokens: bool = False, **kwargs: Any) -> str:  # type: ignore[override]
         ids = [token_ids] if isinstance(token_ids, int) else list(token_ids)
-        tokens = cast(list[str], self.convert_ids_to_tokens(ids, skip_special_tokens=skip_special_tokens))
-        return self.convert_tokens_to_string(tokens)
+        tokens = cast(list[str | None], self.convert_ids_to_tokens(ids, skip_special_tokens=skip_special_tokens))
+        return self.convert_tokens_to_string([token for token in tokens if token is not None])  # None: beyond the vocabulary
 
 
 def load_sentencepiece(path: Path, model_max_length: int = 2048) -> SennaTokenizer:

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation.answerer import LONGEST_ANSWER, Answerer, Setting, question_seed, settings_of
+from senna_autoprune.evaluation.answerer import Answerer, Setting, question_seed, settings_of
+from senna_autoprune.evaluation.faults import LONGEST_ANSWER
 from senna_autoprune.evaluation.provenance import model_fingerprint
 from senna_autoprune.evaluation.questions import load_questions, samples_of
 from senna_autoprune.evaluation.run import evaluate, prepare, run_directory
@@ -31,10 +32,11 @@ def _rows(directory: Path) -> dict[tuple[int, str], AnswerRow]:
 
 def _answers(directory: Path) -> dict[tuple[int, str], Any]:
     """What must not depend on how often a run was interrupted: everything but the times."""
-    return {
-        key: (row.status, row.answer, row.reason, row.new_tokens, row.kv_bytes, json.dumps(row.trace))
-        for key, row in _rows(directory).items()
-    }
+    found = {}
+    for key, row in _rows(directory).items():
+        trace = {name: value for name, value in (row.trace or {}).items() if name != "pruner_ms"}
+        found[key] = row.status, row.answer, row.reason, row.new_tokens, row.kv_bytes, json.dumps(trace)
+    return found
 
 
 def test_every_question_under_every_setting_with_its_record(place: Place) -> None:

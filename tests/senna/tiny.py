@@ -43,8 +43,8 @@ def tiny_model(seed: int = 0, **changes) -> SennaForConditionalGeneration:
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """Characters as words; unk 0, bos 1, eos 2."""
-    characters = "\u2581ABCDEFGHIKLNOPRSTUVWYabcdefghilnoprstuvwy?.,:'<>\n"
+    """Characters as words, one for every id of the model; unk 0, bos 1, eos 2."""
+    characters = "\u2581ABCDEFGHIKLNOPRSTUVWYabcdefghilnoprstuvwy?.,:'<>\n0123456789!"
     vocabulary = {"<unk>": 0, "<s>": 1, "</s>": 2, **{c: i + 3 for i, c in enumerate(characters)}}
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.Metaspace()
