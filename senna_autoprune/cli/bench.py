@@ -3,133 +3,136 @@
 from __future__ import annotations
 
 import json
-import platform
 import sys
+from dataclasses import asdict, replace
+from time import perf_counter
+from typing import Any
 
 import click
 
+WIDTH = 160  # of tables that go into a file
+
 
 @click.command(name="bench")
-@click.option("--layers", default=24, show_default=True, type=click.IntRange(2))
-@click.option("--hidden", default=768, show_default=True, type=click.IntRange(2))
-@click.option("--heads", default=12, show_default=True, type=click.IntRange(1))
+@click.option("--shape", "shape_name", type=click.Choice(["senna-7b"]), help="A real decoder's shape, with its vision stage.")
+@click.option("--layers-sample", type=click.IntRange(2), help="Build only N of the layers and scale, where memory or time is short.")
+@click.option("--layers", type=click.IntRange(2), help="[default: 24]")
+@click.option("--hidden", type=click.IntRange(2), help="[default: 768]")
+@click.option("--heads", type=click.IntRange(1), help="[default: 12]")
 @click.option("--mlp", type=click.IntRange(1), help="MLP width  [default: Vicuna's 2.6875 x hidden]")
-@click.option("--views", default=6, show_default=True, type=click.IntRange(1), help="Cameras of 128 visual tokens each.")
-@click.option("--text-tokens", default=200, show_default=True, type=click.IntRange(3))
+@click.option("--views", type=click.IntRange(1), help="Cameras of 128 visual tokens each.  [default: 6]")
+@click.option("--text-tokens", type=click.IntRange(3), help="[default: 200]")
 @click.option("--method", default="autoprune", show_default=True, help="A registered pruning method.")
 @click.option("--retention", "retentions", default="0.20,0.25,0.40", show_default=True, help="Shares of visual tokens, comma separated.")
 @click.option("--dtype", default="float32", show_default=True, type=click.Choice(["float32", "bfloat16", "float16"]))
 @click.option("--device", default="cpu", show_default=True)
-@click.option("--rounds", default=9, show_default=True, type=click.IntRange(3), help="Timed rounds; every setting runs once in each.")
-@click.option("--warmup", default=2, show_default=True, type=click.IntRange(1))
+@click.option("--rounds", type=click.IntRange(1), help="Timed rounds; every setting runs once in each.  [default: 9; with --shape 3]")
+@click.option("--warmup", type=click.IntRange(0), help="Rounds before them.  [default: 2; with --shape 1]")
 @click.option("--decode-steps", default=8, show_default=True, type=click.IntRange(1))
-@click.option("--batch-size", default=1, show_default=True, type=click.IntRange(1), help="Also: prefill throughput in batches of N.")
+@click.option("--controls/--no-controls", default=True, show_default=True, help="The rows at 1.00 and of the lengths alone.")
+@click.option("--batch-size", type=click.IntRange(1), help="Prefill throughput in batches of N; 1: none.  [default: 8; with --shape 1]")
+@click.option("--batch-rounds", default=2, show_default=True, type=click.IntRange(1))
 @click.option("--seed", default=0, show_default=True)
 def command(
-    layers: int,
-    hidden: int,
-    heads: int,
-    mlp: int | None,
-    views: int,
-    text_tokens: int,
+    shape_name: str | None,
+    layers_sample: int | None,
     method: str,
     retentions: str,
     dtype: str,
     device: str,
-    rounds: int,
-    warmup: int,
+    rounds: int | None,
+    warmup: int | None,
     decode_steps: int,
-    batch_size: int,
+    controls: bool,
+    batch_size: int | None,
+    batch_rounds: int,
     seed: int,
+    **geometry: int | None,
 ) -> None:
     """Measure prefill and decode of a Senna-shaped decoder with random weights, unpruned and pruned.
 
     Reached = measured speed-up / FLOPs bound. The row at 1.00 keeps every token and so shows what the hooks themselves cost. The rows
     "lengths alone" run the same lengths without looking at any attention: what they miss of the bound is the machine's, not the pruner's.
+
+    --shape senna-7b takes 15 GB in bfloat16 and refuses if there is less. --layers-sample 2 builds 2 of its 32 layers: a layer is timed
+    at the lengths of the real schedule and summed over it, while the pruner runs at full depth; scaled figures are marked.
     """
     import torch
     from rich.console import Console
     from rich.progress import Progress
-    from rich.table import Table
 
+    from senna_autoprune.cli import bench_tables
     from senna_autoprune.cli.values import parse_shares
-    from senna_autoprune.evaluation.bench import BenchShape, build_decoder, build_prompt, lengths_alone, measure, to_json
-    from senna_autoprune.pruning.methods.registry import build_policy
+    from senna_autoprune.evaluation.bench import to_json
+    from senna_autoprune.evaluation.bench_machine import describe, one_line
+    from senna_autoprune.evaluation.bench_run import BenchPlan, run
+    from senna_autoprune.evaluation.bench_shapes import SHAPES, BenchShape
+    from senna_autoprune.evaluation.bench_vision import senna_config
 
-    shape = BenchShape(layers, hidden, heads, mlp, views=views, text_tokens=text_tokens)
-    shares = [1.0, *parse_shares(retentions)]
-    policies = {f"{method}@{share:.2f}": build_policy(method, retention=share, seed=seed) for share in shares}
-    pruning = [f"{method}@{share:.2f}" for share in shares if share < 1]
-    console = Console(stderr=True)
-    model = build_decoder(shape, getattr(torch, dtype), device, seed)
-    embeds, mask = build_prompt(shape, getattr(torch, dtype), device, seed + 1)
-    alone = {name.replace(method, "lengths alone"): lengths_alone(policies[name], model, embeds, mask) for name in pruning}
-    policies = {**policies, **alone}
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("rounds", total=rounds + warmup)
-        rows = measure(
-            model,
-            embeds,
-            mask,
-            policies,
-            rounds=rounds,
-            warmup=warmup,
-            decode_steps=decode_steps,
-            on_round=lambda done: progress.update(task, completed=done + 1),
-        )
+    begun = perf_counter()
+    given: dict[str, Any] = {name: value for name, value in geometry.items() if value is not None}
+    shape = replace(SHAPES[shape_name], **given) if shape_name else BenchShape(**given)
+    plan = BenchPlan(
+        shape,
+        tuple(share for share in parse_shares(retentions) if share < 1),
+        method=method,
+        vision=senna_config(shape.hidden) if shape_name else None,
+        layers_sample=layers_sample,
+        dtype=getattr(torch, dtype),
+        device=device,
+        rounds=rounds or (3 if shape_name else 9),
+        warmup=warmup if warmup is not None else (1 if shape_name else 2),
+        decode_steps=decode_steps,
+        controls=controls,
+        batch_size=batch_size or (1 if shape_name or layers_sample else 8),
+        seed=seed,
+    )
+    machine = describe(dtype, device)
+    out = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
+    out.print(f"machine: {one_line(machine)}")
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        tasks: dict[str, Any] = {}
+
+        def on_step(what: str, done: int, total: int | None) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what, total=total)
+            progress.update(tasks[what], completed=done)
+
+        result = run(plan, on_step)
+    embeds, mask = result.prompt
     tokens = f"{embeds.shape[1]} tokens ({int(mask.sum())} visual)"
-    table = Table(title=f"{layers} layers x {hidden}, {dtype}, {device}, {tokens}; random weights")
-    times = ("prefill ms", "p10-p90", "speed-up", "FLOPs bound", "reached", "decode ms/token", "decode x")
-    columns = ("setting", "tokens a layer", *times, "KV MB")
-    for column in columns:
-        table.add_column(column, justify="left" if column == "setting" else "right")
-    for row in rows:
-        table.add_row(
-            row.setting,
-            f"{row.average_tokens:.1f}",
-            f"{row.prefill_ms.median:.1f}",
-            f"{row.prefill_ms.p10:.0f}-{row.prefill_ms.p90:.0f}",
-            f"{row.speedup:.2f}",
-            f"{row.flops_bound:.2f}",
-            f"{row.reached:.2f}",
-            f"{row.decode_ms_per_token.median:.2f}",
-            f"{row.decode_speedup:.2f}",
-            f"{row.kv_bytes / 1e6:.1f}",
-        )
-    Console(width=None if sys.stdout.isatty() else 130).print(table)
-    machine = {
-        "dtype": dtype,
-        "device": device,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "machine": platform.processor() or platform.machine(),
-        "rounds": rounds,
-    }
-    document = to_json(shape, rows, **machine)
-    click.echo(f"overhead of the hooks at retention 1.00: {100 * document['overhead_at_1']:.1f} %")
-    if batch_size > 1:
+    title = f"{shape_name or 'decoder'}: {shape.layers} layers x {shape.hidden}, {dtype}, {device}, {tokens}; random weights"
+    out.print(bench_tables.settings_table(title, result.rows, result.scaled is not None))
+    out.print(bench_tables.stages_table([row for row in result.rows if row.setting in ("unpruned", *result.policies)], result))
+    document = to_json(
+        shape,
+        result.rows,
+        shape_name=shape_name,
+        machine=machine,
+        rounds=plan.rounds,
+        warmup=plan.warmup,
+        vision_ms=asdict(result.vision) if result.vision is not None else None,
+        scaled=result.scaled,
+    )
+    if document["overhead_at_1"] is not None:
+        out.print(f"overhead of the hooks at retention 1.00: {100 * document['overhead_at_1']:.1f} %")
+    if plan.batch_size > 1:
         from senna_autoprune.evaluation.bench_batches import build_prompts, measure_batches
 
-        prompts = build_prompts(shape, batch_size, getattr(torch, dtype), device, seed + 1)
-        with Progress(console=console, transient=True) as progress:
-            task = progress.add_task("rounds of batches", total=rounds + warmup)
+        started = perf_counter()
+        prompts = build_prompts(shape, plan.batch_size, plan.dtype, device, seed + 1)
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task("rounds of batches", total=batch_rounds)
             batches = measure_batches(
-                model,
+                result.model,
                 prompts,
-                {name: policy for name, policy in policies.items() if name not in alone},
-                rounds=rounds,
-                warmup=warmup,
+                {plan.name(share): result.policies[plan.name(share)] for share in plan.shares},
+                rounds=batch_rounds,
+                warmup=0,
                 on_round=lambda done: progress.update(task, completed=done + 1),
             )
-        lengths = sorted(one.shape[1] for one, _ in prompts)
-        click.echo(f"prefill throughput, {batch_size} prompts of {lengths[0]}-{lengths[-1]} tokens, padding included")
-        table = Table()
-        for column in ("setting", "tokens a layer", f"prompts/s, batch {batch_size}", "prompts/s, batch 1", "gain"):
-            table.add_column(column, justify="left" if column == "setting" else "right")
-        for batch in batches:
-            low, high = batch.tokens_per_layer
-            kept = f"{low:.1f}" if low == high else f"{low:.1f}-{high:.1f}"
-            table.add_row(batch.setting, kept, f"{batch.together.median:.2f}", f"{batch.alone.median:.2f}", f"{batch.gain:.2f}")
-        Console().print(table)
+        out.print(bench_tables.batches_table(batches, [one.shape[1] for one, _ in prompts]))
+        out.print(f"batches took {perf_counter() - started:.0f} s of {perf_counter() - begun:.0f} s (--batch-size 1 leaves them out)")
         document["batches"] = [batch.to_dict() for batch in batches]
+    document["seconds"] = perf_counter() - begun
     click.echo(json.dumps(document))

@@ -6,7 +6,7 @@ Settings are timed in turn, round after round, and speed-ups are medians of the 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,70 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.evaluation.bench_hollow import bare_pass
+from senna_autoprune.evaluation.bench_shapes import BenchShape
+from senna_autoprune.evaluation.stopwatch import synchronise
 from senna_autoprune.pruning.budget import Allocation
 from senna_autoprune.pruning.context import SampleContext
 from senna_autoprune.pruning.policy import Policy
-from senna_autoprune.pruning.trace import Trace
+from senna_autoprune.pruning.trace import SampleTrace, Trace
 
-TOKENS_PER_VIEW = 128
-VICUNA_MLP_RATIO = 11008 / 4096
-
-
-@dataclass(frozen=True)
-class BenchShape:
-    """A decoder and a prompt. hidden, mlp: widths; text_tokens: all text of the prompt, spread as in Senna's (before, between, after)."""
-
-    layers: int = 24
-    hidden: int = 768
-    heads: int = 12
-    mlp: int | None = None
-    vocabulary: int = 32000
-    views: int = 6
-    text_tokens: int = 200
-
-    def __post_init__(self) -> None:
-        if self.hidden % self.heads or (self.hidden // self.heads) % 2:
-            raise SennaPruneError(f"bench: --hidden {self.hidden} must be an even multiple of --heads {self.heads}")
-        if self.layers < 2 or self.views < 1 or self.text_tokens < self.views + 2:
-            raise SennaPruneError("bench: needs at least 2 layers, 1 view, and 2 text tokens more than views")
-
-
-def build_decoder(shape: BenchShape, dtype: torch.dtype, device: str, seed: int = 0) -> Any:
-    """A stock LlamaForCausalLM of that shape with seeded random weights, SDPA attention, in eval mode."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        hidden_size=shape.hidden,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.heads,
-        intermediate_size=shape.mlp or round(shape.hidden * VICUNA_MLP_RATIO / 16) * 16,
-        vocab_size=shape.vocabulary,
-        max_position_embeddings=4096,
-    )
-    config._attn_implementation = "sdpa"
-    previous = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        with torch.device(device):
-            return LlamaForCausalLM(config).eval()
-    finally:
-        torch.set_default_dtype(previous)
-
-
-def build_prompt(shape: BenchShape, dtype: torch.dtype, device: str, seed: int = 1) -> tuple[Tensor, Tensor]:
-    """Embeddings (1, N, d) and visual mask (1, N): a quarter of the text first, a little between views, at least a third after."""
-    between = min(4, shape.text_tokens // (3 * shape.views))
-    before = (shape.text_tokens - between * (shape.views - 1)) // 4
-    after = shape.text_tokens - before - between * (shape.views - 1)
-    mask = [False] * before
-    for view in range(shape.views):
-        mask += [True] * TOKENS_PER_VIEW + [False] * (between if view < shape.views - 1 else after)
-    generator = torch.Generator().manual_seed(seed)
-    embeds = torch.randn(1, len(mask), shape.hidden, generator=generator) * 0.02
-    return embeds.to(device=device, dtype=dtype), torch.tensor([mask], device=device)
+UNPRUNED = "unpruned"
 
 
 @dataclass(kw_only=True)
@@ -105,7 +50,7 @@ class LengthsAlone(Policy):
 
 
 def lengths_alone(policy: Policy, model: Any, embeds: Tensor, mask: Tensor) -> LengthsAlone:
-    """The lengths that ``policy`` gives this prompt, as a policy of their own."""
+    """The lengths that ``policy`` gives this prompt, as a policy of their own. A hollow model gives them sooner."""
     with policy(model, visual_mask=mask) as trace, torch.inference_mode():
         model(inputs_embeds=embeds, use_cache=False, logits_to_keep=1)
     return LengthsAlone(tokens=trace[0].average_tokens, entering=tuple(trace[0].tokens_per_layer))
@@ -126,6 +71,20 @@ class Timing:
 
 
 @dataclass
+class Pass:
+    """One prefill and the decoding after it, in milliseconds. pruner_ms: the part of the prefill that the pruner took, where asked for.
+
+    trace: None for the unpruned model. kv_bytes: of the cache after the prefill.
+    """
+
+    prefill_ms: float
+    decode_ms: float  # a token
+    kv_bytes: int
+    trace: SampleTrace | None = None
+    pruner_ms: float | None = None
+
+
+@dataclass
 class BenchRow:
     """One setting. speedup: median over rounds of unpruned / this prefill time; bound: ratio of FLOPs; reached: speedup / bound."""
 
@@ -134,6 +93,7 @@ class BenchRow:
     average_tokens: float
     prefill_ms: Timing
     decode_ms_per_token: Timing
+    pruner_ms: Timing | None
     speedup: float
     flops_bound: float
     reached: float
@@ -142,91 +102,121 @@ class BenchRow:
 
 
 def measure(
-    model: Any,
-    embeds: Tensor,
-    mask: Tensor,
-    policies: dict[str, Policy],
+    passes: Mapping[str, Callable[[], Pass]],
+    visual: int,
     *,
     rounds: int = 9,
     warmup: int = 2,
-    decode_steps: int = 8,
+    before_round: Callable[[], None] = lambda: None,
     on_round: Callable[[int], None] = lambda done: None,
 ) -> list[BenchRow]:
-    """Time the unpruned model and every policy in turn.
+    """Run every setting's pass once a round, in turn.
 
     Args:
-        embeds: (1, N, d); mask: (1, N) bool. policies: name -> policy; "unpruned" is added.
+        passes: setting -> one timed pass; the first is the unpruned model. visual: its visual tokens.
+        before_round: called at the start of each. on_round: told how many rounds are done, warm-up included.
 
     Returns:
-        one BenchRow per setting, the unpruned one first.
+        one BenchRow per setting, in order.
     """
-    names = ["unpruned", *policies]
-    prefill: dict[str, list[float]] = {name: [] for name in names}
-    decode: dict[str, list[float]] = {name: [] for name in names}
-    traces: dict[str, Any] = {}
+    names = list(passes)
+    seen: dict[str, list[Pass]] = {name: [] for name in names}
     for done in range(warmup + rounds):
+        before_round()
         for turn in range(len(names)):
             name = names[(turn + done) % len(names)]
-            context: AbstractContextManager[Trace | None] = policies[name](model, visual_mask=mask) if name in policies else nullcontext()
-            with context as trace, torch.inference_mode():
-                prefill_ms, decode_ms, kv_bytes = _time_once(model, embeds, decode_steps)
+            one = passes[name]()
             if done >= warmup:
-                prefill[name].append(prefill_ms)
-                decode[name].append(decode_ms)
-            traces[name] = (trace[0] if trace is not None else None, kv_bytes)
-        on_round(done)
-    rows = []
-    visual = int(mask.sum())
-    for name in names:
-        trace, kv_bytes = traces[name]
-        speedup = float(np.median(np.array(prefill["unpruned"]) / np.array(prefill[name])))
-        bound = trace.flops_full / trace.flops_pruned if trace is not None else 1.0
-        rows.append(
-            BenchRow(
-                setting=name,
-                retention=trace.retention_tokens if trace is not None else None,
-                average_tokens=trace.average_tokens if trace is not None else float(visual),
-                prefill_ms=Timing.of(prefill[name]),
-                decode_ms_per_token=Timing.of(decode[name]),
-                speedup=speedup,
-                flops_bound=bound,
-                reached=speedup / bound,
-                decode_speedup=float(np.median(np.array(decode["unpruned"]) / np.array(decode[name]))),
-                kv_bytes=kv_bytes,
-            )
-        )
-    return rows
+                seen[name].append(one)
+        on_round(done + 1)
+    reference = seen[names[0]]
+    return [_row(name, seen[name], reference, visual) for name in names]
 
 
-def _time_once(model: Any, embeds: Tensor, steps: int) -> tuple[float, float, int]:
-    """Milliseconds of one prefill, of one decode step (mean of ``steps``), and the cache's bytes after the prefill."""
-    _synchronise(embeds)
-    start = time.perf_counter()
-    output = model(inputs_embeds=embeds, use_cache=True, logits_to_keep=1)
-    _synchronise(embeds)
-    prefilled = time.perf_counter()
-    cache = output.past_key_values
-    kv_bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
-    token = output.logits[:, -1].argmax(-1, keepdim=True)
-    begin = time.perf_counter()
-    for _ in range(steps):
-        token = model(input_ids=token, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1].argmax(-1, keepdim=True)
-    _synchronise(embeds)
-    decoded = time.perf_counter()
-    return (prefilled - start) * 1e3, (decoded - begin) * 1e3 / max(steps, 1), kv_bytes
+def _row(name: str, passes: list[Pass], reference: list[Pass], visual: int) -> BenchRow:
+    pairs = list(zip(reference, passes, strict=True))
+    speedup = float(np.median([before.prefill_ms / after.prefill_ms for before, after in pairs]))
+    trace, pruner = passes[-1].trace, [one.pruner_ms for one in passes if one.pruner_ms is not None]
+    bound = trace.flops_full / trace.flops_pruned if trace is not None else 1.0
+    return BenchRow(
+        setting=name,
+        retention=trace.retention_tokens if trace is not None else None,
+        average_tokens=trace.average_tokens if trace is not None else float(visual),
+        prefill_ms=Timing.of([one.prefill_ms for one in passes]),
+        decode_ms_per_token=Timing.of([one.decode_ms for one in passes]),
+        pruner_ms=Timing.of(pruner) if pruner else None,
+        speedup=speedup,
+        flops_bound=bound,
+        reached=speedup / bound,
+        decode_speedup=float(np.median([before.decode_ms / after.decode_ms for before, after in pairs])),
+        kv_bytes=passes[-1].kv_bytes,
+    )
 
 
-def _synchronise(tensor: Tensor) -> None:
-    if tensor.device.type == "cuda":
-        torch.cuda.synchronize(tensor.device)
+class Passes:
+    """Timed passes of one prompt through a decoder. ``hollow`` (bench_hollow.py) is where the pruner is timed.
+
+    Args:
+        embeds: (1, N, d). mask: (1, N) bool. decode_steps: at least 1.
+    """
+
+    def __init__(self, model: Any, hollow: Any, embeds: Tensor, mask: Tensor, decode_steps: int) -> None:
+        self.model, self.hollow, self.embeds, self.mask, self.decode_steps = model, hollow, embeds, mask, decode_steps
+
+    @property
+    def deep(self) -> Any:
+        """A decoder of full depth."""
+        return self.model
+
+    def new_round(self) -> None:
+        """Called before each round."""
+
+    def of(self, policies: Mapping[str, Policy]) -> dict[str, Callable[[], Pass]]:
+        """What ``measure`` wants: the unpruned model's pass and one of each policy."""
+        settings: dict[str, Policy | None] = {UNPRUNED: None, **policies}
+        return {name: lambda policy=policy: self.once(policy) for name, policy in settings.items()}  # type: ignore[misc]
+
+    def once(self, policy: Policy | None) -> Pass:
+        """One pass of the whole decoder; the pruner's part is timed beside it."""
+        found = self.run(self.model, policy, self.decode_steps)
+        if policy is not None and not isinstance(policy, LengthsAlone):
+            found.pruner_ms = self.pruner(self.run(self.hollow, policy, 0))
+        return found
+
+    def pruner(self, hollow: Pass) -> float:
+        """What a prefill of the hollow decoder under a policy took more than its bare layers at the same lengths."""
+        assert hollow.trace is not None
+        lengths = [count + hollow.trace.text_tokens for count in hollow.trace.tokens_per_layer]
+        return hollow.prefill_ms - bare_pass(self.hollow, self.embeds, lengths)[0]
+
+    def run(self, model: Any, policy: Policy | None, steps: int) -> Pass:
+        """One prefill and ``steps`` decode steps of ``model``, under ``policy`` or without."""
+        context: AbstractContextManager[Trace | None] = policy(model, visual_mask=self.mask) if policy is not None else nullcontext()
+        with context as trace, torch.inference_mode():
+            device = self.embeds.device
+            synchronise(device)
+            begun = time.perf_counter()
+            output = model(inputs_embeds=self.embeds, use_cache=True, logits_to_keep=1)
+            synchronise(device)
+            filled = time.perf_counter()
+            cache = output.past_key_values
+            kv_bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+            token = output.logits[:, -1].argmax(-1, keepdim=True)
+            begin = time.perf_counter()
+            for _ in range(steps):
+                logits = model(input_ids=token, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+                token = logits[:, -1].argmax(-1, keepdim=True)
+            synchronise(device)
+            decode_ms = (time.perf_counter() - begin) * 1e3 / max(steps, 1)
+        return Pass((filled - begun) * 1e3, decode_ms, kv_bytes, trace[0] if trace is not None else None)
 
 
-def to_json(shape: BenchShape, rows: Sequence[BenchRow], **machine: Any) -> dict[str, Any]:
+def to_json(shape: BenchShape, rows: Sequence[BenchRow], **more: Any) -> dict[str, Any]:
     """The whole measurement as one JSON-ready document; ``overhead_at_1`` is the cost of the hooks when nothing is pruned."""
     hooks_only = next((row for row in rows if row.setting.endswith("@1.00")), None)
     return {
         "shape": asdict(shape),
-        **machine,
+        **more,
         "overhead_at_1": 1 / hooks_only.speedup - 1 if hooks_only else None,
         "rows": [asdict(row) for row in rows],
     }

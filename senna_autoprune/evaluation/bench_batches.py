@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from senna_autoprune.evaluation.bench import BenchShape, Timing, build_prompt
+from senna_autoprune.evaluation.bench import UNPRUNED, Timing
+from senna_autoprune.evaluation.bench_shapes import BenchShape, build_prompt
 from senna_autoprune.evaluation.stopwatch import synchronise
 from senna_autoprune.pruning.policy import Policy
 from senna_autoprune.pruning.trace import Trace
@@ -78,7 +79,7 @@ def measure_batches(
         prompts: of ``build_prompts``. policies: name -> policy; "unpruned" is added.
     """
     embeds, visual, valid = pad(prompts)
-    names = ["unpruned", *policies]
+    names = [UNPRUNED, *policies]
     together: dict[str, list[float]] = {name: [] for name in names}
     alone: dict[str, list[float]] = {name: [] for name in names}
     kept: dict[str, tuple[float, float]] = {}

@@ -9,8 +9,8 @@ import torch
 from click.testing import CliRunner
 
 from senna_autoprune.cli.bench import command
-from senna_autoprune.evaluation.bench import BenchShape, build_decoder
 from senna_autoprune.evaluation.bench_batches import build_prompts, measure_batches, pad
+from senna_autoprune.evaluation.bench_shapes import BenchShape, build_decoder
 from senna_autoprune.pruning.methods.registry import build_policy
 from tests.evaluation.test_bench import TINY
 
@@ -48,16 +48,17 @@ def test_every_prompt_is_run_together_and_alone_and_counted():
         assert row.gain > 0 and row.together.median > 0
 
 
-def test_the_command_prints_throughput_at_the_batch_size():
-    result = CliRunner().invoke(command, [*TINY, "--retention", "0.5", "--batch-size", "3"])
+def test_the_command_prints_throughput_in_batches_of_eight():
+    result = CliRunner().invoke(command, [*TINY, "--retention", "0.5", "--batch-rounds", "1"])
     assert result.exit_code == 0, result.output
-    assert "prefill throughput, 3 prompts" in result.output
+    assert "prefill throughput, 8 prompts" in result.output and "batches took" in result.output
     batches = json.loads(result.output.strip().splitlines()[-1])["batches"]
-    assert [batch["setting"] for batch in batches] == ["unpruned", "autoprune@1.00", "autoprune@0.50"]
-    assert batches[2]["tokens_per_layer"] == pytest.approx([128, 128], abs=0.5)
+    assert [batch["setting"] for batch in batches] == ["unpruned", "autoprune@0.50"]
+    assert [batch["batch_size"] for batch in batches] == [8, 8]
+    assert batches[1]["tokens_per_layer"] == pytest.approx([128, 128], abs=0.5)
     assert batches[0]["prompts_per_s_together"]["median"] > 0
 
 
-def test_without_a_batch_size_nothing_is_said_of_batches():
-    result = CliRunner().invoke(command, [*TINY, "--retention", "0.5"])
+def test_at_batch_size_one_nothing_is_said_of_batches():
+    result = CliRunner().invoke(command, [*TINY, "--retention", "0.5", "--batch-size", "1"])
     assert "batches" not in json.loads(result.output.strip().splitlines()[-1])

@@ -1,0 +1,88 @@
+"""Tables of ``senna-prune bench``. A figure that was scaled from a few layers says so in its column's head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from senna_autoprune.evaluation.bench import BenchRow, Timing
+from senna_autoprune.evaluation.bench_batches import BatchRow
+from senna_autoprune.evaluation.bench_run import BenchResult
+
+ANSWER_TOKENS = 16  # of the answer that the stages are added up for
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
+    table = Table(title=title)
+    for column in columns:
+        table.add_column(column, justify="left" if column == "setting" else "right", no_wrap=column == "setting")
+    return table
+
+
+def settings_table(title: str, rows: Sequence[BenchRow], scaled: bool) -> Table:
+    """Prefill and decode of every setting beside its bound."""
+    mark = " (scaled)" if scaled else ""
+    prefill = (f"prefill ms{mark}", "p10-p90", f"speed-up{mark}", "FLOPs bound", f"reached{mark}")
+    decode = (f"decode ms/token{mark}", f"decode x{mark}")
+    table = _table(title, ("setting", "tokens a layer", *prefill, *decode, "KV MB"))
+    for row in rows:
+        table.add_row(
+            row.setting,
+            f"{row.average_tokens:.1f}",
+            f"{row.prefill_ms.median:.1f}",
+            f"{row.prefill_ms.p10:.0f}-{row.prefill_ms.p90:.0f}",
+            f"{row.speedup:.2f}",
+            f"{row.flops_bound:.2f}",
+            f"{row.reached:.2f}",
+            f"{row.decode_ms_per_token.median:.2f}",
+            f"{row.decode_speedup:.2f}",
+            f"{row.kv_bytes / 1e6:.1f}",
+        )
+    return table
+
+
+def stages_table(rows: Sequence[BenchRow], result: BenchResult) -> Table:
+    """Where the time of one question goes, stage by stage: medians."""
+    mark, vision = " (scaled)" if result.scaled else "", result.vision
+    title = f"stages of a question with an answer of {ANSWER_TOKENS} tokens"
+    prefill = (f"prefill ms{mark}", "pruner ms, in it", "share")
+    table = _table(title, ("setting", *prefill, f"decode ms/token{mark}", f"in all s{mark}", f"x{mark}"))
+    whole = [in_all(row, vision) for row in rows]
+    for row, total in zip(rows, whole, strict=True):
+        prefill, pruner = row.prefill_ms.median, row.pruner_ms.median if row.pruner_ms is not None else None
+        table.add_row(
+            row.setting,
+            f"{prefill:.1f}",
+            f"{pruner:.1f}" if pruner is not None else "-",
+            f"{100 * pruner / prefill:.1f} %" if pruner is not None else "-",
+            f"{row.decode_ms_per_token.median:.2f}",
+            f"{total:.2f}",
+            f"{whole[0] / total:.2f}",
+        )
+    notes = ["pruner: on a decoder without its weight matrices, against its bare layers at the same lengths"]
+    if vision is not None:
+        spread = f"{vision.median:.1f} ms ({vision.p10:.0f}-{vision.p90:.0f})"
+        notes.append(f"vision, in all of it: CLIP tower, projector and adapter on all views of a scene, {spread}, measured whole")
+    if result.scaled:
+        notes.append(f"(scaled): {result.scaled['how']}")
+    table.caption, table.caption_justify = "\n".join(notes), "left"
+    return table
+
+
+def in_all(row: BenchRow, vision: Timing | None) -> float:
+    """Seconds from pixels (or, without a vision stage, from the prompt) to the last token of the answer."""
+    stages = (vision.median if vision is not None else 0.0) + row.prefill_ms.median + ANSWER_TOKENS * row.decode_ms_per_token.median
+    return stages / 1e3
+
+
+def batches_table(batches: Sequence[BatchRow], lengths: Sequence[int]) -> Table:
+    """Throughput together and one by one."""
+    size = batches[0].batch_size
+    title = f"prefill throughput, {size} prompts of {min(lengths)}-{max(lengths)} tokens, padding included"
+    table = _table(title, ("setting", "tokens a layer", f"prompts/s, batch {size}", "prompts/s, batch 1", "gain"))
+    for batch in batches:
+        low, high = batch.tokens_per_layer
+        kept = f"{low:.1f}" if low == high else f"{low:.1f}-{high:.1f}"
+        table.add_row(batch.setting, kept, f"{batch.together.median:.2f}", f"{batch.alone.median:.2f}", f"{batch.gain:.2f}")
+    return table

@@ -1,0 +1,140 @@
+"""One benchmark from its plan: refuse what does not fit, time the vision stage, build the decoder, time every setting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.evaluation.bench import BenchRow, Passes, Timing, lengths_alone, measure
+from senna_autoprune.evaluation.bench_hollow import hollow_decoder
+from senna_autoprune.evaluation.bench_memory import check_fits, needed
+from senna_autoprune.evaluation.bench_sample import SampledPasses
+from senna_autoprune.evaluation.bench_shapes import BenchShape, build_decoder, build_prompt
+from senna_autoprune.evaluation.bench_vision import time_vision
+from senna_autoprune.pruning.methods.registry import build_policy
+from senna_autoprune.pruning.policy import Policy
+from senna_autoprune.senna.configuration import SennaConfig
+
+SMALLEST_SAMPLE = 2
+
+
+@dataclass(frozen=True)
+class BenchPlan:
+    """What to measure.
+
+    vision: Senna's configuration, if its vision stage is to be timed. layers_sample: layers to build; None: all.
+    shares: retentions below 1. controls: also the rows at 1.00 and of the lengths alone. batch_size: only for the memory it takes.
+
+    Raises:
+        SennaPruneError: if the sample is larger than the whole, or batches are asked of a sample.
+    """
+
+    shape: BenchShape
+    shares: tuple[float, ...]
+    method: str = "autoprune"
+    vision: SennaConfig | None = None
+    layers_sample: int | None = None
+    dtype: torch.dtype = torch.float32
+    device: str = "cpu"
+    rounds: int = 9
+    warmup: int = 2
+    decode_steps: int = 8
+    controls: bool = True
+    batch_size: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.built > self.shape.layers:
+            raise SennaPruneError(f"bench: --layers-sample {self.built} is more than the {self.shape.layers} layers there are")
+        if self.layers_sample and self.batch_size > 1:
+            raise SennaPruneError("bench: batches are measured on whole decoders only; drop --batch-size or --layers-sample")
+
+    @property
+    def built(self) -> int:
+        """Layers to build."""
+        return self.layers_sample or self.shape.layers
+
+    def name(self, share: float) -> str:
+        """Of a setting."""
+        return f"{self.method}@{share:.2f}"
+
+    def policies(self) -> dict[str, Policy]:
+        """The method at every share, and at 1.00 as a control."""
+        shares = (1.0, *self.shares) if self.controls else self.shares
+        return {self.name(share): build_policy(self.method, retention=share, seed=self.seed) for share in shares}
+
+    def check_memory(self) -> None:
+        """Raises:
+        SennaPruneError: if the decoder does not fit; with both figures, and what a sample would need.
+        """
+        least = needed(self.shape, self.dtype, SMALLEST_SAMPLE)
+        sample = f"measure a sample instead: --layers-sample {SMALLEST_SAMPLE} needs {least.total / 1e9:.1f} GB"
+        advice = "free some first" if self.built == SMALLEST_SAMPLE else sample
+        check_fits(needed(self.shape, self.dtype, self.built, self.batch_size), self.device, advice)
+
+
+@dataclass
+class BenchResult:
+    """What came of a plan. vision: of all views of a scene. scaled: how figures were scaled from a sample; None: nothing was.
+
+    model: the decoder that was built, for further measurements. prompt: embeddings and visual mask.
+    """
+
+    rows: list[BenchRow]
+    policies: dict[str, Policy]
+    vision: Timing | None
+    scaled: dict[str, Any] | None
+    model: Any
+    prompt: tuple[Tensor, Tensor]
+
+
+def run(plan: BenchPlan, on_step: Callable[[str, int, int | None], None] = lambda what, done, total: None) -> BenchResult:
+    """Measure.
+
+    Args:
+        on_step: told what is being done, how much of it, and of how much (None: unknown).
+
+    Raises:
+        SennaPruneError: if the method or a budget is impossible, or memory is short.
+    """
+    policies = plan.policies()
+    plan.check_memory()
+    vision = None
+    if plan.vision is not None:
+        vision = time_vision(
+            plan.vision,
+            plan.shape.views,
+            plan.dtype,
+            plan.device,
+            rounds=plan.rounds,
+            seed=plan.seed,
+            on_round=lambda done: on_step("vision", done, plan.rounds + 1),
+        )
+    on_step(f"building {plan.built} layers", 0, None)
+    model = build_decoder(plan.shape, plan.dtype, plan.device, plan.seed, layers=plan.built)
+    embeds, mask = build_prompt(plan.shape, plan.dtype, plan.device, plan.seed + 1)
+    hollow = hollow_decoder(model, plan.shape.layers, embeds)
+    kind = SampledPasses if plan.layers_sample else Passes
+    passes = kind(model, hollow, embeds, mask, plan.decode_steps)
+    settings = dict(policies)
+    if plan.controls:
+        for share in plan.shares:
+            name = plan.name(share)
+            settings[f"lengths alone@{share:.2f}"] = lengths_alone(policies[name], passes.deep, embeds, mask)
+    if isinstance(passes, SampledPasses):
+        passes.plan(list(settings.values()))
+    rows = measure(
+        passes.of(settings),
+        int(mask.sum()),
+        rounds=plan.rounds,
+        warmup=plan.warmup,
+        before_round=passes.new_round,
+        on_round=lambda done: on_step("rounds", done, plan.warmup + plan.rounds),
+    )
+    scaled = passes.describe() if isinstance(passes, SampledPasses) else None
+    return BenchResult(rows, policies, vision, scaled, model, (embeds, mask))
