@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,3 +53,20 @@ def interval(found: Mapping[str, Any] | None, sign: str = " %") -> str:
     if found["low"] is None:
         return percent(found["value"], sign)
     return f"{percent(found['value'], sign)} [{percent(found['low'], '')}, {percent(found['high'], '')}]"
+
+
+def markdown(grid: Grid) -> list[str]:
+    """A heading, the table and its notes as lines of Markdown."""
+    rules = ["---" if index in grid.texts else "---:" for index in range(len(grid.columns))]
+    lines = [f"### {_escape(grid.title)}", "", _line(grid.columns), _line(rules)]
+    lines += [_line(row) for row in grid.rows]
+    return [*lines, "", *(f"- {_escape(note)}" for note in grid.notes)]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(_escape(cell) for cell in cells) + " |"
+
+
+def _escape(text: str) -> str:
+    flat = " ".join(text.split())
+    return flat.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("`", "\\`")

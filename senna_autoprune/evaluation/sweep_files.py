@@ -11,7 +11,7 @@ from typing import Any
 
 from senna_autoprune.evaluation.controls import MAJORITY, NO_IMAGE
 from senna_autoprune.evaluation.flips import SEVERITIES
-from senna_autoprune.evaluation.grid import UNDEFINED, Grid, interval, percent
+from senna_autoprune.evaluation.grid import UNDEFINED, Grid, interval, markdown, percent
 from senna_autoprune.evaluation.store import write_atomically
 
 FILES = ("table.csv", "table.json", "table.md")
@@ -166,20 +166,9 @@ def to_markdown(table: Mapping[str, Any], figures: Sequence[str] = (), command: 
     if command:
         lines += ["```", command, "```", ""]
     for grid in grids(table):
-        lines += [f"### {grid.title}", "", _line(grid.columns), _line(["---", *["---:"] * (len(grid.columns) - 1)])]
-        lines += [_line(row) for row in grid.rows]
-        lines += ["", *(f"- {_escape(note)}" for note in grid.notes), ""]
+        lines += [*markdown(grid), ""]
     lines += [f"![{Path(figure).stem.replace('_', ' ')}]({figure})\n" for figure in figures]
     return "\n".join(lines).rstrip() + "\n"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(_escape(cell) for cell in cells) + " |"
-
-
-def _escape(text: str) -> str:
-    flat = " ".join(text.split())
-    return flat.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("`", "\\`")
 
 
 def to_csv(table: Mapping[str, Any]) -> str:
