@@ -88,12 +88,12 @@ def slow_run(model, embeds, visual_mask, rule: Rule, **options) -> tuple[list[li
         tokens.append(Token(row, place, index if visual else None, view))
         index += visual
     prompt, entering = Prompt(MaskedDecoder(model), tokens, **options), []
-    for layer in range(len(model.model.layers)):
+    for layer in range(len(model.get_decoder().layers)):
         rule(prompt, layer)
         entering.append([prompt.tokens[place].name for place in prompt.places()])
         prompt.attention = prompt.run_layer(layer)
     last = prompt.tokens[-1].hidden
-    return entering, model.lm_head(model.model.norm(last[None]))[0]
+    return entering, model.lm_head(model.get_decoder().norm(last[None]))[0]
 
 
 def best(scores: list[float], count: int) -> list[int]:
