@@ -6,12 +6,10 @@ Strings of a checkpoint or a question file never become markup: the template esc
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import io
 import json
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -23,6 +21,7 @@ from senna_autoprune.evaluation.store import AnswerRow
 from senna_autoprune.nuscenes.strings import strings
 from senna_autoprune.replay.frames import Frame, Replay, Sight
 from senna_autoprune.replay.heat import extremes, image_crop, palette, spread
+from senna_autoprune.replay.pages import OURS, base64_text, environment, jpeg_uri, page_file, page_style
 
 IMAGE_WIDTH = 800  # pixels of an embedded image, at most
 JPEG_QUALITY = 80
@@ -31,17 +30,14 @@ THROUGH = {"projector": "projector and adapter", "adapter": "the adapter"}
 
 def render_page(replay: Replay) -> str:
     """The whole page."""
-    from jinja2 import Environment
     from markupsafe import Markup
 
-    folder = files(__package__).joinpath("page")
-    script = folder.joinpath("replay.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    template = Environment(autoescape=True).from_string(folder.joinpath("replay.html.j2").read_text(encoding="utf-8"))
-    return template.render(
+    script = page_file(OURS, "replay.js")
+    digest = base64_text(hashlib.sha256(script.encode()).digest())
+    return environment(OURS).get_template("replay.html.j2").render(
         replay=replay,
         through=THROUGH[replay.through],
-        style=Markup(folder.joinpath("replay.css").read_text(encoding="utf-8")),
+        style=Markup(page_style(OURS, "replay.css")),
         script=Markup(script),
         script_hash=f"sha256-{digest}",
         data=Markup(script_json(page_data(replay))),
@@ -62,7 +58,7 @@ def page_data(replay: Replay) -> dict[str, Any]:
     one_scene = len({frame.shot.question.scene for frame in replay.frames}) == 1
     start = min(times) if times and one_scene else None  # of several scenes there is no common clock
     return {
-        "palette": _base64(palette().tobytes()),
+        "palette": base64_text(palette().tobytes()),
         "layers": layers,
         "start_layer": layers // 2,
         "tokens": seen[0].sight.kept.shape[2] if seen and seen[0].sight else 0,
@@ -116,11 +112,11 @@ def _sight_data(sight: Sight) -> dict[str, Any]:
     content = np.broadcast_to(sight.full > 0, sight.heat.shape)
     return {
         "set_of_layer": sight.set_of_layer,
-        "kept": [_base64(np.packbits(kept).tobytes()) for kept in sight.kept],
-        "heat": [_base64(_levels(heat)) for heat in spread(sight.heat, content)],
+        "kept": [base64_text(np.packbits(kept).tobytes()) for kept in sight.kept],
+        "heat": [base64_text(_levels(heat)) for heat in spread(sight.heat, content)],
         "extremes": extremes(sight.heat, content).round(2).tolist(),
         "left": (sight.heat.sum(-1) / np.maximum(sight.full.sum(-1), np.finfo(np.float32).tiny)).round(4).tolist(),
-        "share": [_base64(_levels(part)) for part in share],
+        "share": [base64_text(_levels(part)) for part in share],
     }
 
 
@@ -143,22 +139,14 @@ def _embedded(path: str) -> tuple[str, int, int]:
     with Image.open(path) as image:
         if image.format == "JPEG" and image.width <= IMAGE_WIDTH:
             with open(path, "rb") as raw:
-                return _jpeg_uri(raw.read()), *image.size
+                return jpeg_uri(raw.read()), *image.size
         scale = min(1.0, IMAGE_WIDTH / image.width)
         size = (round(image.width * scale), max(1, round(image.height * scale)))
         small = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
     file = io.BytesIO()
     small.save(file, "JPEG", quality=JPEG_QUALITY)
-    return _jpeg_uri(file.getvalue()), *size
-
-
-def _jpeg_uri(data: bytes) -> str:
-    return f"data:image/jpeg;base64,{_base64(data)}"
+    return jpeg_uri(file.getvalue()), *size
 
 
 def _levels(values: np.ndarray) -> bytes:
     return (values.clip(0, 1) * 255).round().astype(np.uint8).tobytes()
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode()

@@ -272,3 +272,16 @@ def test_hostile_strings_stay_text_in_the_browser(driver: Any, replay: Replay, t
         driver.execute_script("return document.querySelectorAll('main script, header script, img[src=x]').length") == 0
     )
     assert errors(driver) == []
+
+
+def test_a_link_opens_its_frame(driver: Any, page: Path, replay: Replay) -> None:
+    count = len(replay.frames)
+    for text, shown in (("#frame=2", 2), ("#frame=999999", count), ("#frame=0", 1), ("#frame=x", 1), ("#question", 1)):
+        driver.get("about:blank")
+        driver.get(page.as_uri() + text)
+        assert said(driver, "frame-text") == f"{shown} of {count}"
+    driver.execute_script("location.hash = 'frame=2'")
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(driver, 5).until(lambda d: said(d, "frame-text") == f"2 of {count}")
+    assert errors(driver) == []

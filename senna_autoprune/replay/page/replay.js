@@ -226,5 +226,7 @@ document.addEventListener("keydown", (event) => {
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
 addEventListener("resize", () => showCurve(data.frames[state.frame]));
 state.layer = Math.min(data.start_layer, data.layers - 1);
-setFrame(0);
+const linked = () => Number(/^#frame=(\d{1,6})$/.exec(location.hash)?.[1] ?? 1) - 1;  // a report links to its frames
+setFrame(linked());
+addEventListener("hashchange", () => setFrame(linked()));
 document.documentElement.dataset.ready = "true";
