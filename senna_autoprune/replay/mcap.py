@@ -11,7 +11,7 @@ Topics, one group of messages a frame:
     /boxes                    SceneUpdate        annotated objects
     /future_path              SceneUpdate        where the vehicle went in the next 3 s; the answers above it
     /pruning                  JSON               MI, k, tokens per layer group, prefill ms, agreement
-    /question                 JSON               texts: question, label, answers, flip
+    /question                 JSON               texts: question, label, answers, flip, what is shown
 
 Without tables (a run replayed from its question file alone) there are no poses, boxes, paths and calibrations.
 """
@@ -64,7 +64,7 @@ _TEXTS = {
     "title": "senna_prune.Question",
     "properties": {
         name: {"type": ["string", "null"]}
-        for name in ("scene", "sample", "question", "label", "unpruned", "pruned", "flip", "method", "budget")
+        for name in ("scene", "sample", "question", "label", "unpruned", "pruned", "flip", "method", "budget", "about")
     },
 }
 
@@ -225,6 +225,7 @@ def _texts(replay: Replay, frame: Frame) -> dict[str, str | None]:
         "flip": frame.flip,
         "method": replay.method,
         "budget": replay.budget,
+        "about": replay.description,
     }
 
 

@@ -152,7 +152,7 @@ def _stored_setting(run: str, settings: dict[str, Any], wanted: Any) -> Setting:
 
 def _fill_in(asked: dict[str, Any], dataroot: str | None, said: list[str]) -> str:
     """What was not given, from the embedded data. Returns the data root."""
-    from senna_autoprune.demo import embedded
+    from senna_autoprune.demo import LABEL, embedded
 
     missing = [name for name, there in (("model", asked.get("model")), ("dataroot", dataroot)) if not there]
     found = embedded()
@@ -160,7 +160,7 @@ def _fill_in(asked: dict[str, Any], dataroot: str | None, said: list[str]) -> st
         flags = " and ".join(f"--{name}" for name in missing)
         raise SennaPruneError(f"{flags} missing, and no embedded data to stand in: give --model DIR --dataroot DIR")
     asked.setdefault("model", str(found.model_dir))
-    said.append(f"using the embedded {' and '.join(missing)} (none given)")
+    said.append(f"using the embedded {' and '.join(missing)} (none given): {LABEL}")
     return dataroot or str(found.dataroot)
 
 

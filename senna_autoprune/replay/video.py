@@ -109,7 +109,8 @@ def _texts(draw: ImageDraw.ImageDraw, replay: Replay, number: int) -> None:
     draw.text((left, y), _short(draw, shown, room, 22), fill=TEXT, font=_font(22, bold=True))
     setting = f"{replay.method}, {replay.budget}; heat: attribution, mean over layers"
     draw.text((left, y + 30), _short(draw, setting, room, 15), fill=FAINT, font=_font(15))
-    y += 64
+    draw.text((left, y + 50), _short(draw, replay.description, room, 15), fill=FAINT, font=_font(15))
+    y += 80
     said = (("label", frame.shot.question.label.strip() or "(none)"), *_answers(frame))
     for name, text in said:
         draw.text((left, y + 2), name, fill=FAINT, font=_font(18))

@@ -165,7 +165,7 @@ def test_embedded_model_and_scenes_are_the_default(checkpoint: Path, monkeypatch
     monkeypatch.setattr("senna_autoprune.demo.embedded", lambda: found)
     job = setup.prepare()
     assert job.model == str(checkpoint) and LABEL in job.source.description
-    assert job.said[0] == "using the embedded model and dataroot (none given)"
+    assert job.said[0] == f"using the embedded model and dataroot (none given): {LABEL}"
     assert job.out.parts[0] == "replays" and job.source.title in job.out.name
 
 

@@ -164,6 +164,7 @@ def test_answers_stand_on_the_front_image(messages: dict[str, list[Message]], re
         assert messages["/future_path"][index].body.entities[0].texts[0].text == "\n".join(texts)
         said = messages["/question"][index].body
         assert said["question"] == frame.shot.question.text and said["flip"] == frame.flip
+        assert said["about"] == replay.description
 
 
 def test_time_series(messages: dict[str, list[Message]], replay: Replay) -> None:

@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 
+from senna_autoprune.demo import LABEL
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.replay import video
 from senna_autoprune.replay.frames import Replay
@@ -46,6 +47,12 @@ def test_views_stand_on_the_ring(replay: Replay) -> None:
     other = replace(frame, shot=shot, sight=sight, sizes=tuple(frame.sizes[i] for i in order))
     same = draw_frame(replace(replay, frames=[frame]), 0)
     assert (draw_frame(replace(replay, frames=[other]), 0) == same).all()
+
+
+def test_what_is_shown_is_named(replay: Replay) -> None:
+    named, unnamed = (draw_frame(replace(replay, description=words), 0) for words in (LABEL, ""))
+    changed = np.argwhere((named != unnamed).any(-1))
+    assert len(changed) > 100 and (changed.min(0) > (482, 20)).all()  # below the pictures, right of the margin
 
 
 def test_any_answer_can_be_drawn(replay: Replay) -> None:
