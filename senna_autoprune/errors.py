@@ -5,6 +5,14 @@ The CLI turns a ``SennaPruneError`` into one line on stderr and exit code 2; eve
 
 from __future__ import annotations
 
+LONGEST_LINE = 1000  # characters
+
+
+def one_line(text: object) -> str:
+    """A text that may quote untrusted input, as one line for a terminal: no line breaks, no control codes, not endless."""
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(str(text).split()))
+    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 2 :]}"
+
 
 class SennaPruneError(Exception):
     """Bad input or set-up: one line that says what is wrong, where, and what to do. Raised by every public entry point."""

@@ -6,6 +6,7 @@ another program.
 
 from __future__ import annotations
 
+import os
 import warnings
 from os import PathLike, fspath
 from pathlib import Path
@@ -48,8 +49,8 @@ def image_header(path: str | PathLike[str]) -> tuple[str, tuple[int, int]]:
 
 def _opened(path: Path) -> Image.Image:
     """The file with its header read."""
-    if not path.is_file():  # a pipe or a device would be waited for, or read without an end
-        raise SennaPruneError(f"broken image: {path} (not a file)" if path.exists() else f"image not found: {path}")
+    if not os.path.isfile(path):  # a pipe or a device would be waited for, or read without an end
+        raise SennaPruneError(f"broken image: {path} (not a file)" if os.path.exists(path) else f"image not found: {path}")
     if path.stat().st_size > MAX_BYTES:
         raise SennaPruneError(f"image too large: {path} has more than {MAX_BYTES} bytes")
     try:

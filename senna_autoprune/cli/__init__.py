@@ -8,12 +8,13 @@ from importlib import import_module
 import click
 
 from senna_autoprune import __version__
-from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.errors import SennaPruneError, one_line
 
 # name -> (module with an attribute `command`, one-line help shown without importing the module)
 COMMANDS: dict[str, tuple[str, str]] = {
     "attention": ("senna_autoprune.cli.attention", "Draw where a question looks, layer by layer, over the views (Fig. 1)."),
     "bench": ("senna_autoprune.cli.bench", "Measure prefill and decode with and without pruning on random weights."),
+    "benchmarks": ("senna_autoprune.cli.benchmarks", "Standard benchmarks through lmms-eval, in the form of Tables 1 and 2."),
     "calibrate": ("senna_autoprune.cli.calibrate", "Choose AutoPrune's gamma for a model, without labels."),
     "curves": ("senna_autoprune.cli.curves", "Draw a run's retention curves by mutual information (Fig. 2)."),
     "eval": ("senna_autoprune.cli.eval", "Planning accuracy unpruned and pruned, with controls."),
@@ -50,7 +51,7 @@ def main() -> None:
     try:
         code = cli(standalone_mode=False)  # click alone would turn an interrupt into exit code 1
     except SennaPruneError as error:
-        click.echo(f"senna-prune: error: {error}", err=True)
+        click.echo(f"senna-prune: error: {one_line(error)}", err=True)
         sys.exit(2)
     except click.ClickException as error:
         error.show()

@@ -217,10 +217,11 @@ def _print_built(out: str, sidecar: dict[str, Any]) -> None:
 
 
 def _print_variant(sidecar: dict[str, Any]) -> None:
-    if "variant" in sidecar:
+    if "variant" in sidecar and "data" in sidecar:
         data, variant = sidecar["data"], sidecar["variant"]
-        where = data["split"] or ", ".join(data["scenes_asked"])
-        click.echo(f"{data['version']} {where}, navigation {variant['navigation']}, views {variant['views']}")
+        where = data.get("split") or ", ".join(data.get("scenes_asked", []))
+        navigation, views = variant.get("navigation", "unknown"), variant.get("views", "unknown")
+        click.echo(f"{data.get('version', 'unknown version')} {where}, navigation {navigation}, views {views}")
     else:
         click.echo("no sidecar: data version and variant are unknown")
 

@@ -7,6 +7,7 @@ every sample is a scene of its own, and the run says so: the bootstrap then resa
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ def load_questions(config: AskConfig) -> tuple[list[QuestionRow], Path]:
     The folder is ``config.images``, else the sidecar's ``dataroot``, else the question file's own folder.
 
     Raises:
-        SennaPruneError: the file is unreadable or broken, holds no question of the wanted types, or no sample has all
+        SennaPruneError: the file is unreadable or broken, asks the same twice, holds no question of the wanted types, or no sample has all
         its images.
     """
     assert config.questions is not None
@@ -32,9 +33,13 @@ def load_questions(config: AskConfig) -> tuple[list[QuestionRow], Path]:
     if path.is_dir():
         raise SennaPruneError(f"{path} is a folder: name a question file, made by `senna-prune questions build`")
     file = read_questions(path)
-    rows = []
+    rows: list[QuestionRow] = []
+    asked: dict[tuple[str, str], int] = {}
     for index, record in enumerate(file.records):
         if record.type in config.types:
+            first = asked.setdefault((record.token, record.text), index)
+            if first != index:
+                raise SennaPruneError(f"{path}: record {index} asks the same as record {first} and would count twice: remove one of them")
             rows.append(_row(index, record, file.sidecar))
             if config.limit is not None and len(rows) == config.limit:
                 break
@@ -75,7 +80,7 @@ def _scene_facts(record: Question, sidecar: dict[str, Any]) -> dict[str, str]:
 
 def _require_some_images(rows: Sequence[QuestionRow], root: Path) -> None:
     for row in rows:
-        if all((root / image).is_file() for image in row.images):
+        if all(os.path.isfile(root / image) for image in row.images):
             return
     first = root / rows[0].images[0]
     raise SennaPruneError(

@@ -10,19 +10,46 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.json_files import read_json, text_fault
 from senna_autoprune.nuscenes.strings import question_type, question_view
 
 IMAGE_MARKS = ("<image>", "<image-placeholder>")
 SIDECAR_SUFFIX = ".meta.json"
-_CHUNK = 1 << 20  # characters read at once
-_LONGEST_RECORD = 1 << 26  # characters; beyond this the file is no list of questions
+_CHUNK = 1 << 20  # characters read at once, at least
+_LONGEST_RECORD = 1 << 24  # characters; beyond this the file is no list of questions
+_SPACE = re.compile("[ \t\r\n\ufeff]*")
+
+
+class _Data(TypedDict, total=False):
+    version: str
+    split: str | None
+    scenes_asked: list[str]
+
+
+class _Variant(TypedDict, total=False):
+    navigation: str
+    views: str
+
+
+class _Sidecar(TypedDict, total=False):
+    """What readers of a sidecar rely on; it holds more."""
+
+    sha256: str
+    dataroot: str
+    data: _Data
+    variant: _Variant
+    scenes: dict[str, Any]
 
 
 class Question(dict[str, Any]):
@@ -112,17 +139,21 @@ def read_sidecar(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The sidecar of a question file, ``{}`` if there is none.
 
     Raises:
-        SennaPruneError: it is no JSON object, or names another content than the file has (its hash differs).
+        SennaPruneError: it is no JSON object, one of its values is of the wrong kind, or it names another content than
+        the file has (its hash differs).
     """
     side = sidecar_path(path)
     if not side.exists():
         return {}
-    try:
-        sidecar = json.loads(side.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise SennaPruneError(f"{side}: not readable as JSON ({error}): build {path} again, or delete it") from error
+    sidecar = read_json(side)
     if not isinstance(sidecar, dict):
         raise SennaPruneError(f"{side}: not a JSON object: build {path} again, or delete it")
+    try:
+        TypeAdapter(_Sidecar).validate_python(sidecar, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise SennaPruneError(f"{side}: '{name}': {first['msg']}: build {path} again, or delete it") from error
     if "sha256" in sidecar and sidecar["sha256"] != file_sha256(path):
         raise SennaPruneError(f"{side} describes another content than {path} has: build again, or delete the sidecar")
     return sidecar
@@ -213,15 +244,14 @@ def _iter_list(path: Path) -> Iterator[Any]:
 
             def more() -> None:
                 nonlocal text, at, done
-                chunk = file.read(_CHUNK)
+                chunk = file.read(max(_CHUNK, len(text) - at))  # doubling: a long record is not decoded again and again
                 text, at, done = text[at:] + chunk, 0, chunk == ""
 
             def skip_space() -> str:
                 """The next character that is no white space; empty at the end of the file."""
                 nonlocal at
                 while True:
-                    while at < len(text) and text[at] in " \t\r\n\ufeff":
-                        at += 1
+                    at = _SPACE.match(text, at).end()  # type: ignore[union-attr]  # matches anywhere, if nothing
                     if at < len(text) or done:
                         return text[at : at + 1]
                     more()
@@ -240,22 +270,34 @@ def _iter_list(path: Path) -> Iterator[Any]:
                     raise _cut_or_broken(path, number, here)
                 while True:
                     try:
-                        value, at = decoder.raw_decode(text, at)
+                        value, end = decoder.raw_decode(text, at)
                         break
                     except json.JSONDecodeError as error:
-                        if done or len(text) - at > _LONGEST_RECORD:
-                            raise SennaPruneError(
-                                f"{path}: record {number} is broken or cut off ({error.msg}): build the file again"
-                            ) from error
+                        if len(text) - at > _LONGEST_RECORD:
+                            raise _broken(path, number, f"longer than {_LONGEST_RECORD} characters") from error
+                        if done:
+                            raise _broken(path, number, error.msg) from error
                         more()
+                    except RecursionError as error:
+                        raise _broken(path, number, "nested too deeply") from error
+                    except ValueError as error:  # an integer of thousands of digits
+                        raise _broken(path, number, str(error)) from error
+                fault = text_fault(value)
+                if fault:
+                    raise _broken(path, number, fault)
+                at = end
                 yield value
                 number += 1
             at += 1
             if skip_space():
                 raise SennaPruneError(f"{path}: text after the end of the list, at {text[at : at + 20]!r}")
-    except (OSError, UnicodeDecodeError, RecursionError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise SennaPruneError(f"{path}: cannot read the question file ({reason})") from error
+
+
+def _broken(path: Path, number: int, reason: str) -> SennaPruneError:
+    return SennaPruneError(f"{path}: record {number} is broken or cut off ({reason}): build the file again")
 
 
 def _cut_or_broken(path: Path, number: int, here: str) -> SennaPruneError:
@@ -289,4 +331,6 @@ def _checked(value: Any, where: str) -> Question:
         raise wrong(f"the question has {marks} image marks, 'images' lists {len(images)} files")
     if not isinstance(value.get("senna_prune", {}), dict):
         raise wrong("'senna_prune' must be an object")
+    if not isinstance(question.scene, str | None):
+        raise wrong("the scene must be a text")
     return question

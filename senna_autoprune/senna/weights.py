@@ -5,7 +5,6 @@ Files are data: pickles are read with ``weights_only=True``, and an index may on
 
 from __future__ import annotations
 
-import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from senna_autoprune import json_files
 from senna_autoprune.errors import SennaPruneError
 
 _SINGLE = ("model.safetensors", "pytorch_model.bin")
@@ -26,12 +26,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         SennaPruneError: the file is missing, truncated, or holds something else.
     """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SennaPruneError(f"file not found: {path}") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise SennaPruneError(f"broken JSON in {path}: {error}") from error
+    value = json_files.read_json(path)
     if not isinstance(value, dict):
         raise SennaPruneError(f"{path} must hold a JSON object, found {type(value).__name__}")
     return value

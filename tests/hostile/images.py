@@ -192,4 +192,3 @@ def _inspect(place: Place) -> list[str]:
     built = place.world.folder / "built.json"
     token = json.loads(built.read_text())[0]["token"]
     return ["questions", "inspect", str(built), "--image", token, "run/x.png", "--dataroot", str(root), "--version", VERSION]
-
