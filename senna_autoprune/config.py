@@ -21,6 +21,7 @@ from senna_autoprune.errors import SennaPruneError
 MAX_BYTES = 1_000_000
 QUESTION_TYPES = ("plan", "vru", "motion", "light", "description", "explanation")
 BUDGETS = ("retention", "tokens", "tokens_per_view")
+ENGINE_KEYS = ("engine", "workers", "gpus_per_worker", "ray_address")  # who computes; no answer depends on it
 DEFAULT_RETENTION = 0.25
 
 T = TypeVar("T")
@@ -29,7 +30,11 @@ Scalar = bool | int | float | str
 
 @dataclass(config=ConfigDict(extra="forbid", allow_inf_nan=False), kw_only=True)
 class AskConfig:
-    """What every command that asks a model has in common: the checkpoint, the questions, and how they are asked."""
+    """What every command that asks a model has in common: the checkpoint, the questions, how they are asked, and by whom.
+
+    ``engine="ray"`` asks with ``workers`` models (default 1) on as many Ray actors, each with ``gpus_per_worker`` GPUs
+    (default: one if ``device`` is cuda, else none), on the cluster at ``ray_address`` or on a local one.
+    """
 
     model: str | None = None
     questions: str | None = None
@@ -45,6 +50,10 @@ class AskConfig:
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     seed: int = Field(default=0, ge=0, lt=2**32)
     resamples: int = Field(default=2000, ge=100, le=1_000_000)
+    engine: Literal["local", "ray"] = "local"
+    workers: int | None = Field(default=None, ge=1, le=4096)
+    gpus_per_worker: float | None = Field(default=None, ge=0)
+    ray_address: str | None = None
 
     @field_validator("types", mode="before")
     @classmethod
@@ -60,6 +69,23 @@ class AskConfig:
             if name not in QUESTION_TYPES:
                 raise ValueError(f"unknown question type {name!r}{suggest(str(name), QUESTION_TYPES)}")
         return tuple(name for name in QUESTION_TYPES if name in names)
+
+    @model_validator(mode="after")
+    def _one_engine(self) -> Self:
+        if self.engine == "local":
+            for name in ENGINE_KEYS[1:]:
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} belongs to the ray engine; say engine ray, or leave it out")
+        elif self.worker_gpus and self.device != "cuda":
+            raise ValueError(f"gpus_per_worker {self.worker_gpus:g} with device {self.device}: with Ray say device cuda, or 0 GPUs")
+        return self
+
+    @property
+    def worker_gpus(self) -> float:
+        """GPUs of a Ray worker."""
+        if self.gpus_per_worker is not None:
+            return self.gpus_per_worker
+        return 1.0 if self.device.startswith("cuda") else 0.0
 
 
 @dataclass(config=ConfigDict(extra="forbid", allow_inf_nan=False), kw_only=True)

@@ -13,6 +13,7 @@ from senna_autoprune.cli.options import (
     asking_options,
     budget_options,
     config_option,
+    engine_options,
     method_option_values,
     method_options,
     model_options,
@@ -32,6 +33,7 @@ from senna_autoprune.cli.options import (
 @method_option_values
 @click.option("--controls/--no-controls", default=None, help="Also random and uniform pruning and no-image. Default: on.")
 @asking_options
+@engine_options
 @retry_option
 @click.option("--json", "as_json", is_flag=True, help="Print the measures as one JSON document in the last line.")
 @click.pass_context
@@ -70,8 +72,11 @@ def command(
     )
     show(metrics, console)
     console.print(f"run: {result.directory}", markup=False)
+    if result.speed is not None:
+        console.print(f"speed: {result.speed}", markup=False)
     if as_json:
-        click.echo(json.dumps({"label": label, **_compact(metrics, str(result.directory))}, allow_nan=False))
+        speed = result.speed and result.speed.to_dict()
+        click.echo(json.dumps({"label": label, **_compact(metrics, str(result.directory)), "speed": speed}, allow_nan=False))
     if result.failed:
         ctx.exit(FAILED_SAMPLES)
 
@@ -79,17 +84,19 @@ def command(
 def _evaluate(config: Any, retry_failed: bool, console: Any) -> Any:
     """Load and run under a progress bar with an estimate of the time left."""
     from senna_autoprune.cli.progress import answers_bar
+    from senna_autoprune.evaluation.engines import open_engine
     from senna_autoprune.evaluation.run import evaluate, prepare, run_directory
-    from senna_autoprune.senna import load_senna
+
+    def say(line: str) -> None:
+        console.print(line, markup=False)
 
     prepared = prepare(config)
-    console.print(f"loading {config.model}", markup=False)
-    senna = load_senna(config.model, config.vision_tower, config.dtype, config.device)
-    console.print(f"run folder {run_directory(config)}", markup=False)
-    with answers_bar(console) as bar:
-        result = evaluate(config, senna, prepared, bar.on_row, retry_failed)
-        bar.finish(result.rows)
-        return result
+    with open_engine(config, say) as engine:
+        say(f"run folder {run_directory(config)}")
+        with answers_bar(console) as bar:
+            result = evaluate(config, engine, prepared, bar.on_row, retry_failed)
+            bar.finish(result.rows)
+    return result
 
 
 def _compact(metrics: dict[str, Any], directory: str) -> dict[str, Any]:

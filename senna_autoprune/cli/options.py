@@ -63,4 +63,10 @@ asking_options = block(
     click.option("--seed", type=int, help="Of random pruning, random answers and the bootstrap. Default: 0."),
     click.option("--resamples", type=int, help="Bootstrap resamples. Default: 2000."),
 )
+engine_options = block(
+    click.option("--engine", help="local (default), or ray: several models at once, on one machine or a cluster."),
+    click.option("--workers", type=int, help="Ray: models that work at once. Default: 1."),
+    click.option("--gpus-per-worker", type=float, help="Ray: GPUs of a worker. Default: 1 with --device cuda, else 0."),
+    click.option("--ray-address", help="Ray: cluster to join, HOST:PORT or auto. Default: a local one for this run."),
+)
 retry_option = click.option("--retry-failed", is_flag=True, help="When continuing, ask failed questions again.")

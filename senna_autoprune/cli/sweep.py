@@ -9,7 +9,16 @@ from typing import Any
 
 import click
 
-from senna_autoprune.cli.options import FAILED_SAMPLES, HELP, asking_options, config_option, model_options, question_options, retry_option
+from senna_autoprune.cli.options import (
+    FAILED_SAMPLES,
+    HELP,
+    asking_options,
+    config_option,
+    engine_options,
+    model_options,
+    question_options,
+    retry_option,
+)
 
 
 @click.command(context_settings=HELP)
@@ -24,6 +33,7 @@ from senna_autoprune.cli.options import FAILED_SAMPLES, HELP, asking_options, co
 @click.option("--set", "option_values", multiple=True, metavar="METHOD.NAME=VALUE", help="Option of a method in all its rows.")
 @click.option("--calibration", type=int, help="Questions on which cosine, attention and gamma=calibrated are scaled. Default: 32.")
 @asking_options
+@engine_options
 @click.option("--figures/--no-figures", default=None, help="Figures as PNG and SVG. Default: on.")
 @retry_option
 @click.option("--json", "as_json", is_flag=True, help="Print the table as one JSON document in the last line.")
@@ -66,8 +76,11 @@ def command(
     written = write_files(result.directory, result.table, figures, asked)
     _print(result.table, console_for())
     click.echo(f"written: {', '.join(map(str, written))}" + (f", {len(figures)} figures" if figures else ""))
+    if result.speed is not None:
+        click.echo(f"speed: {result.speed}")
     if as_json:
-        click.echo(json.dumps({**result.table, "directory": str(result.directory)}, allow_nan=False))
+        speed = result.speed and result.speed.to_dict()
+        click.echo(json.dumps({**result.table, "directory": str(result.directory), "speed": speed}, allow_nan=False))
     if result.failed:
         first = result.table["facts"]["failed"][0]
         click.echo(f"{result.failed} answers failed; the first: sample {first['token']}, {first['setting']}: {first['reason']}", err=True)
@@ -87,17 +100,19 @@ def _options(texts: tuple[str, ...]) -> dict[str, dict[str, Any]]:
 def _sweep(config: Any, retry_failed: bool, console: Any) -> Any:
     """Load and run under a progress bar with an estimate of the time left."""
     from senna_autoprune.cli.progress import answers_bar
+    from senna_autoprune.evaluation.engines import open_engine
     from senna_autoprune.evaluation.sweep import check, directory_of, sweep
-    from senna_autoprune.senna import load_senna
+
+    def say(line: str) -> None:
+        console.print(line, markup=False)
 
     check(config)
-    console.print(f"loading {config.model}", markup=False)
-    senna = load_senna(config.model, config.vision_tower, config.dtype, config.device)
-    console.print(f"run folder {directory_of(config)}", markup=False)
-    with answers_bar(console) as bar:
-        result = sweep(config, senna, bar.on_row, retry_failed)
-        bar.finish(result.rows)
-        return result
+    with open_engine(config, say) as engine:
+        say(f"run folder {directory_of(config)}")
+        with answers_bar(console) as bar:
+            result = sweep(config, engine, bar.on_row, retry_failed)
+            bar.finish(result.rows)
+    return result
 
 
 def _print(table: dict[str, Any], console: Any) -> None:

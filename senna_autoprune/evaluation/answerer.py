@@ -95,10 +95,7 @@ class Answerer:
 
     Args:
         root: folder of relative image paths.
-        proven: settings known to work (from a run being continued).
         batch_size: questions that go through the model together.
-        unreachable: settings known to be impossible on this model, with the reason; what is found to be so is added.
-            None: an impossible setting is an error.
     """
 
     def __init__(
@@ -109,9 +106,7 @@ class Answerer:
         seed: int = 0,
         prompt_template: str = "eval",
         max_new_tokens: int | None = None,
-        proven: Collection[str] = (),
         batch_size: int = 1,
-        unreachable: dict[str, str] | None = None,
     ) -> None:
         self.model: Any = senna.model
         self.processor = senna.processor
@@ -121,11 +116,22 @@ class Answerer:
         self.prompt_template = prompt_template
         self.max_new_tokens = max_new_tokens
         self.batch_size = batch_size
-        self.unreachable = unreachable
-        self._proven = set(proven)
+        self.unreachable: dict[str, str] | None = None
+        self._proven: set[str] = set()
         self._plan_tokens = self._longest_plan()
         self._needs = frozenset().union(*(p.needs for s in settings if (p := s.policy(seed)) is not None))
         self._blind: Any = None  # features of one grey view
+
+    def learn(self, proven: Collection[str], unreachable: dict[str, str] | None) -> None:
+        """Take over what is known of the settings from a run being continued, or from other workers.
+
+        Args:
+            proven: settings that have worked.
+            unreachable: settings known to be impossible on this model, with the reason; what is found to be so is added.
+                None (as before the first call): an impossible setting is an error.
+        """
+        self._proven.update(proven)
+        self.unreachable = unreachable
 
     def answer(self, questions: Sequence[QuestionRow], todo: Collection[tuple[int, str]]) -> Iterator[AnswerRow]:
         """Rows of the (question, setting) pairs in ``todo``, for the questions of one sample, or of the few samples of

@@ -1,4 +1,10 @@
-"""The local engine: a configuration -> samples -> questions -> answers in a run directory -> measures."""
+"""The driver of an evaluation: a configuration -> samples -> an engine's answers in a run directory -> measures.
+
+Beside the database the answers end in ``answers.jsonl``: a line a (question, setting) in this order, without the times.
+It is the same, byte for byte, whichever engine computed them, in whichever order, and however often it was interrupted
+(given the same threads a worker: sums of floats depend on them in their last digits). ``metrics.json`` is the same but for
+its times and what it says of the machine.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from senna_autoprune.config import AskConfig, EvalConfig, to_dict
-from senna_autoprune.evaluation.answerer import Answerer, Setting, settings_of
-from senna_autoprune.evaluation.provenance import machine, model_fingerprint, versions
+from senna_autoprune.config import ENGINE_KEYS, AskConfig, EvalConfig, to_dict
+from senna_autoprune.evaluation.answerer import Setting, settings_of
+from senna_autoprune.evaluation.engines import Asking, Engine, Facts, LocalEngine, Unit, Verdicts
 from senna_autoprune.evaluation.questions import load_questions, samples_of
+from senna_autoprune.evaluation.speed import Speed, SpeedMeter
 from senna_autoprune.evaluation.store import AnswerRow, QuestionRow, RunStore
 from senna_autoprune.evaluation.summary import summarise
 from senna_autoprune.nuscenes.questions_file import file_sha256, read_sidecar
@@ -30,12 +37,13 @@ OnRow = Callable[[AnswerRow, int, int], None]  # row, rows finished, rows in all
 
 @dataclass
 class RunResult:
-    """``rows`` answers in all starts of this run, ``failed`` of them."""
+    """``rows`` answers in all starts of this run, ``failed`` of them; ``speed`` of this start, None if it asked too little."""
 
     directory: Path
     metrics: dict[str, Any]
     rows: int
     failed: int
+    speed: Speed | None
 
 
 @dataclass
@@ -71,11 +79,13 @@ def run_directory(config: EvalConfig) -> Path:
 
 
 def _given(config: AskConfig) -> dict[str, Any]:
-    """The configuration as plain data. Batches of one go unsaid, as in runs made before there were batches."""
-    return {key: value for key, value in to_dict(config).items() if (key, value) != ("batch_size", 1)}
+    """The configuration as plain data, without the engine: a run may be continued by another one. Batches of one go
+    unsaid, as in runs made before there were batches.
+    """
+    return {key: value for key, value in to_dict(config).items() if key not in ENGINE_KEYS and (key, value) != ("batch_size", 1)}
 
 
-def describe(config: AskConfig, senna: Senna, prepared: Prepared) -> dict[str, Any]:
+def describe(config: AskConfig, facts: Facts, prepared: Prepared) -> dict[str, Any]:
     """What ``config.yaml`` holds. ``config`` and ``identity`` decide whether a run may be continued; the rest is for
     the reader.
     """
@@ -85,23 +95,23 @@ def describe(config: AskConfig, senna: Senna, prepared: Prepared) -> dict[str, A
     return {
         "config": {key: value for key, value in given.items() if key not in (*PLACES, *SUMMARY_ONLY)},
         "identity": {
-            **model_fingerprint(senna),
+            **facts.identity,
             "questions_sha256": file_sha256(config.questions),
-            "versions": versions(),
+            "versions": facts.versions,
         },
         "places": {**{key: given[key] for key in PLACES}, "images_root": str(prepared.root.resolve())},
         "settings": {
             s.name: {"method": s.method, "options": dict(s.options), "blind": s.blind} for s in prepared.settings
         },
-        "model": dict(senna.provenance),
+        "model": facts.provenance,
         "questions": {key: sidecar[key] for key in SOURCE if key in sidecar},
-        "machine": machine(config.device),
+        "machine": facts.machine,
     }
 
 
 def evaluate(
     config: EvalConfig,
-    senna: Senna,
+    engine: Engine | Senna,
     prepared: Prepared | None = None,
     on_row: OnRow | None = None,
     retry_failed: bool = False,
@@ -110,59 +120,85 @@ def evaluate(
 
     Args:
         config: with ``questions`` given.
-        senna: the model, already loaded as the configuration says.
+        engine: of ``open_engine(config, ...)``; or a model, already loaded as the configuration says.
         prepared: of ``prepare(config)``; None: made here.
         on_row: called after every committed row.
         retry_failed: ask failed rows again.
     Raises:
         SennaPruneError: bad questions, settings or run directory; what was computed is kept.
     """
+    engine = engine_of(engine)
     prepared = prepared or prepare(config)
-    description = describe(config, senna, prepared)
+    description = describe(config, engine.facts(), prepared)
     with RunStore.start(run_directory(config), description, prepared.questions) as store:
         if retry_failed:
             store.forget_failed()
-        answer_all(config, senna, prepared, store, on_row)
+        speed = answer_all(config, engine, prepared, store, on_row)
         rows = store.answers()
         metrics = summarise(prepared.questions, rows, config.method, config.seed, config.resamples)
         metrics["run"] = description
+        store.write_answers(rows)
         store.write_metrics(metrics)
-        return RunResult(store.directory, metrics, len(rows), sum(row.status == "failed" for row in rows))
+        return RunResult(store.directory, metrics, len(rows), sum(row.status == "failed" for row in rows), speed)
+
+
+def engine_of(engine: Engine | Senna) -> Engine:
+    """A loaded model as the engine that asks it in this process."""
+    from senna_autoprune.senna import Senna
+
+    return LocalEngine(engine) if isinstance(engine, Senna) else engine
+
+
+def by_scene(samples: Samples, batch_size: int) -> list[Samples]:
+    """Samples as work units: a scene each, in order of appearance; scenes too short for a batch go together."""
+    scenes: dict[str, Samples] = {}
+    for sample in samples:
+        scenes.setdefault(sample[0].scene, []).append(sample)
+    units: list[Samples] = []
+    for scene in scenes.values():
+        if units and len(units[-1]) < batch_size:
+            units[-1] += scene
+        else:
+            units.append(scene)
+    return units
 
 
 def answer_all(
     config: AskConfig,
-    senna: Senna,
+    engine: Engine,
     prepared: Prepared,
     store: RunStore,
     on_row: OnRow | None,
     unreachable: dict[str, str] | None = None,
-    order: Callable[[Samples], Samples] = list,
-) -> None:
-    """Ask what the store does not hold yet, sample by sample under all settings, committing every row.
+    divide: Callable[[Samples, int], list[Samples]] = by_scene,
+) -> Speed | None:
+    """Ask what the store does not hold yet, every sample under all settings, committing every row.
 
     Args:
-        unreachable: of ``Answerer``. order: puts the samples in the order in which they are asked.
+        unreachable: of ``Verdicts``. divide: puts the samples into work units, in the order in which they are asked;
+            its second argument is the batch size.
     """
     everything = {(question.question, setting.name) for question in prepared.questions for setting in prepared.settings}
-    todo = everything - store.finished()
-    done = len(everything) - len(todo)
-    answerer = Answerer(
-        senna,
-        prepared.settings,
-        prepared.root,
+    finished = store.finished()
+    done = len(everything & finished)
+    units = []
+    for samples in divide(samples_of(prepared.questions), config.batch_size):
+        pairs = {(question.question, setting.name) for sample in samples for question in sample for setting in prepared.settings}
+        if todo := pairs - finished:
+            units.append(Unit(tuple(map(tuple, samples)), frozenset(todo)))
+    asking = Asking(
+        tuple(prepared.settings),
+        prepared.root.resolve(),
         config.seed,
         config.prompt_template,
         config.max_new_tokens,
-        proven=store.proven(),
-        batch_size=config.batch_size,
-        unreachable=unreachable,
+        config.batch_size,
     )
-    samples = order(samples_of(prepared.questions))
-    for start in range(0, len(samples), config.batch_size):
-        together = [question for sample in samples[start : start + config.batch_size] for question in sample]
-        for row in answerer.answer(together, todo):
-            store.add(row)
-            done += 1
-            if on_row is not None:
-                on_row(row, done, len(everything))
+    meter = SpeedMeter(engine, len(prepared.settings))
+    for row in engine.answer(asking, units, Verdicts(store.proven(), unreachable)):
+        store.add(row)
+        meter.row()
+        done += 1
+        if on_row is not None:
+            on_row(row, done, len(everything))
+    return meter.speed()

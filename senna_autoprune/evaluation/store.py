@@ -4,6 +4,7 @@
     answers.sqlite  one row a (question, setting), committed as it is computed; the questions themselves, so that a run
     can be
                     measured, reported and replayed without its question file
+    answers.jsonl   the answers as text once a run is finished, without times: the same for equal answers
     metrics.json    written atomically when a run is summarised
     run.lock        held while a process works here (lock.py)
 
@@ -30,8 +31,11 @@ from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.lock import RunLock
 
 CONFIG, ANSWERS, METRICS = "config.yaml", "answers.sqlite", "metrics.json"
+ANSWER_LINES = "answers.jsonl"
 COMPARED = ("config", "identity")  # sections of config.yaml that must be the same to continue
 SCHEMA_VERSION = 1
+PART = ".senna-prune-part"  # end of the name of a file that is being written
+BUSY_S = 60.0  # how long a commit waits for readers of a run under way
 UNREACHABLE = "n/a"  # status of a row whose setting is impossible on this model; its reason says what would be possible
 
 _SCHEMA = """
@@ -110,8 +114,9 @@ class RunStore:
         lock.__enter__()
         try:
             with _disk_errors(directory):
+                _remove_parts(directory)
                 _match_or_write(directory, description)
-                connection = sqlite3.connect(directory / ANSWERS)
+                connection = sqlite3.connect(directory / ANSWERS, timeout=BUSY_S)
                 store = cls(directory, connection, lock)
                 store._prepare(questions)
                 return store
@@ -221,12 +226,25 @@ class RunStore:
         with _disk_errors(self.directory), self._connection:
             return self._connection.execute("DELETE FROM answers WHERE status = 'failed'").rowcount
 
+    def write_answers(self, rows: Iterable[AnswerRow]) -> Path:
+        """answers.jsonl, atomically: one JSON object a row, in the order given, with everything but the times."""
+        path = self.directory / ANSWER_LINES
+        write_atomically(path, "".join(json.dumps(_untimed(row)) + "\n" for row in rows))
+        return path
+
     def write_metrics(self, metrics: dict[str, Any]) -> Path:
         """metrics.json, atomically: a reader sees the old file or the new one, never half of it."""
         path = self.directory / METRICS
         with _disk_errors(self.directory):
             _write_atomically(path, json.dumps(metrics, indent=1, allow_nan=False) + "\n")
         return path
+
+
+def _untimed(row: AnswerRow) -> dict[str, Any]:
+    data = {name: value for name, value in asdict(row).items() if not name.endswith("_ms")}
+    if row.trace is not None:
+        data["trace"] = {name: value for name, value in row.trace.items() if not name.endswith("_ms")}
+    return data
 
 
 def _pack_question(row: QuestionRow) -> tuple[Any, ...]:
@@ -283,8 +301,14 @@ def write_atomically(path: Path, text: str) -> None:
         _write_atomically(path, text)
 
 
+def _remove_parts(directory: Path) -> None:
+    """Files that a killed process was writing, under their temporary names. Only for the holder of the lock."""
+    for path in directory.glob(f".*{PART}"):
+        path.unlink(missing_ok=True)
+
+
 def _write_atomically(path: Path, text: str) -> None:
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)

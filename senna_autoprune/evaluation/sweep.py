@@ -15,13 +15,14 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from senna_autoprune.config import AskConfig, to_dict
+from senna_autoprune.config import ENGINE_KEYS, AskConfig, to_dict
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.answerer import UNPRUNED, Setting
-from senna_autoprune.evaluation.calibration import calibrate
 from senna_autoprune.evaluation.controls import NO_IMAGE
+from senna_autoprune.evaluation.engines import Engine
 from senna_autoprune.evaluation.questions import load_questions, samples_of
-from senna_autoprune.evaluation.run import OnRow, Prepared, Samples, answer_all, describe
+from senna_autoprune.evaluation.run import OnRow, Prepared, Samples, answer_all, describe, engine_of
+from senna_autoprune.evaluation.speed import Speed
 from senna_autoprune.evaluation.store import UNREACHABLE, AnswerRow, QuestionRow, RunStore
 from senna_autoprune.evaluation.summary import summarise
 from senna_autoprune.evaluation.sweep_config import CALIBRATED, RowSpec, SweepConfig, specs
@@ -44,7 +45,9 @@ class Cell:
 
 @dataclass
 class SweepResult:
-    """``table`` as ``sweep_table.tabulate`` makes it; ``answers`` for the figures; ``failed`` rows but not n/a ones."""
+    """``table`` as ``sweep_table.tabulate`` makes it; ``answers`` for the figures; ``failed`` rows but not n/a ones;
+    ``speed`` of this start, None if it asked too little.
+    """
 
     directory: Path
     table: dict[str, Any]
@@ -52,6 +55,7 @@ class SweepResult:
     questions: list[QuestionRow]
     rows: int
     failed: int
+    speed: Speed | None
 
 
 def check(config: SweepConfig) -> tuple[list[QuestionRow], Path]:
@@ -99,7 +103,7 @@ def directory_of(config: SweepConfig) -> Path:
     """``config.out``, or a name under ``runs/`` made of a hash of model, questions and how they are asked."""
     if config.out is not None:
         return Path(config.out)
-    deciding = {key: value for key, value in to_dict(config).items() if key in _ASK and key not in ("out", "resamples")}
+    deciding = {key: value for key, value in to_dict(config).items() if key in _ASK - {"out", "resamples", *ENGINE_KEYS}}
     digest = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:8]
     return Path("runs") / f"sweep-{digest}"
 
@@ -112,18 +116,32 @@ def in_turns(samples: Samples) -> Samples:
     return [sample for turn in zip_longest(*scenes.values()) for sample in turn if sample is not None]
 
 
-def sweep(config: SweepConfig, senna: Senna, on_row: OnRow | None = None, retry_failed: bool = False) -> SweepResult:
+def in_turn_units(samples: Samples, batch_size: int) -> list[Samples]:
+    """Samples as work units: as many as fill a batch, in ``in_turns`` order, so that the order holds for any number of
+    workers.
+    """
+    ordered = in_turns(samples)
+    return [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
+
+
+def sweep(
+    config: SweepConfig, engine: Engine | Senna, on_row: OnRow | None = None, retry_failed: bool = False
+) -> SweepResult:
     """Ask every question in every cell, continuing what the run directory holds, and tabulate.
 
     The directory may hold cells of earlier sweeps over the same model and questions: they are used or left alone, never
     computed again. A cell whose method cannot reach its budget becomes "n/a" with the reason.
 
+    Args:
+        engine: of ``open_engine(config, ...)``; or a model, already loaded as the configuration says.
     Raises:
         SennaPruneError: bad questions, settings or run directory; what was computed is kept.
     """
+    engine = engine_of(engine)
     questions, root = check(config)
+    facts = engine.facts()
     plain = [Setting(UNPRUNED), Setting(NO_IMAGE, blind=True)]
-    description = describe(config, senna, Prepared(plain, questions, root))
+    description = describe(config, facts, Prepared(plain, questions, root))
     swept = {key: value for key, value in to_dict(config).items() if key not in _ASK}
     description["config"] = {key: value for key, value in description["config"].items() if key in _ASK}
     with RunStore.start(directory_of(config), description, questions) as store:
@@ -132,19 +150,21 @@ def sweep(config: SweepConfig, senna: Senna, on_row: OnRow | None = None, retry_
         known = calibration is not None and calibration.get("asked") == config.calibration
         if not known and any(_needs_calibration(row) for row in specs(config)):
             chosen = [sample[0] for sample in in_turns(_samples(questions))][: config.calibration]
-            calibration = {"asked": config.calibration, **calibrate(senna, chosen, root, config.prompt_template)}
+            calibration = {"asked": config.calibration, **engine.calibrate(chosen, root.resolve(), config.prompt_template)}
         cells = cells_of(config, calibration)
         settings = list({setting.name: setting for setting in [*plain, *(cell.setting for cell in cells)]}.values())
         prepared = Prepared(settings, questions, root)
-        description["settings"] = {**before.get("settings", {}), **describe(config, senna, prepared)["settings"]}
+        description["settings"] = {**before.get("settings", {}), **describe(config, facts, prepared)["settings"]}
         store.describe({**description, "sweep": swept, **({"calibration": calibration} if calibration else {})})
         if retry_failed:
             store.forget_failed()
         unreachable = {row.setting: row.reason or "" for row in store.answers() if row.status == UNREACHABLE}
-        answer_all(config, senna, prepared, store, on_row, unreachable, in_turns)
+        speed = answer_all(config, engine, prepared, store, on_row, unreachable, in_turn_units)
         names = {setting.name for setting in settings}
-        rows = [row for row in store.answers() if row.setting in names]
-        return _finish(config, store, cells, questions, rows, calibration)
+        answers = store.answers()
+        store.write_answers(answers)
+        rows = [row for row in answers if row.setting in names]
+        return _finish(config, store, cells, questions, rows, calibration, speed)
 
 
 def _samples(questions: Sequence[QuestionRow]) -> Samples:
@@ -158,6 +178,7 @@ def _finish(
     questions: list[QuestionRow],
     rows: list[AnswerRow],
     calibration: dict[str, Any] | None,
+    speed: Speed | None,
 ) -> SweepResult:
     impossible = {row.setting: row.reason or "" for row in rows if row.status == UNREACHABLE}
     possible = [row for row in rows if row.setting not in impossible]  # a broken sample's failed rows are of all settings
@@ -168,4 +189,4 @@ def _finish(
     if calibration is not None:
         table["calibration"] = calibration
     failed = sum(row.status == "failed" for row in possible)
-    return SweepResult(store.directory, table, possible, questions, len(rows), failed)
+    return SweepResult(store.directory, table, possible, questions, len(rows), failed, speed)

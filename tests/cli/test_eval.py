@@ -73,10 +73,19 @@ def test_tables_json_and_resume(
     assert "list" not in document["flips"]["autoprune"]
     assert "n/a (unpruned accuracy is 0" in first.out  # random weights say nothing that parses
     assert "40/40" in first.err
+    speed = document.pop("speed")
+    assert (speed["answers"], speed["settings"], speed["workers"]) == (40, 5, 1)
+    assert f"speed: {speed['questions_per_second']:.3g} questions/s" in first.out
+    lines = (place.folder / "run" / "answers.jsonl").read_text().splitlines()
+    assert [(row["question"], row["setting"]) for row in map(json.loads, lines[:2])] == [(0, "autoprune"), (0, "no-image")]
+    assert len(lines) == 40
+    assert "_ms" not in lines[0]
 
     monkeypatch.setattr("senna_autoprune.evaluation.answerer.Answerer._ask", None)  # nothing may be asked again
     assert _run(monkeypatch, *_arguments(place, checkpoint, "--types", "plan,vru", "--json")) == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == document
+    again = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert again.pop("speed") is None
+    assert again == document
 
 
 def test_a_failed_sample_ends_in_exit_code_3_with_the_rest_measured(

@@ -74,6 +74,8 @@ def test_flags_and_yaml_say_the_same(
         assert words in first.out
     assert "written:" in first.out and "figures" in first.out
     document = json.loads(first.out.splitlines()[-1])
+    assert document.pop("speed")["answers"] == 20
+    assert len((place.folder / "run" / "answers.jsonl").read_text().splitlines()) == 20
     assert {cell["setting"] for cell in document["cells"] if cell["row"] == "autoprune"} == {
         "autoprune:scope=view@0.5",
         "autoprune:scope=view@0.8",
@@ -92,7 +94,7 @@ def test_flags_and_yaml_say_the_same(
     }  # fmt: skip
     written.write_text(yaml.safe_dump(values))
     assert _run(monkeypatch, "--config", written, "--json") == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == document
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {**document, "speed": None}
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,8 @@ def _rows(place: Place, batch_size: int, settings: list[Setting], ends: list[int
     asked = counting_senna()
     asked.senna.model.generation_config.eos_token_id = ends
     questions, root = load_questions(place.config(**changes))
-    answerer = Answerer(asked.senna, settings, root, max_new_tokens=6, batch_size=batch_size, unreachable={})
+    answerer = Answerer(asked.senna, settings, root, max_new_tokens=6, batch_size=batch_size)
+    answerer.learn((), {})
     todo = {(q.question, s.name) for q in questions for s in settings}
     rows = {(row.question, row.setting): row for row in answerer.answer(questions, todo)}
     assert set(rows) == todo
@@ -68,9 +69,9 @@ def test_every_method_answers_in_batches_as_it_does_alone(uneven: Place, ends: l
 
 
 def test_a_batch_shares_its_time_and_says_so(uneven: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    rows, _ = _rows(uneven, 4, [Setting("unpruned")])
+    rows, asked = _rows(uneven, 4, [Setting("unpruned")])
     assert len({row.prefill_ms for row in rows.values()}) == 1
-    assert len({row.vision_ms for row in rows.values()}) == 4  # the tower sees one sample at a time
+    assert asked.looked == 4  # the tower sees one sample at a time
     alone, _ = _rows(uneven, 1, [Setting("unpruned")])
     assert all(rows[key].kv_bytes >= alone[key].kv_bytes for key in rows)  # the padding is in it
 
