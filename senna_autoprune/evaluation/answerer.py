@@ -9,6 +9,7 @@ they may keep different numbers of tokens, and each answers as it would alone.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from transformers import LogitsProcessorList
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.answers import PATHS, SPEEDS
 from senna_autoprune.evaluation.controls import NO_IMAGE, PRUNING_CONTROLS, grey_view
+from senna_autoprune.evaluation.faults import LONGEST_ANSWER, NoRoom, answer_fault, reason_of, room
 from senna_autoprune.evaluation.questions import samples_of
 from senna_autoprune.evaluation.stopwatch import SaneLogits, Stopwatch, synchronise
 from senna_autoprune.evaluation.store import UNREACHABLE, AnswerRow, QuestionRow
@@ -32,8 +34,9 @@ if TYPE_CHECKING:
     from senna_autoprune.pruning.policy import Policy
     from senna_autoprune.senna import Senna
 
+logger = logging.getLogger(__name__)
+
 UNPRUNED = "unpruned"
-LONGEST_ANSWER = 4000  # characters; a longer answer is a failure and is cut here
 PLAN_TOKENS = 16  # enough for any planning answer with the original's tokenizer
 NEW_TOKENS = {"vru": 192, "motion": 640, "light": 16, "description": 512, "explanation": 256}
 OTHER_TOKENS = 512  # what the original allows for everything
@@ -95,7 +98,7 @@ class Answerer:
 
     Args:
         root: folder of relative image paths.
-        batch_size: questions that go through the model together.
+        batch_size: questions that go through the model together; halved for good when the device has no room for them.
     """
 
     def __init__(
@@ -119,8 +122,10 @@ class Answerer:
         self.unreachable: dict[str, str] | None = None
         self._proven: set[str] = set()
         self._plan_tokens = self._longest_plan()
+        self._vocabulary = len(self.processor.tokenizer)
         self._needs = frozenset().union(*(p.needs for s in settings if (p := s.policy(seed)) is not None))
         self._blind: Any = None  # features of one grey view
+        self._said = False  # that batches do not fit
 
     def learn(self, proven: Collection[str], unreachable: dict[str, str] | None) -> None:
         """Take over what is known of the settings from a run being continued, or from other workers.
@@ -148,15 +153,15 @@ class Answerer:
         for sample in samples_of(wanted):
             try:
                 features, vision_ms = self._look([str(self.root / image) for image in sample[0].images])
-            except (SennaPruneError, torch.OutOfMemoryError) as error:
+            except (SennaPruneError, NoRoom) as error:
                 for question in sample:
-                    yield from self._failed(question, todo, _reason(error))
+                    yield from self._failed(question, todo, reason_of(error))
                 continue
             for question in sample:
                 try:
                     self._encode([question])
                 except SennaPruneError as error:
-                    yield from self._failed(question, todo, _reason(error))
+                    yield from self._failed(question, todo, reason_of(error))
                 else:
                     seen.append(_Seen(question, features, vision_ms))
         for batch in self._batches(seen):
@@ -196,7 +201,7 @@ class Answerer:
         masks = seen["patch_mask"][None].to(device)  # (1, V, P)
         synchronise(device)
         start = perf_counter()
-        with torch.inference_mode():
+        with room(), torch.inference_mode():
             features = self.model.get_image_features(pixels, cls_scores="cls_scores" in self._needs, patch_mask=masks)
         synchronise(device)
         return features, (perf_counter() - start) * 1e3
@@ -210,9 +215,13 @@ class Answerer:
     # --- asking -----------------------------------------------------------------------------------------------------
 
     def _ask(self, batch: Sequence[_Seen], setting: Setting) -> Iterator[AnswerRow]:
-        """The rows of a batch under one setting. A batch that fails is asked again in halves: one bad question, or a
-        memory too small, costs no other question its answer.
+        """The rows of a batch under one setting. A batch that fails is asked again in halves, so that one bad question
+        costs no other its answer; one that found no room makes all later batches smaller, too.
         """
+        if len(batch) > self.batch_size:
+            for start in range(0, len(batch), self.batch_size):
+                yield from self._ask(batch[start : start + self.batch_size], setting)
+            return
         if not batch:
             return
         reason = (self.unreachable or {}).get(setting.name)
@@ -221,20 +230,35 @@ class Answerer:
             return
         try:
             rows = self._generate(batch, setting)
-        except (SennaPruneError, torch.OutOfMemoryError) as error:
+        except (SennaPruneError, NoRoom) as error:
             if len(batch) == 1:
                 yield self._fallen(batch[0].question, setting, error)
                 return
+            no_room = isinstance(error, NoRoom)
         else:
             yield from rows
             return
-        half = len(batch) // 2
+        half = len(batch) // 2  # outside the handler: the error holds on to the tensors of the call that failed
+        if no_room:
+            self._make_room(half)
         yield from self._ask(batch[:half], setting)
         yield from self._ask(batch[half:], setting)
 
+    def _make_room(self, batch_size: int) -> None:
+        """Smaller batches from here on, said once."""
+        if not self._said:
+            logger.warning(
+                f"out of memory on {self.model.device} in batches of up to {self.batch_size} questions: going on with half as many, "
+                "and half again where that does not fit; the answers stay the same"
+            )
+            self._said = True
+        self.batch_size = batch_size
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()  # blocks of the larger batch's sizes
+
     def _fallen(self, question: QuestionRow, setting: Setting, error: Exception) -> AnswerRow:
         """The row of a question that raised; raises again if the fault lies with the set-up."""
-        reason = _reason(error)
+        reason = reason_of(error)
         if isinstance(error, SennaPruneError) and setting.name not in self._proven:
             if self.unreachable is None or setting.method is None:
                 raise error
@@ -248,6 +272,7 @@ class Answerer:
         seeds = [question_seed(self.seed, question.question) for question in questions]
         policy, logits, inputs = setting.policy(seeds[0]), SaneLogits(), self._encode(questions)
         with ExitStack() as stack:
+            stack.enter_context(room())
             watch = stack.enter_context(Stopwatch(self.model))
             trace = stack.enter_context(policy(self.model, seeds=seeds)) if policy is not None else None
             ids = self.model.generate(
@@ -262,7 +287,7 @@ class Answerer:
         for index, one in enumerate(batch):
             given = self._until_end(ids[index, prompt:])
             answer = self.processor.decode_answers(given[None], 0)[0]
-            reason = _fault(answer, sane[index])
+            reason = answer_fault(answer, sane[index], given[given >= self._vocabulary].tolist())
             rows.append(
                 AnswerRow(
                     one.question.question,
@@ -311,20 +336,3 @@ def _together(batch: Sequence[_Seen]) -> SennaImageFeatures:
 
 def _shared(milliseconds: float | None, size: int) -> float | None:
     return None if milliseconds is None else milliseconds / size
-
-
-def _fault(answer: str, sane: bool) -> str | None:
-    """Why an answer is a failure of the model, or None. It still counts as given (and wrong) in the measures."""
-    if not sane:
-        return "the model's logits are not finite"
-    if not answer:
-        return "the model generated no text"
-    if len(answer) > LONGEST_ANSWER:
-        return f"the answer has {len(answer)} characters"
-    return None
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, torch.OutOfMemoryError):
-        return "out of memory on the device"
-    return " ".join(str(error).split())[:500]
