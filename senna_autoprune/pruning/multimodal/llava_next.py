@@ -23,17 +23,17 @@ class LlavaNext(Llava):
 
     def scores(self, base: Any, patches: Tensor, call: Mapping[str, Any]) -> list[Tensor]:
         """0 at newline tokens."""
-        packed = _pack(base, patches[..., None], patches.new_zeros(1), call["image_sizes"])
+        packed = pack(base, patches[..., None], patches.new_zeros(1), call["image_sizes"])
         return [image[:, 0] for image in packed]
 
     def keys(self, base: Any, patches: Tensor, call: Mapping[str, Any]) -> list[Tensor]:
         """One channel more, in which only newline tokens are not 0: alike among themselves, at a right angle to every patch."""
         newline = torch.zeros(patches.shape[-1] + 1, dtype=patches.dtype, device=patches.device)
         newline[-1] = 1
-        return _pack(base, nn.functional.pad(patches, (0, 1)), newline, call["image_sizes"])
+        return pack(base, nn.functional.pad(patches, (0, 1)), newline, call["image_sizes"])
 
 
-def _pack(base: Any, values: Tensor, newline: Tensor, image_sizes: Any) -> list[Tensor]:
+def pack(base: Any, values: Tensor, newline: Tensor, image_sizes: Any) -> list[Tensor]:
     """values (T, P, c) of all tiles -> (V, c) of each image."""
     from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
 
