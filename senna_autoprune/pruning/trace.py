@@ -44,8 +44,9 @@ class SampleTrace:
     @cached_property
     def ids(self) -> list[Tensor]:
         """Per layer (n_l,) original visual index, or -(1000 layer + i) for a token merged after ``layer``. On the host."""
-        moved: dict[int, Tensor] = {}  # layers that share a set share a tensor
-        return [moved.setdefault(id(ids), ids.cpu()) for ids in self.device_ids]
+        distinct = {id(ids): ids for ids in self.device_ids}  # layers that share a set share a tensor: it travels once
+        moved = {name: ids.cpu() for name, ids in distinct.items()}
+        return [moved[id(ids)] for ids in self.device_ids]
 
     @property
     def kept(self) -> list[Tensor]:
