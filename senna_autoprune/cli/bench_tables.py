@@ -46,8 +46,8 @@ def stages_table(rows: Sequence[BenchRow], result: BenchResult) -> Table:
     """Where the time of one question goes, stage by stage: medians."""
     mark, vision = " (scaled)" if result.scaled else "", result.vision
     title = f"stages of a question with an answer of {ANSWER_TOKENS} tokens"
-    prefill = (f"prefill ms{mark}", "pruner ms, in it", "share")
-    table = _table(title, ("setting", *prefill, f"decode ms/token{mark}", f"in all s{mark}", f"x{mark}"))
+    columns = (f"prefill ms{mark}", "pruner ms, in it", "share")
+    table = _table(title, ("setting", *columns, f"decode ms/token{mark}", f"in all s{mark}", f"x{mark}"))
     whole = [in_all(row, vision) for row in rows]
     for row, total in zip(rows, whole, strict=True):
         prefill, pruner = row.prefill_ms.median, row.pruner_ms.median if row.pruner_ms is not None else None
