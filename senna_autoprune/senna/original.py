@@ -268,5 +268,6 @@ def convert_config(values: dict[str, Any], store: WeightStore, tower: CLIPVision
         "adapter_hidden_size": store.shape(first)[0],
         "prompt_max_length": values.get("tokenizer_model_max_length") or 2048,
         "tie_word_embeddings": tied,
+        "architectures": ["SennaForConditionalGeneration"],  # as save_pretrained writes it: a converted copy is the same model
     }
     return _build(SennaConfig, own, path)
