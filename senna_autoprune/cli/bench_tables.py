@@ -60,13 +60,13 @@ def stages_table(rows: Sequence[BenchRow], result: BenchResult) -> Table:
             f"{total:.2f}",
             f"{whole[0] / total:.2f}",
         )
-    notes = ["pruner: on a decoder without its weight matrices, against its bare layers at the same lengths"]
+    notes = []
     if vision is not None:
         spread = f"{vision.median:.1f} ms ({vision.p10:.0f}-{vision.p90:.0f})"
         notes.append(f"vision, in all of it: CLIP tower, projector and adapter on all views of a scene, {spread}, measured whole")
     if result.scaled:
         notes.append(f"(scaled): {result.scaled['how']}")
-    table.caption, table.caption_justify = "\n".join(notes), "left"
+    table.caption, table.caption_justify = "\n".join(notes) or None, "left"
     return table
 
 

@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from senna_autoprune.evaluation.bench_hollow import bare_pass
 from senna_autoprune.evaluation.bench_shapes import BenchShape
 from senna_autoprune.evaluation.stopwatch import synchronise
 from senna_autoprune.pruning.budget import Allocation
@@ -72,9 +72,10 @@ class Timing:
 
 @dataclass
 class Pass:
-    """One prefill and the decoding after it, in milliseconds. pruner_ms: the part of the prefill that the pruner took, where asked for.
+    """One prefill and the decoding after it, in milliseconds.
 
-    trace: None for the unpruned model. kv_bytes: of the cache after the prefill.
+    kv_bytes: of the cache after the prefill. trace: None for the unpruned model. pruner_ms: the part of the prefill that was the
+    pruner's; None where it cannot be told (trace.py).
     """
 
     prefill_ms: float
@@ -154,14 +155,14 @@ def _row(name: str, passes: list[Pass], reference: list[Pass], visual: int) -> B
 
 
 class Passes:
-    """Timed passes of one prompt through a decoder. ``hollow`` (bench_hollow.py) is where the pruner is timed.
+    """Timed passes of one prompt through a decoder.
 
     Args:
         embeds: (1, N, d). mask: (1, N) bool. decode_steps: at least 1.
     """
 
-    def __init__(self, model: Any, hollow: Any, embeds: Tensor, mask: Tensor, decode_steps: int) -> None:
-        self.model, self.hollow, self.embeds, self.mask, self.decode_steps = model, hollow, embeds, mask, decode_steps
+    def __init__(self, model: Any, embeds: Tensor, mask: Tensor, decode_steps: int) -> None:
+        self.model, self.embeds, self.mask, self.decode_steps = model, embeds, mask, decode_steps
 
     @property
     def deep(self) -> Any:
@@ -174,20 +175,11 @@ class Passes:
     def of(self, policies: Mapping[str, Policy]) -> dict[str, Callable[[], Pass]]:
         """What ``measure`` wants: the unpruned model's pass and one of each policy."""
         settings: dict[str, Policy | None] = {UNPRUNED: None, **policies}
-        return {name: lambda policy=policy: self.once(policy) for name, policy in settings.items()}  # type: ignore[misc]
+        return {name: partial(self.once, policy) for name, policy in settings.items()}
 
     def once(self, policy: Policy | None) -> Pass:
-        """One pass of the whole decoder; the pruner's part is timed beside it."""
-        found = self.run(self.model, policy, self.decode_steps)
-        if policy is not None and not isinstance(policy, LengthsAlone):
-            found.pruner_ms = self.pruner(self.run(self.hollow, policy, 0))
-        return found
-
-    def pruner(self, hollow: Pass) -> float:
-        """What a prefill of the hollow decoder under a policy took more than its bare layers at the same lengths."""
-        assert hollow.trace is not None
-        lengths = [count + hollow.trace.text_tokens for count in hollow.trace.tokens_per_layer]
-        return hollow.prefill_ms - bare_pass(self.hollow, self.embeds, lengths)[0]
+        """One pass of the whole decoder."""
+        return self.run(self.model, policy, self.decode_steps)
 
     def run(self, model: Any, policy: Policy | None, steps: int) -> Pass:
         """One prefill and ``steps`` decode steps of ``model``, under ``policy`` or without."""
@@ -208,7 +200,8 @@ class Passes:
                 token = logits[:, -1].argmax(-1, keepdim=True)
             synchronise(device)
             decode_ms = (time.perf_counter() - begin) * 1e3 / max(steps, 1)
-        return Pass((filled - begun) * 1e3, decode_ms, kv_bytes, trace[0] if trace is not None else None)
+        sample = trace[0] if trace is not None else None
+        return Pass((filled - begun) * 1e3, decode_ms, kv_bytes, sample, sample.pruner_ms if sample is not None else None)
 
 
 def to_json(shape: BenchShape, rows: Sequence[BenchRow], **more: Any) -> dict[str, Any]:

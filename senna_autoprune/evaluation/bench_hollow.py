@@ -1,7 +1,7 @@
-"""A decoder without its weight matrices: everything else that a prefill does, at full depth and in a fraction of the time.
+"""A decoder without its weight matrices: everything else that a prefill does, at full depth, in little memory and time.
 
-The matrices of a 7B decoder take seconds whose noise would drown what a pruner costs. Here each is replaced by a recording of its own
-output, so that the pruner finds the queries, keys, hidden states and cache of the right sizes in every layer, and only it is timed.
+Each matrix is replaced by a recording of its own output, so that a pruner finds queries, keys, hidden states and cache of the right sizes
+in every layer: what it costs can be measured at the depth of a 7B decoder whose weights are not there.
 """
 
 from __future__ import annotations

@@ -35,13 +35,13 @@ class Need:
 def needed(shape: BenchShape, dtype: torch.dtype, layers: int, batch: int = 1) -> Need:
     """What the benchmark takes with ``layers`` of the shape's layers built; the cache always has the shape's depth.
 
-    Activations: the recordings of the hollow decoder, and at the widest point of a layer the states, gate, up and product of the MLP and
+    Activations: the recordings that a sample needs, and at the widest point of a layer the states, gate, up and product of the MLP and
     a reordered copy of a matrix, beside the float32 scores and keys of the rows that a pruner reads.
     """
     size, hidden, mlp, tokens = dtype.itemsize, shape.hidden, shape.mlp_width, shape.tokens
     weights = 2 * shape.vocabulary * hidden + hidden + layers * (4 * hidden * hidden + 3 * hidden * mlp + 2 * hidden)
     cache = 2 * shape.layers * hidden * tokens * batch
-    recordings = min(RECORDED, layers) * 5 * tokens * hidden
+    recordings = RECORDED * 5 * tokens * hidden if layers < shape.layers else 0
     wide = batch * tokens * (6 * hidden + 3 * mlp) + hidden * mlp
     rows = 4 * batch * (2 * shape.heads * shape.text_tokens * tokens + 2 * tokens * hidden)
     return Need(weights * size, cache * size, (recordings + wide) * size + rows)

@@ -118,9 +118,9 @@ def run(plan: BenchPlan, on_step: Callable[[str, int, int | None], None] = lambd
     on_step(f"building {plan.built} layers", 0, None)
     model = build_decoder(plan.shape, plan.dtype, plan.device, plan.seed, layers=plan.built)
     embeds, mask = build_prompt(plan.shape, plan.dtype, plan.device, plan.seed + 1)
-    hollow = hollow_decoder(model, plan.shape.layers, embeds)
-    kind = SampledPasses if plan.layers_sample else Passes
-    passes = kind(model, hollow, embeds, mask, plan.decode_steps)
+    passes = Passes(model, embeds, mask, plan.decode_steps)
+    if plan.layers_sample:
+        passes = SampledPasses(model, hollow_decoder(model, plan.shape.layers, embeds), embeds, mask, plan.decode_steps)
     settings = dict(policies)
     if plan.controls:
         for share in plan.shares:

@@ -69,13 +69,14 @@ def spread_lengths(lengths: set[int], points: int = POINTS) -> list[int]:
 
 
 class SampledPasses(Passes):
-    """Passes of the decoder that ``hollow`` has the depth of, scaled from the layers that ``model`` has.
+    """Passes of the decoder that ``hollow`` (bench_hollow.py) has the depth of, scaled from the layers that ``model`` has.
 
     Call ``new_round`` before each round: the layers are timed in the same round as what is scaled from them.
     """
 
     def __init__(self, model: Any, hollow: Any, embeds: Tensor, mask: Tensor, decode_steps: int) -> None:
-        super().__init__(model, hollow, embeds, mask, decode_steps)
+        super().__init__(model, embeds, mask, decode_steps)
+        self.hollow = hollow
         self.times = LayerTimes(model, embeds, decode_steps)
         self._lengths = {embeds.shape[1]}
 
@@ -97,8 +98,16 @@ class SampledPasses(Passes):
         """One scaled pass; the pruner in it is measured, not scaled."""
         hollow = self.run(self.hollow, policy, 0)
         prefill, decode = self.times.total(self._entering(hollow))
-        pruner = self.pruner(hollow) if hollow.trace is not None else None
-        return Pass(prefill + (pruner or 0.0), decode, hollow.kv_bytes, hollow.trace, pruner)
+        pruner = self._pruner(hollow)
+        return Pass(prefill + pruner, decode, hollow.kv_bytes, hollow.trace, pruner if policy is not None else None)
+
+    def _pruner(self, hollow: Pass) -> float:
+        """The pruner's own time; where that cannot be told, what the prefill took more than its layers without a pruner."""
+        if hollow.trace is None:
+            return 0.0
+        if hollow.pruner_ms is not None:
+            return hollow.pruner_ms
+        return hollow.prefill_ms - bare_pass(self.hollow, self.embeds, self._entering(hollow))[0]
 
     def describe(self) -> dict[str, Any]:
         """What was measured on how many layers, and how the rest came about."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -12,10 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from senna_autoprune.cli.bench import command
 from senna_autoprune.evaluation import bench, bench_hollow, bench_sample
-from senna_autoprune.evaluation.bench import LengthsAlone, Passes, lengths_alone
+from senna_autoprune.evaluation.bench import Passes, lengths_alone
 from senna_autoprune.evaluation.bench_hollow import Recording, bare_pass, hollow_decoder
 from senna_autoprune.evaluation.bench_sample import LayerTimes, SampledPasses, spread_lengths
 from senna_autoprune.evaluation.bench_shapes import BenchShape, build_decoder, build_prompt
+from senna_autoprune.pruning import timing
 from senna_autoprune.pruning.methods.registry import build_policy
 from tests.evaluation.test_bench import SHAPE, TINY
 
@@ -44,6 +46,7 @@ def counted(monkeypatch: pytest.MonkeyPatch):
         clock = SimpleNamespace(perf_counter=lambda: float(counter.get_total_flops()))
         for module in (bench, bench_hollow):
             monkeypatch.setattr(module, "time", clock)
+        monkeypatch.setattr(timing, "perf_counter", clock.perf_counter)
         yield
 
 
@@ -52,7 +55,7 @@ def test_a_scaled_pass_is_the_whole_one_product_for_product(whole, sample, promp
     monkeypatch.setattr(bench_sample, "POINTS", 100)
     embeds, mask = prompt
     policy = build_policy(method, retention=0.5) if method else None
-    expected = Passes(whole, hollow_decoder(whole, DEEP.layers, embeds), embeds, mask, 2).once(policy)
+    expected = Passes(whole, embeds, mask, 2).once(policy)
     scaled = SampledPasses(sample, hollow_decoder(sample, DEEP.layers, embeds), embeds, mask, 2)
     scaled.plan([policy] if policy else [])
     scaled.new_round()
@@ -70,14 +73,16 @@ def test_a_scaled_pass_is_the_whole_one_product_for_product(whole, sample, promp
         assert found.pruner_ms > 0
 
 
-def test_lengths_alone_cost_no_products_beyond_their_layers(whole, prompt, counted):
+def test_where_the_pruner_cannot_be_timed_in_place_its_prefill_is_compared_with_bare_layers(sample, prompt, counted):
     embeds, mask = prompt
-    hollow = hollow_decoder(whole, DEEP.layers, embeds)
-    passes = Passes(whole, hollow, embeds, mask, 1)
-    alone = lengths_alone(build_policy("autoprune", retention=0.5), whole, embeds, mask)
-    assert isinstance(alone, LengthsAlone) and passes.once(alone).pruner_ms is None
-    assert passes.pruner(passes.run(hollow, alone, 0)) == 0
-    assert passes.once(build_policy("autoprune", retention=1.0)).pruner_ms > 0  # the probe
+    scaled = SampledPasses(sample, hollow_decoder(sample, DEEP.layers, embeds), embeds, mask, 1)
+    scaled.new_round()
+    for policy in (build_policy("autoprune", retention=0.5), build_policy("autoprune", retention=1.0)):
+        hollow = scaled.run(scaled.hollow, policy, 0)
+        in_place = scaled._pruner(hollow)
+        assert in_place > 0 and scaled._pruner(replace(hollow, pruner_ms=None)) == pytest.approx(in_place, rel=1e-9)
+    alone = lengths_alone(build_policy("autoprune", retention=0.5), scaled.deep, embeds, mask)
+    assert scaled.once(alone).pruner_ms == 0  # its layers hold all the products
 
 
 def test_few_points_are_joined_by_straight_lines(sample, prompt, monkeypatch):
