@@ -147,6 +147,9 @@ class RayEngine:
                 self._replace(seat, death)
 
     def answer(self, asking: Asking, units: Sequence[Unit], verdicts: Verdicts) -> Iterator[AnswerRow]:
+        for seat in self._seats:
+            if seat.task is not None:  # of a caller that gave up
+                self._renew(seat)
         queue = deque(map(_Task, units))
         needed = {setting for unit in units for _, setting in unit.todo}
         tried = False  # all settings, on some question
@@ -246,15 +249,21 @@ class RayEngine:
             if seat.failed_starts == DEATHS:
                 raise SennaPruneError(f"a worker could not be started, {DEATHS} times: {death}")
         self._say(f"{who} died; a new one takes its place")
-        with contextlib.suppress(Exception):  # it may be out of reach, not dead
-            self._ray.kill(seat.actor)
+        self._renew(seat)
+
+    def _renew(self, seat: _Seat) -> None:
+        self._kill(seat)
         seat.name = seat.task = None
         seat.actor, seat.pending = self._start()
 
+    def _kill(self, seat: _Seat) -> None:
+        """Also of what only seems dead, out of reach for a moment."""
+        with contextlib.suppress(Exception):
+            self._ray.kill(seat.actor)
+
     def _dismiss(self) -> None:
         for seat in self._seats:
-            with contextlib.suppress(Exception):
-                self._ray.kill(seat.actor)
+            self._kill(seat)
 
     def _fetch(self, reference: Any) -> Any:
         """What a worker returned. Raises what it raised as a SennaPruneError; _Died if it is gone."""
