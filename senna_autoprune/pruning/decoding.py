@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.pruning.layout import attention_mask
 from senna_autoprune.pruning.models import sliding_window
 
@@ -43,16 +44,24 @@ class Decode:
         Args:
             positions_given: by the caller of the model (``generate``), so that they are right.
             offset: (B, 1) what the model's rotary positions add to a token's place in the prompt (M-RoPE), or None.
+
+        Raises:
+            SennaPruneError: the caller takes the shortened cache for the whole prompt, and feeds some of the prompt once more.
         """
         first = self.layers[0]
         if not first.cut:
             return kwargs
         kwargs = {**kwargs, "attention_mask": None}  # every layer gets its own
+        tokens = kwargs["inputs_embeds"] if kwargs.get("inputs_embeds") is not None else kwargs["input_ids"]
+        start = self.length + kwargs["past_key_values"].get_seq_length() - first.length
         if not positions_given:
-            tokens = kwargs["inputs_embeds"] if kwargs.get("inputs_embeds") is not None else kwargs["input_ids"]
-            start = self.length + kwargs["past_key_values"].get_seq_length() - first.length
             positions = torch.arange(start, start + tokens.shape[1], device=tokens.device)[None]
             kwargs["position_ids"] = positions if offset is None else positions + offset.to(positions)
+        elif tokens.shape[1] > 1 and int(kwargs["position_ids"][..., 0].max()) < start:
+            raise SennaPruneError(
+                "generate cannot go on from a cache whose first layer was pruned: it counts the cache to see what is new; "
+                "start afresh, or feed the new tokens to the model itself"
+            )
         return kwargs
 
     def layer(self, index: int, hidden: Tensor, kwargs: dict[str, Any], decoder: Any, kernel: str) -> dict[str, Any]:

@@ -115,7 +115,8 @@ class Policy:
 
         Args:
             model: any Llama-family ``*ForCausalLM`` or VLM of transformers 5.
-            visual_mask: (B, N) bool, where the visual tokens are; None: the model says (``visual_context``) or its ``image_token_id`` does.
+            visual_mask: (B, N) bool, where the visual tokens are; None: the model says, and all that follows is found from it too (Senna by
+                ``visual_context``; LLaVA, LLaVA-NeXT and Qwen2.5-VL by multimodal/; of others, where the ``image_token_id`` stands).
             cls_scores: (B, V) CLS attention of the vision tower, for methods that use it.
             view_sizes: visual tokens of each view; None: every contiguous run is a view.
             keys: (B, V, c) the vision tower's attention keys of the visual tokens, for methods that compare tokens.

@@ -58,9 +58,9 @@ class VisualFinder:
         """Watch until the stack closes. ask: also look for visual tokens; else only whether the caller gives positions."""
         self.ask = ask
         stack.callback(self.model.register_forward_pre_hook(self._see_call, with_kwargs=True).remove)
-        if not ask or hasattr(self.model, "visual_context") or not hasattr(self.base, "get_image_features"):
+        if not ask or hasattr(self.model, "visual_context") or self.family is None:
             return
-        if self.needs and self.family is not None:
+        if self.needs:
             try:
                 self.tower = self.family.tower(self.base)
             except NoCls as reason:
@@ -106,7 +106,7 @@ class VisualFinder:
             return
         self.mask = self._positions(bound.get("input_ids"))
         encoded = (bound.get("mm_encoder_outputs") or {}).get("image")
-        if encoded is not None:
+        if encoded is not None and self.family is not None:
             self.packed = encoded.pooler_output
         else:
             self.images = None  # the forward is about to compute them, if there are any

@@ -175,3 +175,101 @@ def test_a_policy_within_a_policy_leaves_the_outer_one_at_work(family):
         generate(model, inputs)
     assert outer[0].view_sizes == (outer[0].visual_tokens,)
     assert "get_image_features" not in vars(model.base_model)
+
+
+@pytest.mark.parametrize("method", ["divprune", "cdpruner"])
+def test_methods_that_renumber_keep_three_axes_as_they_are(method):
+    model, inputs = tiny.model("qwen"), prompt("qwen", [SQUARE, BAND])
+    embeds, positions = decoder_inputs(model, inputs)
+    with build_policy(method, retention=0.5)(model) as trace:
+        tokens, logits = generate(model, inputs)
+    visual = (inputs["input_ids"][0] == IMAGE).nonzero().flatten()
+    expected_tokens, expected = MaskedDecoder(model, positions).generate(embeds, trace[0].kept, visual, STEPS)
+    assert tokens[0].tolist() == expected_tokens
+    close(logits[0], expected)
+    assert any("three axes" in note for note in trace[0].notes)
+
+
+RELEASED = [
+    ("autoprune", {"mode": "release", "tokens": 10}),
+    ("pyramiddrop", {"mode": "release", "layer_list": (1, 2, 4)}),
+    ("sparsevlm", {"mode": "v1.0", "scale": 0.5}),
+    *(("sparsevlm", {"mode": mode, "retain": 64}) for mode in ("v1.5", "v2.0")),
+]
+
+
+@every_family
+@pytest.mark.parametrize(("method", "options"), RELEASED)
+def test_released_modes_act_too(method, options, family):
+    model, inputs = tiny.model(family), prompt(family, [SQUARE, SQUARE], after=9)
+    with build_policy(method, **options)(model) as trace:
+        tokens, logits = generate(model, inputs)
+    assert tokens.shape == (1, STEPS) and logits.isfinite().all()
+    assert len(trace[0].kept[-1]) < trace[0].visual_tokens
+    if method == "autoprune":
+        assert any("no CLS scores" in note for note in trace[0].notes) == (family == "qwen")
+
+
+def test_films_are_pruned_as_images_are():
+    """A film of four frames, then an image: contiguous runs are the views."""
+    model, image = tiny.model("qwen"), prompt("qwen", [SQUARE])
+    film = torch.randn(2 * 16, 96, generator=torch.Generator().manual_seed(1))  # two temporal patches of 4 x 4
+    ids = torch.tensor([[1, 5, tiny.VISION_START, *[tiny.VIDEO] * 8, tiny.VISION_END, *image["input_ids"][0].tolist()]])
+    inputs = {
+        "input_ids": ids,
+        "pixel_values_videos": film,
+        "video_grid_thw": torch.tensor([[2, 4, 4]]),
+        "pixel_values": image["pixel_values"],
+        "image_grid_thw": image["image_grid_thw"],
+        "mm_token_type_ids": (ids == IMAGE).int() + 2 * (ids == tiny.VIDEO).int(),
+    }
+    embeds, positions = decoder_inputs(model, inputs)
+    visual = ((ids[0] == IMAGE) | (ids[0] == tiny.VIDEO)).nonzero().flatten()
+    with AutoPrune(retention=0.5)(model) as trace:
+        tokens, logits = generate(model, inputs)
+    assert trace[0].view_sizes == (8, len(visual) - 8)
+    expected_tokens, expected = MaskedDecoder(model, positions).generate(embeds, trace[0].kept, visual, STEPS)
+    assert tokens[0].tolist() == expected_tokens
+    close(logits[0], expected)
+
+
+@pytest.mark.parametrize(("size", "tokens"), [((672, 672), 2928), ((1344, 336), 1890)])
+def test_next_at_its_real_size(size, tokens):
+    """Tiles of 24 x 24 patches: five of them are 2,880 tokens and a newline ends each of 48 rows; or 576 and 18 rows of 72 and one."""
+    config = tiny.model("next-vicuna").config.to_dict()
+    config["vision_config"].update(image_size=336, patch_size=14)
+    config["image_grid_pinpoints"] = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
+    model = tiny.LlavaNextForConditionalGeneration(tiny.LlavaNextConfig(**config)).eval()
+    processor = tiny.LlavaNextImageProcessorPil(
+        size={"shortest_edge": 336}, crop_size={"height": 336, "width": 336}, image_grid_pinpoints=config["image_grid_pinpoints"]
+    )
+    pixels = processor(tiny.picture(*size), return_tensors="pt")
+    ids = torch.tensor([[1, 5, *[IMAGE] * tokens, 7, 9, 4]])
+    for method in ("autoprune", "fastervlm"):
+        with build_policy(method, tokens=640)(model) as trace:
+            generate(model, {"input_ids": ids, **pixels})
+        assert trace[0].visual_tokens == tokens and trace[0].view_sizes == (tokens,)
+        assert trace[0].average_tokens == pytest.approx(640, abs=0.5)
+        assert trace[0].flops_pruned < 0.4 * trace[0].flops_full
+
+
+def test_a_conversation_goes_on_or_is_refused():
+    """generate counts the first layer's cache to see what is new: right if that layer saw everything, else refused."""
+    model, inputs = tiny.model("llava"), prompt("llava", after=30)
+    more = torch.tensor([[8, 3, 5, 9]])
+    options = {"max_new_tokens": 3, "do_sample": False, "return_dict_in_generate": True}
+    with AutoPrune(retention=0.5)(model) as trace:
+        first = model.generate(**inputs, **options)
+        ids = torch.cat([first.sequences, more], dim=1)
+        second = model.generate(input_ids=ids, past_key_values=first.past_key_values, output_logits=True, **options)
+    assert len(trace) == 1 and second.sequences.shape[1] == ids.shape[1] + 3
+    embeds, _ = decoder_inputs(model, inputs)
+    words = model.get_input_embeddings()(ids[0, len(embeds) :])
+    visual = (inputs["input_ids"][0] == IMAGE).nonzero().flatten()
+    expected = MaskedDecoder(model).logits(torch.cat([embeds, words]), trace[0].kept, visual)[-1]
+    close(second.logits[0][0], expected)
+    with build_policy("random", retention=0.5)(model):
+        first = model.generate(**inputs, **options)
+        ids = torch.cat([first.sequences, more], dim=1)
+        with pytest.raises(SennaPruneError, match="start afresh"):
+            model.generate(input_ids=ids, past_key_values=first.past_key_values, **options)
