@@ -118,6 +118,15 @@ class AnswerLog:
                 self._answers[found.pop("key")] = Answer(cost=Cost(**found.pop("cost")), **found)
 
 
+def stamp(checkpoint: str) -> str | None:
+    """Changes when a file of a checkpoint folder does (names, sizes, times of change); None of a hub id."""
+    folder = Path(checkpoint)
+    if not folder.is_dir():
+        return None
+    files = [(file.name, at.st_size, at.st_mtime_ns) for file in sorted(folder.iterdir()) if file.is_file() and (at := file.stat())]
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()[:32]
+
+
 def key_of(kind: str, task: str, split: str, doc: object, *asked: object) -> str:
     """A name for a request: the document it is about and the words and options with which it is asked."""
     return hashlib.sha256(json.dumps([kind, task, split, doc, *asked], sort_keys=True, default=str).encode()).hexdigest()[:32]

@@ -25,8 +25,9 @@ from tqdm import tqdm
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.answerer import question_seed
+from senna_autoprune.evaluation.provenance import versions
 from senna_autoprune.evaluation.stopwatch import SaneLogits
-from senna_autoprune.lmms.answers import Answer, AnswerLog, Cost, key_of, mean_cost
+from senna_autoprune.lmms.answers import Answer, AnswerLog, Cost, key_of, mean_cost, stamp
 from senna_autoprune.lmms.stock import StockModel, blank, load_stock
 from senna_autoprune.pruning.methods.registry import build_policy
 
@@ -105,11 +106,14 @@ class SennaPruneLlava(lmms):
             raise SennaPruneError(f"batch_size={batch_size!r}: give a number of questions, automatic sizes are not supported")
         if method == UNPRUNED and options:
             raise SennaPruneError(f"method=none prunes nothing and takes no {', '.join(sorted(options))}")
+        self._log: AnswerLog | None = None
         self.policy = build_policy(method, seed=seed, **options) if method != UNPRUNED else None
         self.no_image, self.seed, self.batch_size = no_image, seed, int(batch_size)
         self._stock: StockModel | None = load_stock(str(pretrained), revision, dtype, device, attn_implementation)
-        asked = {"pretrained": str(pretrained), "revision": revision, "dtype": dtype, "method": method, "no_image": no_image, "seed": seed}
-        self._log = AnswerLog(_file_of_rank(answers), {**asked, "options": options}) if answers is not None else None
+        if answers is not None:
+            checkpoint = {"name": str(pretrained), "stamp": stamp(str(pretrained)), "commit": self._stock.commit, "dtype": dtype}
+            asked = {"method": method, "options": options, "no_image": no_image, "seed": seed}
+            self._log = AnswerLog(_file_of_rank(str(answers)), {**checkpoint, **asked, **versions()})
 
     @property
     def device(self) -> torch.device:
@@ -147,10 +151,11 @@ class SennaPruneLlava(lmms):
         self._report([answer.cost for answer in answers], perf_counter() - started)
         return [GenerationResult(answer.text, _counts(answer.cost)) for answer in collator.get_original(answers)]
 
-    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
+    def loglikelihood(self, requests: list[Instance]) -> list[GenerationResult]:
         """(mean negative log-likelihood of the continuation's tokens, whether greedy decoding would have said it) of each request.
 
-        lmms-eval takes the *smallest* of the choices' numbers (its ``multiple_choice`` scoring), as its own models return losses.
+        lmms-eval takes the *smallest* of the choices' numbers (its ``multiple_choice`` scoring), as its own models return losses. The
+        pairs travel as the "text" of a GenerationResult, because lmms-eval 0.7.3 turns bare pairs into strings before it scores them.
         The continuation is forced token by token, after a prefill that is pruned without knowledge of it.
         """
         found, started = [], perf_counter()
@@ -164,7 +169,8 @@ class SennaPruneLlava(lmms):
                 self._keep(question, answer)
             found.append(answer)
         self._report([answer.cost for answer in found], perf_counter() - started)
-        return [(float(answer.loss or 0.0), bool(answer.greedy)) for answer in found]
+        pairs: list[Any] = [(answer.loss, answer.greedy) for answer in found]
+        return [GenerationResult(pair, _counts(answer.cost)) for pair, answer in zip(pairs, found, strict=True)]
 
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
         raise SennaPruneError("tasks of several rounds are not supported by senna_prune_llava")

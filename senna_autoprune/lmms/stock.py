@@ -30,6 +30,11 @@ class StockModel:
     def image_token_id(self) -> int:
         return self.model.config.image_token_id
 
+    @property
+    def commit(self) -> str | None:
+        """The hub's commit, of a hub id."""
+        return getattr(self.model.config, "_commit_hash", None)
+
     def encode(self, questions: Sequence[tuple[str, Sequence[Image.Image]]]) -> Any:
         """Prompts of some questions, either all with images or all without, as a batch on the device.
 

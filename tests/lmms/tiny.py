@@ -31,8 +31,8 @@ def save_tiny_llava(folder: Path, layers: int = 6) -> Path:
         PreTrainedTokenizerFast,
     )
 
-    words = ["<unk>", "<s>", "</s>", "<pad>", "<image>", *COLOURS, *"abcdefghijklmnopqrstuvwxyz", "USER", "ASSISTANT", ":", "?", ".", "<", ">"]
-    words += "what colour is the picture which of these answer with one word nothing to see here".split()
+    words = ["<unk>", "<s>", "</s>", "<pad>", "<image>", "USER", "ASSISTANT", *":?.<>", *COLOURS, *"abcdefghijklmnopqrstuvwxyz"]
+    words += ["what", "colour", "is", "the", "picture", "nothing", "to", "see", "here", "say", "image"]
     vocabulary = {word: index for index, word in enumerate(dict.fromkeys(words))}
     core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -81,7 +81,8 @@ def save_tasks(folder: Path) -> Path:
         picture = Image.new("RGB", (70 + 20 * index, 60), (250, 250, 250))
         picture.paste(colour, (10, 10, 40, 50))
         picture.save(folder / f"{name}.png")
-        documents.append({"image": str(folder / f"{name}.png"), "question": f"what colour is the picture {'?' * (index + 1)}", "answer": name})
+        question = f"what colour is the picture {' '.join('?' * (index + 1))}"  # of different lengths
+        documents.append({"image": str(folder / f"{name}.png"), "question": question, "answer": name})
     documents.append({"image": "", "question": "nothing to see here . say <image> red", "answer": "red"})
     for name, rows in (("colours", documents), ("choice", documents[:-1])):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -91,7 +92,8 @@ def save_tasks(folder: Path) -> Path:
         "def to_text(doc, lmms_eval_specific_kwargs=None):\n    return doc['question']\n\n"
         f"def to_choice(doc):\n    return {list(COLOURS)}\n"
     )
-    shared = "dataset_path: json\ntest_split: test\ndoc_to_visual: !function local_utils.to_visual\ndoc_to_text: !function local_utils.to_text\n"
+    shared = "dataset_path: json\ntest_split: test\n"
+    shared += "doc_to_visual: !function local_utils.to_visual\ndoc_to_text: !function local_utils.to_text\n"
     (folder / "local_colours.yaml").write_text(
         f"task: local_colours\n{shared}dataset_kwargs:\n  data_files:\n    test: {folder}/colours.jsonl\n"
         "output_type: generate_until\ndoc_to_target: answer\n"
