@@ -123,7 +123,7 @@ def place_of(model: str, out: str | Path, include_path: str | None = None, **opt
     Raises:
         SennaPruneError: no such model, or a path that lmms-eval's ``name=value,name=value`` arguments cannot carry.
     """
-    if Path(model).is_dir():
+    if model and Path(model).is_dir():
         model = str(Path(model).resolve())
     elif not _HUB_ID.fullmatch(model):
         raise SennaPruneError(f"--model {model!r} is neither a folder nor a hub id like llava-hf/llava-1.5-7b-hf")
