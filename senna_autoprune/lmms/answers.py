@@ -115,7 +115,8 @@ class AnswerLog:
         for line in lines[1:]:
             with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
                 found = json.loads(line)
-                self._answers[found.pop("key")] = Answer(cost=Cost(**found.pop("cost")), **found)
+                key, cost = found.pop("key"), Cost(**found.pop("cost"))
+                self._answers[key] = Answer(cost=cost, **found)
 
 
 def stamp(checkpoint: str) -> str | None:

@@ -71,6 +71,7 @@ def load_stock(
     Raises:
         SennaPruneError: no such folder, not such a model, pickled or damaged weights, no chat template.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     if not Path(pretrained).is_dir() and not HUB_ID.fullmatch(pretrained):
@@ -81,12 +82,15 @@ def load_stock(
     chosen = torch.device(device) if device is not None else default_device()
     attention = {"attn_implementation": attn_implementation} if attn_implementation is not None else {}
     try:
-        model = AutoModelForImageTextToText.from_pretrained(
-            pretrained, dtype=dtype, trust_remote_code=False, use_safetensors=True, **attention, **where
+        model, loaded = AutoModelForImageTextToText.from_pretrained(
+            pretrained, dtype=dtype, trust_remote_code=False, use_safetensors=True, output_loading_info=True, **attention, **where
         )
         processor = AutoProcessor.from_pretrained(pretrained, trust_remote_code=False, **where)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise SennaPruneError(f"cannot load {pretrained}: {' '.join(str(error).split())[:300]}") from error
+    if loaded["missing_keys"]:  # transformers would go on with random weights in their place
+        missing = sorted(loaded["missing_keys"])
+        raise SennaPruneError(f"cannot load {pretrained}: {len(missing)} of its weights are missing, the first is {missing[0]}")
     if getattr(processor, "chat_template", None) is None:
         raise SennaPruneError(f"{pretrained}: its processor has no chat template, so nobody says how it wants to be asked")
     if getattr(model.config, "image_token_id", None) is None:
