@@ -16,6 +16,7 @@ WIDTH = 160  # of tables that go into a file
 @click.command(name="bench")
 @click.option("--shape", "shape_name", type=click.Choice(["senna-7b"]), help="A real decoder's shape, with its vision stage.")
 @click.option("--layers-sample", type=click.IntRange(2), help="Build only N of the layers and scale, where memory or time is short.")
+@click.option("--check-sample", is_flag=True, help="Measure the whole decoder in the same rounds, and say how far the scaled are off.")
 @click.option("--layers", type=click.IntRange(2), help="[default: 24]")
 @click.option("--hidden", type=click.IntRange(2), help="[default: 768]")
 @click.option("--heads", type=click.IntRange(1), help="[default: 12]")
@@ -36,6 +37,7 @@ WIDTH = 160  # of tables that go into a file
 def command(
     shape_name: str | None,
     layers_sample: int | None,
+    check_sample: bool,
     method: str,
     retentions: str,
     dtype: str,
@@ -63,7 +65,7 @@ def command(
 
     from senna_autoprune.cli import bench_tables
     from senna_autoprune.cli.values import parse_shares
-    from senna_autoprune.evaluation.bench import to_json
+    from senna_autoprune.evaluation.bench import UNPRUNED, to_json
     from senna_autoprune.evaluation.bench_machine import describe, one_line
     from senna_autoprune.evaluation.bench_run import BenchPlan, run
     from senna_autoprune.evaluation.bench_shapes import SHAPES, BenchShape
@@ -78,6 +80,7 @@ def command(
         method=method,
         vision=senna_config(shape.hidden) if shape_name else None,
         layers_sample=layers_sample,
+        check_sample=check_sample,
         dtype=getattr(torch, dtype),
         device=device,
         rounds=rounds or (3 if shape_name else 9),
@@ -102,8 +105,15 @@ def command(
     embeds, mask = result.prompt
     tokens = f"{embeds.shape[1]} tokens ({int(mask.sum())} visual)"
     title = f"{shape_name or 'decoder'}: {shape.layers} layers x {shape.hidden}, {dtype}, {device}, {tokens}; random weights"
-    out.print(bench_tables.settings_table(title, result.rows, result.scaled is not None))
-    out.print(bench_tables.stages_table([row for row in result.rows if row.setting in ("unpruned", *result.policies)], result))
+    shown = [(title, result.rows, result.scaled)]
+    if result.whole is not None:
+        shown.append((f"the whole decoder: {title}", result.whole, None))
+    for heading, rows, scaled in shown:
+        out.print(bench_tables.settings_table(heading, rows, scaled is not None))
+        asked = [row for row in rows if row.setting in (UNPRUNED, *result.policies)]
+        out.print(bench_tables.stages_table(asked, result.vision, scaled))
+    if result.check is not None:
+        out.print(bench_tables.check_table(result.check))
     document = to_json(
         shape,
         result.rows,
@@ -113,6 +123,8 @@ def command(
         warmup=plan.warmup,
         vision_ms=asdict(result.vision) if result.vision is not None else None,
         scaled=result.scaled,
+        whole=[asdict(row) for row in result.whole] if result.whole is not None else None,
+        check=[asdict(check) for check in result.check] if result.check is not None else None,
     )
     if document["overhead_at_1"] is not None:
         out.print(f"overhead of the hooks at retention 1.00: {100 * document['overhead_at_1']:.1f} %")

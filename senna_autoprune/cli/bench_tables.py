@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from rich.table import Table
 
 from senna_autoprune.evaluation.bench import BenchRow, Timing
 from senna_autoprune.evaluation.bench_batches import BatchRow
-from senna_autoprune.evaluation.bench_run import BenchResult
+from senna_autoprune.evaluation.bench_sample import SampleCheck
 
 ANSWER_TOKENS = 16  # of the answer that the stages are added up for
 
@@ -42,9 +43,9 @@ def settings_table(title: str, rows: Sequence[BenchRow], scaled: bool) -> Table:
     return table
 
 
-def stages_table(rows: Sequence[BenchRow], result: BenchResult) -> Table:
+def stages_table(rows: Sequence[BenchRow], vision: Timing | None, scaled: dict[str, Any] | None) -> Table:
     """Where the time of one question goes, stage by stage: medians."""
-    mark, vision = " (scaled)" if result.scaled else "", result.vision
+    mark = " (scaled)" if scaled else ""
     title = f"stages of a question with an answer of {ANSWER_TOKENS} tokens"
     columns = (f"prefill ms{mark}", "pruner ms, in it", "share")
     table = _table(title, ("setting", *columns, f"decode ms/token{mark}", f"in all s{mark}", f"x{mark}"))
@@ -64,8 +65,8 @@ def stages_table(rows: Sequence[BenchRow], result: BenchResult) -> Table:
     if vision is not None:
         spread = f"{vision.median:.1f} ms ({vision.p10:.0f}-{vision.p90:.0f})"
         notes.append(f"vision, in all of it: CLIP tower, projector and adapter on all views of a scene, {spread}, measured whole")
-    if result.scaled:
-        notes.append(f"(scaled): {result.scaled['how']}")
+    if scaled:
+        notes.append(f"(scaled): {scaled['how']}")
     table.caption, table.caption_justify = "\n".join(notes) or None, "left"
     return table
 
@@ -74,6 +75,14 @@ def in_all(row: BenchRow, vision: Timing | None) -> float:
     """Seconds from pixels (or, without a vision stage, from the prompt) to the last token of the answer."""
     stages = (vision.median if vision is not None else 0.0) + row.prefill_ms.median + ANSWER_TOKENS * row.decode_ms_per_token.median
     return stages / 1e3
+
+
+def check_table(checks: Sequence[SampleCheck]) -> Table:
+    """Scaled against measured."""
+    table = _table("scaled / whole decoder, medians of the ratios within a round", ("setting", "prefill", "decode"))
+    for check in checks:
+        table.add_row(check.setting, f"{check.prefill:.3f}", f"{check.decode:.3f}")
+    return table
 
 
 def batches_table(batches: Sequence[BatchRow], lengths: Sequence[int]) -> Table:

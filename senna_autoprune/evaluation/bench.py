@@ -102,23 +102,22 @@ class BenchRow:
     kv_bytes: int
 
 
-def measure(
+def take_turns(
     passes: Mapping[str, Callable[[], Pass]],
-    visual: int,
     *,
     rounds: int = 9,
     warmup: int = 2,
     before_round: Callable[[], None] = lambda: None,
     on_round: Callable[[int], None] = lambda done: None,
-) -> list[BenchRow]:
-    """Run every setting's pass once a round, in turn.
+) -> dict[str, list[Pass]]:
+    """Run every setting's pass once a round, each round from the next one on.
 
     Args:
-        passes: setting -> one timed pass; the first is the unpruned model. visual: its visual tokens.
-        before_round: called at the start of each. on_round: told how many rounds are done, warm-up included.
+        passes: setting -> one timed pass. before_round: called at the start of each. on_round: told how many rounds are done, warm-up
+            included.
 
     Returns:
-        one BenchRow per setting, in order.
+        per setting, in order, its passes after the warm-up.
     """
     names = list(passes)
     seen: dict[str, list[Pass]] = {name: [] for name in names}
@@ -130,8 +129,13 @@ def measure(
             if done >= warmup:
                 seen[name].append(one)
         on_round(done + 1)
-    reference = seen[names[0]]
-    return [_row(name, seen[name], reference, visual) for name in names]
+    return seen
+
+
+def to_rows(seen: Mapping[str, list[Pass]], visual: int) -> list[BenchRow]:
+    """One BenchRow per setting, in order. The first is the unpruned model, which has ``visual`` visual tokens."""
+    reference = seen[next(iter(seen))]
+    return [_row(name, passes, reference, visual) for name, passes in seen.items()]
 
 
 def _row(name: str, passes: list[Pass], reference: list[Pass], visual: int) -> BenchRow:
@@ -173,7 +177,7 @@ class Passes:
         """Called before each round."""
 
     def of(self, policies: Mapping[str, Policy]) -> dict[str, Callable[[], Pass]]:
-        """What ``measure`` wants: the unpruned model's pass and one of each policy."""
+        """What ``take_turns`` wants: the unpruned model's pass and one of each policy."""
         settings: dict[str, Policy | None] = {UNPRUNED: None, **policies}
         return {name: partial(self.once, policy) for name, policy in settings.items()}
 

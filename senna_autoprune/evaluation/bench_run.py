@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation.bench import BenchRow, Passes, Timing, lengths_alone, measure
+from senna_autoprune.evaluation.bench import BenchRow, Passes, Timing, lengths_alone, take_turns, to_rows
 from senna_autoprune.evaluation.bench_hollow import hollow_decoder
 from senna_autoprune.evaluation.bench_memory import check_fits, needed
-from senna_autoprune.evaluation.bench_sample import SampledPasses
+from senna_autoprune.evaluation.bench_sample import SampleCheck, SampledPasses
 from senna_autoprune.evaluation.bench_shapes import BenchShape, build_decoder, build_prompt
 from senna_autoprune.evaluation.bench_vision import time_vision
 from senna_autoprune.pruning.methods.registry import build_policy
@@ -28,10 +28,11 @@ class BenchPlan:
     """What to measure.
 
     vision: Senna's configuration, if its vision stage is to be timed. layers_sample: layers to build; None: all.
-    shares: retentions below 1. controls: also the rows at 1.00 and of the lengths alone. batch_size: only for the memory it takes.
+    check_sample: build the whole decoder beside the sample and compare. shares: retentions below 1. controls: also the rows at 1.00 and
+    of the lengths alone. batch_size: only for the memory it takes.
 
     Raises:
-        SennaPruneError: if the sample is larger than the whole, or batches are asked of a sample.
+        SennaPruneError: if the sample is larger than the whole, or batches are asked of a sample, or there is no sample to check.
     """
 
     shape: BenchShape
@@ -39,6 +40,7 @@ class BenchPlan:
     method: str = "autoprune"
     vision: SennaConfig | None = None
     layers_sample: int | None = None
+    check_sample: bool = False
     dtype: torch.dtype = torch.float32
     device: str = "cpu"
     rounds: int = 9
@@ -51,6 +53,8 @@ class BenchPlan:
     def __post_init__(self) -> None:
         if self.built > self.shape.layers:
             raise SennaPruneError(f"bench: --layers-sample {self.built} is more than the {self.shape.layers} layers there are")
+        if self.check_sample and not self.layers_sample:
+            raise SennaPruneError("bench: --check-sample compares a sample with the whole decoder; give --layers-sample too")
         if self.layers_sample and self.batch_size > 1:
             raise SennaPruneError("bench: batches are measured on whole decoders only; drop --batch-size or --layers-sample")
 
@@ -73,15 +77,22 @@ class BenchPlan:
         SennaPruneError: if the decoder does not fit; with both figures, and what a sample would need.
         """
         least = needed(self.shape, self.dtype, SMALLEST_SAMPLE)
-        sample = f"measure a sample instead: --layers-sample {SMALLEST_SAMPLE} needs {least.total / 1e9:.1f} GB"
-        advice = "free some first" if self.built == SMALLEST_SAMPLE else sample
-        check_fits(needed(self.shape, self.dtype, self.built, self.batch_size), self.device, advice)
+        need = needed(self.shape, self.dtype, self.built, self.batch_size)
+        if self.check_sample:
+            whole = needed(self.shape, self.dtype, self.shape.layers)
+            need, advice = replace(whole, weights=whole.weights + need.weights), "leave --check-sample out"
+        else:
+            sample = f"measure a sample instead: --layers-sample {SMALLEST_SAMPLE} needs {least.total / 1e9:.1f} GB"
+            advice = "free some first" if self.built == SMALLEST_SAMPLE else sample
+        check_fits(need, self.device, advice)
 
 
 @dataclass
 class BenchResult:
-    """What came of a plan. vision: of all views of a scene. scaled: how figures were scaled from a sample; None: nothing was.
+    """What came of a plan.
 
+    rows: of the decoder that was built, or scaled from it. vision: of all views of a scene. scaled: how the rows were scaled from a
+    sample; None: nothing was. whole, check: with ``check_sample`` the whole decoder's rows, and the two compared.
     model: the decoder that was built, for further measurements. prompt: embeddings and visual mask.
     """
 
@@ -89,6 +100,8 @@ class BenchResult:
     policies: dict[str, Policy]
     vision: Timing | None
     scaled: dict[str, Any] | None
+    whole: list[BenchRow] | None
+    check: list[SampleCheck] | None
     model: Any
     prompt: tuple[Tensor, Tensor]
 
@@ -128,13 +141,28 @@ def run(plan: BenchPlan, on_step: Callable[[str, int, int | None], None] = lambd
             settings[f"lengths alone@{share:.2f}"] = lengths_alone(policies[name], passes.deep, embeds, mask)
     if isinstance(passes, SampledPasses):
         passes.plan(list(settings.values()))
-    rows = measure(
-        passes.of(settings),
-        int(mask.sum()),
+    turns = passes.of(settings)
+    names = list(turns)
+    if plan.check_sample:
+        on_step(f"building all {plan.shape.layers} layers", 0, None)
+        everything = Passes(build_decoder(plan.shape, plan.dtype, plan.device, plan.seed), embeds, mask, plan.decode_steps)
+        turns |= {f"whole {name}": one for name, one in everything.of(settings).items()}
+    seen = take_turns(
+        turns,
         rounds=plan.rounds,
         warmup=plan.warmup,
         before_round=passes.new_round,
         on_round=lambda done: on_step("rounds", done, plan.warmup + plan.rounds),
     )
-    scaled = passes.describe() if isinstance(passes, SampledPasses) else None
-    return BenchResult(rows, policies, vision, scaled, model, (embeds, mask))
+    visual = int(mask.sum())
+    whole = {name: seen[f"whole {name}"] for name in names} if plan.check_sample else None
+    return BenchResult(
+        rows=to_rows({name: seen[name] for name in names}, visual),
+        policies=policies,
+        vision=vision,
+        scaled=passes.describe() if isinstance(passes, SampledPasses) else None,
+        whole=to_rows(whole, visual) if whole else None,
+        check=[SampleCheck.of(name, seen[name], whole[name]) for name in names] if whole else None,
+        model=model,
+        prompt=(embeds, mask),
+    )

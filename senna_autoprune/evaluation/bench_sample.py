@@ -13,6 +13,7 @@ with the method's real lengths, measured at full depth on the hollow decoder (be
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -129,3 +130,21 @@ class SampledPasses(Passes):
         if hollow.trace is None:
             return [self.embeds.shape[1]] * len(self.hollow.model.layers)
         return [count + hollow.trace.text_tokens for count in hollow.trace.tokens_per_layer]
+
+
+@dataclass(frozen=True)
+class SampleCheck:
+    """How far a setting's scaled times are from the whole decoder's: medians of their ratios within a round."""
+
+    setting: str
+    prefill: float
+    decode: float
+
+    @classmethod
+    def of(cls, setting: str, scaled: Sequence[Pass], whole: Sequence[Pass]) -> SampleCheck:
+        pairs = list(zip(scaled, whole, strict=True))
+        return cls(
+            setting,
+            float(np.median([one.prefill_ms / other.prefill_ms for one, other in pairs])),
+            float(np.median([one.decode_ms / other.decode_ms for one, other in pairs])),
+        )

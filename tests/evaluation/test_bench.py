@@ -13,7 +13,7 @@ from senna_autoprune import SennaPruneError
 from senna_autoprune.cli.bench import command
 from senna_autoprune.cli.values import parse_shares
 from senna_autoprune.evaluation import bench_run
-from senna_autoprune.evaluation.bench import Pass, measure
+from senna_autoprune.evaluation.bench import Pass, take_turns, to_rows
 from senna_autoprune.evaluation.bench_memory import Need
 from senna_autoprune.evaluation.bench_run import BenchPlan
 from senna_autoprune.evaluation.bench_shapes import BLOCK, SHAPES, BenchShape, build_decoder, build_prompt
@@ -57,7 +57,8 @@ def test_settings_take_turns_and_speedups_are_paired_within_a_round():
     def drift() -> None:
         clock["drift"] *= 3  # the machine slows from round to round: ratios must not notice
 
-    rows = measure({"unpruned": timed("a", 8.0), "b": timed("b", 2.0)}, 10, rounds=2, warmup=1, before_round=drift)
+    seen = take_turns({"unpruned": timed("a", 8.0), "b": timed("b", 2.0)}, rounds=2, warmup=1, before_round=drift)
+    rows = to_rows(seen, 10)
     assert order == ["a", "b", "b", "a", "a", "b"]
     assert [row.speedup for row in rows] == [1.0, 4.0]
     assert [row.decode_speedup for row in rows] == [1.0, 4.0]
@@ -116,10 +117,11 @@ def test_a_plan_that_does_not_fit_is_refused_before_anything_is_built(monkeypatc
     monkeypatch.setattr(bench_run, "check_fits", refuse)
     monkeypatch.setattr(bench_run, "build_decoder", None)
     plan = BenchPlan(SHAPES["senna-7b"], (0.25,), dtype=torch.bfloat16)
-    for one in (plan, replace(plan, layers_sample=2)):
+    for one in (plan, replace(plan, layers_sample=2), replace(plan, layers_sample=2, check_sample=True)):
         with pytest.raises(SennaPruneError, match="too little"):
             bench_run.run(one)
-    (whole, advice), (sample, other) = seen
+    (whole, advice), (sample, other), (both, leave) = seen
+    assert both.weights == whole.weights + sample.weights and "--check-sample" in leave
     assert 13.4e9 < whole.weights < 13.6e9 and whole.kv_cache == sample.kv_cache == 32 * 2 * 4096 * 968 * 2
     assert sample.total < 3e9
     assert f"--layers-sample 2 needs {sample.total / 1e9:.1f} GB" in advice and "layers-sample" not in other
@@ -130,6 +132,8 @@ def test_bad_shapes_and_shares_are_refused():
         BenchShape(hidden=30, heads=4)
     with pytest.raises(SennaPruneError, match="more than the 4 layers"):
         BenchPlan(SHAPE, (0.5,), layers_sample=5)
+    with pytest.raises(SennaPruneError, match="give --layers-sample too"):
+        BenchPlan(SHAPE, (0.5,), check_sample=True)
     with pytest.raises(SennaPruneError, match="whole decoders only"):
         BenchPlan(SHAPE, (0.5,), layers_sample=2, batch_size=8)
     assert parse_shares("0.20:0.40:0.05") == [0.2, 0.25, 0.3, 0.35, 0.4]

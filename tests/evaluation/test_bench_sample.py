@@ -13,9 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from senna_autoprune.cli.bench import command
 from senna_autoprune.evaluation import bench, bench_hollow, bench_sample
-from senna_autoprune.evaluation.bench import Passes, lengths_alone
+from senna_autoprune.evaluation.bench import Pass, Passes, lengths_alone
 from senna_autoprune.evaluation.bench_hollow import Recording, bare_pass, hollow_decoder
-from senna_autoprune.evaluation.bench_sample import LayerTimes, SampledPasses, spread_lengths
+from senna_autoprune.evaluation.bench_sample import LayerTimes, SampleCheck, SampledPasses, spread_lengths
 from senna_autoprune.evaluation.bench_shapes import BenchShape, build_decoder, build_prompt
 from senna_autoprune.pruning import timing
 from senna_autoprune.pruning.methods.registry import build_policy
@@ -162,4 +162,20 @@ def test_the_command_says_what_it_scaled():
     assert scaled["layers_built"] == 2 and scaled["layer_ms"]["276"]["prefill_ms"] > 0
     assert "2 of 4 layers were built" in scaled["how"] and scaled["how"][:30] in result.output
     assert result.output.count("(scaled)") >= 8
-    assert document["overhead_at_1"] is None and "batches" not in document
+    assert document["overhead_at_1"] is document["whole"] is document["check"] is None and "batches" not in document
+
+
+def test_a_sample_can_be_checked_against_the_whole_in_the_same_rounds():
+    result = CliRunner().invoke(command, [*TINY, "--layers-sample", "2", "--retention", "0.5", "--no-controls", "--check-sample"])
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.output.strip().splitlines()[-1])
+    assert [row["setting"] for row in document["whole"]] == [row["setting"] for row in document["rows"]]
+    for whole, row, check in zip(document["whole"], document["rows"], document["check"], strict=True):
+        assert (whole["kv_bytes"], whole["flops_bound"]) == (row["kv_bytes"], row["flops_bound"])
+        assert check["setting"] == row["setting"] and check["prefill"] > 0 and check["decode"] > 0
+    assert "scaled / whole decoder" in result.output and "the whole decoder: decoder: 4 layers" in result.output
+
+
+def test_the_check_pairs_passes_of_a_round():
+    scaled, whole = [Pass(2.0, 3.0, 0), Pass(30.0, 10.0, 0)], [Pass(1.0, 3.0, 0), Pass(10.0, 5.0, 0)]
+    assert SampleCheck.of("a", scaled, whole) == SampleCheck("a", 2.5, 1.5)
