@@ -19,7 +19,7 @@ from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.lmms.model import SennaPruneLlava, _cut, _generation
 from senna_autoprune.lmms.stock import load_stock
 from senna_autoprune.pruning.methods.registry import METHODS
-from tests.lmms.tiny import COLOURS, VISUAL_TOKENS
+from tests.lmms.tiny import COLOURS, VISUAL_TOKENS, save_tiny_llava_next
 
 TOKENS = 8
 GREEDY = {"max_new_tokens": 5, "temperature": 0, "do_sample": False}
@@ -112,6 +112,19 @@ def test_every_method_of_the_registry_answers_within_its_budget(method: str, che
         cost = answer.token_counts.cost
         assert cost.average_visual_tokens == pytest.approx(TOKENS + 2, abs=1), method
         assert 0 < cost.flops_share < 1
+
+
+def test_llava_next_is_pruned_over_all_its_tiles(tasks: Path, tmp_path: Path) -> None:
+    checkpoint = save_tiny_llava_next(tmp_path / "tiny-next")
+    full = plugin(checkpoint, tasks, method="none")
+    visual = [answer.token_counts.cost.visual_tokens for answer in full.generate_until(requests(full))]
+    assert min(visual[:-1]) > 2 * VISUAL_TOKENS and len(set(visual[:-1])) > 1, "several tiles, and images of other shapes have others"
+    pruned = plugin(checkpoint, tasks, tokens=20, batch_size=4)
+    costs = [answer.token_counts.cost for answer in pruned.generate_until(requests(pruned))]
+    assert [cost.visual_tokens for cost in costs] == visual
+    assert [cost.average_visual_tokens for cost in costs[:-1]] == pytest.approx([20] * 4, abs=0.5)
+    blind = plugin(checkpoint, tasks, method="none", no_image=True)
+    assert [answer.token_counts.cost.visual_tokens for answer in blind.generate_until(requests(blind))] == visual
 
 
 @pytest.mark.parametrize("method", ["autoprune", "random"])

@@ -1,9 +1,10 @@
-"""A tiny random LLaVA checkpoint and tasks over a few images made here."""
+"""Tiny random LLaVA checkpoints and tasks over a few images made here."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -18,53 +19,67 @@ TEMPLATE = (
 )
 
 
+SIDE = 14 * int(VISUAL_TOKENS**0.5)
+TILES = [[SIDE, 2 * SIDE], [2 * SIDE, SIDE], [2 * SIDE, 2 * SIDE]]
+
+
 def save_tiny_llava(folder: Path, layers: int = 6) -> Path:
     """Weights scaled up so that attention is not uniform and answers depend on the image."""
+    from transformers import CLIPImageProcessor, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
+
+    tokenizer = _tokenizer()
+    size = {"height": SIDE, "width": SIDE}
+    images = CLIPImageProcessor(size={"shortest_edge": SIDE}, crop_size=size)
+    processor = LlavaProcessor(images, tokenizer, **_processor_options())
+    return _save(folder, LlavaForConditionalGeneration, LlavaConfig(**_sizes(tokenizer, layers)), processor)
+
+
+def save_tiny_llava_next(folder: Path, layers: int = 6) -> Path:
+    """Likewise, with several tiles an image."""
+    from transformers import LlavaNextConfig, LlavaNextForConditionalGeneration, LlavaNextImageProcessor, LlavaNextProcessor
+
+    tokenizer = _tokenizer()
+    size = {"height": SIDE, "width": SIDE}
+    images = LlavaNextImageProcessor(size={"shortest_edge": SIDE}, crop_size=size, image_grid_pinpoints=TILES)
+    processor = LlavaNextProcessor(images, tokenizer, **_processor_options())
+    config = LlavaNextConfig(**_sizes(tokenizer, layers), image_grid_pinpoints=TILES)
+    return _save(folder, LlavaNextForConditionalGeneration, config, processor)
+
+
+def _tokenizer() -> Any:
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import (
-        CLIPImageProcessor,
-        CLIPVisionConfig,
-        LlamaConfig,
-        LlavaConfig,
-        LlavaForConditionalGeneration,
-        LlavaProcessor,
-        PreTrainedTokenizerFast,
-    )
+    from transformers import PreTrainedTokenizerFast
 
     words = ["<unk>", "<s>", "</s>", "<pad>", "<image>", "USER", "ASSISTANT", *":?.<>", *COLOURS, *"abcdefghijklmnopqrstuvwxyz"]
     words += ["what", "colour", "is", "the", "picture", "nothing", "to", "see", "here", "say", "image"]
-    vocabulary = {word: index for index, word in enumerate(dict.fromkeys(words))}
-    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    core = Tokenizer(models.WordLevel({word: index for index, word in enumerate(dict.fromkeys(words))}, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<pad>",
-        extra_special_tokens={"image_token": "<image>"},
-    )  # fmt: skip
-    side = 14 * int(VISUAL_TOKENS**0.5)
-    size = {"height": side, "width": side}
-    processor = LlavaProcessor(
-        CLIPImageProcessor(size={"shortest_edge": side}, crop_size=size),
-        tokenizer,
-        patch_size=14,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=TEMPLATE,
-    )
+    special = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+    return PreTrainedTokenizerFast(tokenizer_object=core, **special, extra_special_tokens={"image_token": "<image>"})
+
+
+def _processor_options() -> dict[str, Any]:
+    return {"patch_size": 14, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1, "chat_template": TEMPLATE}
+
+
+def _sizes(tokenizer: Any, layers: int) -> dict[str, Any]:
+    from transformers import CLIPVisionConfig, LlamaConfig
+
+    small = {"hidden_size": 32, "intermediate_size": 64}
+    return {
+        "vision_config": CLIPVisionConfig(**small, num_hidden_layers=3, num_attention_heads=2, image_size=SIDE, patch_size=14),
+        "text_config": LlamaConfig(
+            **small, num_hidden_layers=layers, num_attention_heads=4, vocab_size=len(tokenizer),
+            bos_token_id=1, eos_token_id=2, pad_token_id=3,
+        ),  # fmt: skip
+        "image_token_index": tokenizer.convert_tokens_to_ids("<image>"),
+        "vision_feature_layer": -2,
+    }
+
+
+def _save(folder: Path, kind: Any, config: Any, processor: Any) -> Path:
     torch.manual_seed(0)
-    model = LlavaForConditionalGeneration(
-        LlavaConfig(
-            vision_config=CLIPVisionConfig(
-                hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=2, image_size=side, patch_size=14,
-                projection_dim=16,
-            ),
-            text_config=LlamaConfig(
-                hidden_size=32, intermediate_size=64, num_hidden_layers=layers, num_attention_heads=4, num_key_value_heads=4,
-                vocab_size=len(vocabulary), bos_token_id=1, eos_token_id=2, pad_token_id=3,
-            ),
-            image_token_index=vocabulary["<image>"],
-            vision_feature_layer=-2,
-        )
-    )  # fmt: skip
+    model = kind(config)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if "norm" not in name:
