@@ -22,6 +22,13 @@ from senna_autoprune.pruning.curves import CURVES, retention_curve
 
 GREY, ACCENT = "#8a8f98", "#0b62a8"
 PICTURES = (".png", ".svg", ".pdf")
+# names of a sweep's figures -> what they show
+FIGURE_MEANINGS = {
+    "retention_by_budget": "Retention of planning accuracy against the budget, a panel a method, random and no-image beside it.",
+    "accuracy_by_time": "Planning accuracy against measured prefill time, a line a method over its budgets.",
+    "curves_by_information": "Retention curves of the questions over depth, coloured by their mutual information.",
+    "share_of_views": "Share of the kept visual tokens that comes from each view, a row a method.",
+}
 CURVE_LIMIT = 200  # curves drawn at most
 _VIEW = re.compile(r"CAM_[A-Z_]+")
 STYLE: Any = {

@@ -245,8 +245,7 @@ def _count(count: int, rate: float | None) -> str:
 
 def breakdown_grid(metrics: Metrics) -> Grid | None:
     """Exact accuracy by condition; None without planning questions or where no condition is known."""
-    found = metrics.get("breakdown", {})
-    known = {name: groups for name, groups in found.items() if not _unknown(groups)}
+    known = known_conditions(metrics)
     if not known:
         return None
     title = f"Breakdown: exact accuracy of unpruned and {metrics['method']}"
@@ -258,6 +257,11 @@ def breakdown_grid(metrics: Metrics) -> Grid | None:
             grid.rows.append([attribute.replace("_", " "), group["value"], str(group["count"]), *shown])
         grid.end_section()
     return grid
+
+
+def known_conditions(metrics: Metrics) -> dict[str, list[Metrics]]:
+    """The breakdown without attributes that are unknown for every question."""
+    return {name: groups for name, groups in metrics.get("breakdown", {}).items() if not _unknown(groups)}
 
 
 def _unknown(groups: list[Metrics]) -> bool:

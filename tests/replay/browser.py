@@ -24,6 +24,17 @@ FLAGS = (
     "--hide-scrollbars",
 )
 
+# strings that a checkpoint, a question file or tables may hold; none may become markup
+ATTACKS = (
+    "</script><script>window.attacked=1</script>",
+    "<!--<script>",
+    "<img src=x onerror=window.attacked=1>",
+    '"><svg onload=window.attacked=1>',
+    "{{ 7 * 7 }} {% raw %}",
+    "'-alert(1)-' `${window.attacked=1}`",
+    "\u2028\u2029\x00&lt;b&gt;",
+)
+
 
 @contextmanager
 def chromium(profile: Path) -> Iterator[Any]:
@@ -55,3 +66,8 @@ def resize(driver: Any, width: int, height: int, dark: bool = False) -> None:
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
+
+
+def errors(driver: Any) -> list[Any]:
+    """What the console complained of since it was last asked."""
+    return [entry for entry in driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]

@@ -16,17 +16,7 @@ import pytest
 from senna_autoprune.replay.frames import Replay
 from senna_autoprune.replay.heat import spread
 from senna_autoprune.replay.html import page_data, render_page, script_json
-from tests.replay.browser import chromium, resize
-
-ATTACKS = (
-    "</script><script>window.attacked=1</script>",
-    "<!--<script>",
-    "<img src=x onerror=window.attacked=1>",
-    '"><svg onload=window.attacked=1>',
-    "{{ 7 * 7 }} {% raw %}",
-    "'-alert(1)-' `${window.attacked=1}`",
-    "\u2028\u2029\x00&lt;b&gt;",
-)
+from tests.replay.browser import ATTACKS, chromium, errors, resize
 
 
 def hostile(replay: Replay) -> Replay:
@@ -114,10 +104,6 @@ def page(replay: Replay, tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("page") / "replay.html"
     file.write_text(render_page(replay), encoding="utf-8")
     return file
-
-
-def errors(driver: Any) -> list[Any]:
-    return [entry for entry in driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
 
 
 def opened(driver: Any, page: Path, width: int = 1280, dark: bool = False) -> None:

@@ -1,0 +1,46 @@
+"""``senna-prune report``: a run as one page that one would send to a colleague."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+
+@click.command("report", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("run", type=click.Path())
+@click.option("--out", type=click.Path(), help="Folder for report.html, flips.html and figures/. Default: the run's own.")
+@click.option("--flips", type=click.IntRange(0, 200), default=12, show_default=True, help="Flips with a picture and a replay, worst first.")
+@click.option("--replay/--no-replay", default=True, show_default=True, help="Replay those flips; this loads the model and asks it again.")
+@click.option("--model", help="For the replay: checkpoint to use if the run's has moved.")
+@click.option("--vision-tower", help="For the replay: CLIP folder to use in place of the one the checkpoint names.")
+@click.option("--device", help="For the replay: any torch device. Default: the run's.")
+def command(run: str, out: str | None, flips: int, replay: bool, **asked: Any) -> None:
+    """Write report.html for a run directory of `senna-prune eval` (or, with its table and figures, of `sweep`).
+
+    One self-contained file beside figures/ and flips.html, the replay that its pictures open. A run that is not finished is
+    reported as far as it is.
+    """
+    from rich.progress import Progress
+
+    from senna_autoprune.cli.eval_tables import console_for
+    from senna_autoprune.report.write import is_sweep, write_report
+
+    console = console_for(stderr=True)
+    given = {name: value for name, value in asked.items() if value is not None}
+    if is_sweep(run):
+        from senna_autoprune.report.sweep import write_sweep_report
+
+        written = write_sweep_report(run, out)
+    else:
+        with Progress(console=console, transient=True) as progress:
+            task = progress.add_task("replaying flips", total=None, visible=False)
+
+            def on_frame(done: int, total: int) -> None:
+                progress.update(task, completed=done, total=total, visible=True)
+
+            written = write_report(run, out, flips, replay, on_frame, **given)
+    for note in written.notes:
+        click.echo(f"note: {note}", err=True)
+    for path in written.files:
+        click.echo(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")

@@ -1,0 +1,124 @@
+"""Does the complexity that AutoPrune measures mean anything: mutual information beside correctness and tokens kept.
+
+A budget fixes how many tokens a question keeps on average over the layers; what its mutual information decides is where: the
+curve over depth. Tokens kept are therefore counted by quarters of the depth, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from senna_autoprune.evaluation.answers import parse_plan
+from senna_autoprune.evaluation.grid import Grid, number, percent
+from senna_autoprune.evaluation.metrics import share
+from senna_autoprune.evaluation.store import AnswerRow, QuestionRow
+from senna_autoprune.evaluation.summary import UNPRUNED
+from senna_autoprune.report.run import Run, section
+
+QUARTERS = ("first quarter", "second quarter", "third quarter", "last quarter")  # of the layers
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A planning question whose complexity was measured. quarters: mean tokens entering the layers of each quarter of the depth."""
+
+    information: float
+    right_before: bool
+    right_after: bool
+    tokens: float
+    quarters: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Separation:
+    """How well mutual information tells wrong answers from right ones. auc: probability that a wrong answer's is the lower
+    one (0.5: it tells nothing). p_value: two-sided Mann-Whitney test, which takes questions as independent.
+    """
+
+    right: int
+    wrong: int
+    median_right: float
+    median_wrong: float
+    auc: float
+    p_value: float
+
+
+def measured(questions: Sequence[QuestionRow], answers: Sequence[AnswerRow], method: str) -> list[Measured]:
+    """Planning questions with a readable label, answered by both, with mutual information in the method's trace."""
+    before = {row.question: row.answer for row in answers if row.setting == UNPRUNED}
+    after = {row.question: row for row in answers if row.setting == method}
+    found = []
+    for question in questions:
+        label, row = parse_plan(question.label), after.get(question.question)
+        text = before.get(question.question)
+        if question.type != "plan" or not label.valid or row is None or text is None or row.answer is None:
+            continue
+        if row.trace is not None and row.trace["mutual_information"] is not None:
+            found.append(
+                Measured(
+                    row.trace["mutual_information"],
+                    parse_plan(text) == label,
+                    parse_plan(row.answer) == label,
+                    row.trace["average_tokens"],
+                    _quarters(row.trace["tokens_per_layer"]),
+                )
+            )
+    return found
+
+
+def _quarters(entering: Sequence[int]) -> tuple[float, ...]:
+    parts = np.array_split(np.asarray(entering, dtype=float), len(QUARTERS))
+    return tuple(float(part.mean()) if len(part) else float("nan") for part in parts)
+
+
+def information_of(run: Run) -> tuple[list[Measured], str]:
+    """The run's ``measured`` questions, and what their number is, with its unit."""
+    options = section(section(run.description, "settings")[run.method], "options")
+    if options.get("indicator") in ("cosine", "attention"):
+        name = f"{options['indicator']} indicator"
+    else:
+        name = "mutual information, bits over all heads" if options.get("mode") == "release" else "mutual information, nats"
+    return measured(run.questions, run.answers, run.method), name
+
+
+def separation(found: Sequence[Measured], pruned: bool = True) -> Separation | None:
+    """Of the pruned answers, or the unpruned ones. None where all are right or all are wrong."""
+    from scipy.stats import mannwhitneyu
+
+    sides: dict[bool, list[float]] = {True: [], False: []}
+    for one in found:
+        sides[one.right_after if pruned else one.right_before].append(one.information)
+    right, wrong = sides[True], sides[False]
+    if not right or not wrong:
+        return None
+    test = mannwhitneyu(right, wrong)
+    auc = float(test.statistic) / (len(right) * len(wrong))  # pairs in which the right answer's is the higher one
+    return Separation(len(right), len(wrong), float(np.median(right)), float(np.median(wrong)), auc, float(test.pvalue))
+
+
+def information_grid(found: Sequence[Measured], name: str) -> Grid:
+    """Quarters of the questions by mutual information: how many were right, what they kept and where."""
+    tokens = [f"tokens,\n{quarter}" for quarter in QUARTERS]
+    grid = Grid(
+        "Questions by mutual information, lowest quarter first",
+        [name.replace(", ", ",\n"), "questions", "right,\nunpruned", "right,\npruned", "tokens\na layer", *tokens],
+        notes=["tokens: visual tokens entering a layer, on average over all layers and over each quarter of the depth"],
+    )
+    ranked = sorted(found, key=lambda one: one.information)
+    for part in np.array_split(np.arange(len(ranked)), min(4, len(ranked))):
+        group = [ranked[index] for index in part]
+        low, high = group[0].information, group[-1].information
+        means = np.mean([(one.tokens, *one.quarters) for one in group], axis=0)
+        grid.rows.append(
+            [
+                f"{number(low)} to {number(high)}",
+                str(len(group)),
+                percent(share(sum(one.right_before for one in group), len(group))),
+                percent(share(sum(one.right_after for one in group), len(group))),
+                *(number(float(mean), 1) for mean in means),
+            ]
+        )
+    return grid

@@ -1,0 +1,70 @@
+"""The report of a sweep: its tables and figures, as ``senna-prune sweep`` wrote them, on one page."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from senna_autoprune.config import read_yaml
+from senna_autoprune.demo import label_of_run
+from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.evaluation.figures import FIGURE_MEANINGS
+from senna_autoprune.evaluation.store import CONFIG, write_atomically
+from senna_autoprune.evaluation.sweep_files import grids
+from senna_autoprune.replay.pages import base64_text, environment
+from senna_autoprune.report.page import PACKAGE, frame
+from senna_autoprune.report.run import facts
+from senna_autoprune.report.write import FIGURES, REPORT, Written
+
+TABLE = "table.json"
+LARGEST = 50_000_000  # bytes of a table
+SECTIONS = [("run", "What was run"), ("tables", "Tables"), ("figures", "Figures")]
+
+
+def write_sweep_report(directory: str | Path, out: str | Path | None = None) -> Written:
+    """report.html of a finished sweep; its pictures are PNG files of the sweep, put into the page.
+
+    Raises:
+        SennaPruneError: the sweep has no table yet, its table is not ours, or a folder that cannot be written.
+    """
+    directory = Path(directory)
+    folder = Path(out) if out is not None else directory
+    description, table = read_yaml(directory / CONFIG), _table(directory)
+    try:
+        tables = grids(table)
+        count = f"{table['facts']['questions']} questions, {table['facts']['scenes']['count']} scenes"
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise SennaPruneError(f"{directory / TABLE} is not a table of this senna-prune: run the sweep's command again") from error
+    page = environment(PACKAGE).get_template("sweep.html.j2").render(
+        **frame(directory, "Pruning methods at every budget", label_of_run(description), count, datetime.now(UTC)),
+        sections=SECTIONS,
+        groups=facts(description),
+        tables=tables,
+        figures=_figures(directory / FIGURES),
+    )
+    write_atomically(folder / REPORT, page)
+    return Written([folder / REPORT])
+
+
+def _table(directory: Path) -> Any:
+    path = directory / TABLE
+    if not path.is_file():
+        raise SennaPruneError(f"the sweep {directory} has no {TABLE} yet: run its `senna-prune sweep` command to the end, then report it")
+    if path.stat().st_size > LARGEST:
+        raise SennaPruneError(f"{path} is larger than {LARGEST} bytes: this is not a table of a sweep")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise SennaPruneError(f"cannot read {path} ({error}): run the sweep's command again") from error
+
+
+def _figures(folder: Path) -> list[dict[str, str]]:
+    """The sweep's own figures that are there, with what they show."""
+    found = []
+    for name, meaning in FIGURE_MEANINGS.items():
+        path = folder / f"{name}.png"
+        if path.is_file():
+            found.append({"source": f"data:image/png;base64,{base64_text(path.read_bytes())}", "meaning": meaning})
+    return found

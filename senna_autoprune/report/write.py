@@ -1,0 +1,101 @@
+"""A run directory -> ``report.html``, its figures as files, and a replay of its flips that the report's pictures open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.evaluation.figures import save, sign
+from senna_autoprune.evaluation.store import CONFIG, write_atomically
+from senna_autoprune.report.figures import figures
+from senna_autoprune.report.information import information_of
+from senna_autoprune.report.page import Replays, render_report
+from senna_autoprune.report.run import Run, read_run
+from senna_autoprune.report.svg import PAPER, drawing
+
+REPORT, REPLAY, FIGURES = "report.html", "flips.html", "figures"
+
+
+@dataclass
+class Written:
+    """files: the report first. notes: what could not be done, and why."""
+
+    files: list[Path]
+    notes: list[str] = field(default_factory=list)
+
+
+def write_report(
+    directory: str | Path,
+    out: str | Path | None = None,
+    flips: int = 12,
+    replay: bool = True,
+    on_frame: Callable[[int, int], None] | None = None,
+    **asked: Any,
+) -> Written:
+    """The report of a run of ``eval``.
+
+    Args:
+        out: folder; None: the run's own.
+        flips: how many flips get a picture and a frame in the replay, worst first.
+        replay: make the replay; this asks the model again. Where that is not possible the report is written without.
+        asked: of the replay: ``model``, ``vision_tower``, ``device`` to use in place of the run's.
+    Raises:
+        SennaPruneError: no finished or started run of ``eval``, or a folder that cannot be written.
+    """
+    run = read_run(directory)
+    folder = Path(out) if out is not None else run.directory
+    written = Written([folder / REPORT])
+    replays = None
+    if replay and flips and _changed(run):
+        try:
+            replays = _write_replay(run, folder, flips, on_frame, asked)
+            written.files.append(folder / REPLAY)
+        except SennaPruneError as error:
+            written.notes.append(f"no replay of the flips: {error}")
+    written.files += _write_figures(run, folder / FIGURES)
+    page = render_report(run, flips, replays, written.notes, datetime.now(UTC))
+    write_atomically(folder / REPORT, page)
+    return written
+
+
+def _changed(run: Run) -> bool:
+    """Whether there is a flip that a replay would show."""
+    listed = run.metrics["flips"].get(run.method, {}).get("list", [])
+    return any(flip["severity"] != "wording" for flip in listed)
+
+
+def _write_replay(
+    run: Run, folder: Path, flips: int, on_frame: Callable[[int, int], None] | None, asked: dict[str, Any]
+) -> Replays:
+    from senna_autoprune.replay.setup import prepare
+    from senna_autoprune.replay.write import write_replay
+
+    place = folder / REPLAY
+    job = prepare(run=str(run.directory), flips="all", limit=flips, out=str(place), method=run.method, **asked)
+    write_replay(job.make(on_frame), place)
+    return Replays(REPLAY, {shot.question.question: number for number, shot in enumerate(job.source.shots, 1)})
+
+
+def _write_figures(run: Run, folder: Path) -> list[Path]:
+    """Each figure as PNG and SVG, in the colours of paper; returns the PNG files."""
+    found, name = information_of(run)
+    files = []
+    with drawing(PAPER):
+        for figure in figures(run.metrics, found, name).values():
+            drawn = figure.draw(PAPER)
+            sign(drawn, run.label)
+            files.append(folder / f"report-{figure.name}.png")
+            save(drawn, files[-1], files[-1].with_suffix(".svg"))
+    return files
+
+
+def is_sweep(directory: str | Path) -> bool:
+    """Whether a run directory is one of ``senna-prune sweep``."""
+    from senna_autoprune.config import read_yaml
+
+    path = Path(directory) / CONFIG
+    return path.is_file() and "sweep" in read_yaml(path)
