@@ -14,6 +14,7 @@ from pathlib import Path
 
 from senna_autoprune import SennaPruneError, load_senna
 from senna_autoprune.config import EvalConfig, build
+from senna_autoprune.demo import label_of
 from senna_autoprune.evaluation.run import evaluate
 from senna_autoprune.evaluation.store import AnswerRow
 from senna_autoprune.nuscenes.questions import build_questions
@@ -43,7 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
     config = build(EvalConfig, {**taken, "questions": str(questions), "out": str(options.out)}, "the command line")
     tables = load_tables(options.dataroot, options.version)
     built = build_questions(tables, questions, BuildSettings(types=("plan",), require_images=True), split=options.split)
-    print(f"{built['records']} questions of {len(built['scenes'])} scenes in {questions}")
+    said = label_of(options.model, options.dataroot)
+    print(f"{built['records']} questions of {len(built['scenes'])} scenes in {questions}" + (f" ({said})" if said else ""))
 
     def on_row(row: AnswerRow, done: int, total: int) -> None:
         if done % 100 == 0 or done == total:

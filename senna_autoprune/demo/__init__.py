@@ -32,7 +32,7 @@ def label_of_run(description: Mapping[str, Any]) -> str | None:
     found = embedded()
     if found is not None and identity.get("questions_sha256") == file_sha256(found.questions_file):
         return LABEL
-    return label_of(places.get("model"), places.get("questions"))
+    return label_of(*(places.get(key) for key in ("model", "questions", "images_root")))
 
 
 def embedded() -> EmbeddedDemo | None:

@@ -18,6 +18,7 @@ def test_label_of_a_run_wherever_the_package_was():
     assert found is not None
     digest = file_sha256(found.questions_file)
     assert label_of_run({"places": {"model": str(found.model_dir), "questions": "/data/qa.json"}}) == LABEL
+    assert label_of_run({"places": {"model": "/m", "questions": "/q", "images_root": str(found.dataroot)}}) == LABEL
     assert label_of_run({"places": {"model": "/other/copy"}, "identity": {"questions_sha256": digest}}) == LABEL
     assert label_of_run({"places": {"model": "/m", "questions": "/q"}, "identity": {"questions_sha256": "0" * 64}}) is None
     assert label_of_run({}) is None

@@ -222,7 +222,7 @@ def test_a_split_evaluated_and_continued(tmp_path: Path, start: Any) -> None:
     place = ("--model", tmp_path / "tiny", "--dataroot", DATAROOT, "--version", "v1.0-demo", "--split", "all", "--limit", 2)
     ended = start("evaluate_split", *place, "--retention", 0.6, "--out", tmp_path / "runs" / "mine")
     assert ended.code in (0, 3), ended.err
-    assert "10 of 10 answers" in ended.out and "unpruned: 0.0% exactly right of 2" in ended.out
+    assert LABEL in ended.out and "10 of 10 answers" in ended.out and "unpruned: 0.0% exactly right of 2" in ended.out
     with RunStore.read(tmp_path / "runs" / "mine") as store:
         answers = store.answers()
     again = start("evaluate_split", *place, "--retention", 0.6, "--out", tmp_path / "runs" / "mine")
