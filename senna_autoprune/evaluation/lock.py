@@ -66,7 +66,8 @@ class RunLock:
     ) -> None:
         if self._descriptor is not None:
             self._write("")
-            os.close(self._descriptor)  # also releases the lock
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # closing would leave it to a forked child
+            os.close(self._descriptor)
             self._descriptor = None
 
     def _write(self, holder: str) -> None:
@@ -82,9 +83,10 @@ def _holder(descriptor: int) -> dict[str, Any] | None:
     """``pid`` and ``host`` in the lock file; None if it names nobody."""
     try:
         holder = json.loads(os.pread(descriptor, 4096, 0))
-        return {"pid": int(holder["pid"]), "host": str(holder["host"])}
-    except (OSError, ValueError, KeyError, TypeError):
+        pid, host = int(holder["pid"]), str(holder["host"])
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
+    return {"pid": pid, "host": host} if host.isprintable() else None
 
 
 def _named(holder: dict[str, Any] | None) -> str:
