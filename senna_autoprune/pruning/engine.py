@@ -1,4 +1,4 @@
-"""True pruning in an unmodified decoder: the only file with hooks.
+"""True pruning in an unmodified decoder: all hooks are here, but for those of multimodal/, which find a stock model's images.
 
 One prefill, in order: the root model's pre-hook learns where the visual tokens are; each decoder layer's pre-hook cuts (gathers hidden
 states, rotary rows and mask) before the layer runs, so the layer computes and caches only what survives; attention.py shows the rows

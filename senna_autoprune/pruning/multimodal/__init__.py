@@ -11,4 +11,6 @@
         answer = model.generate(**inputs.to(model.device, model.dtype), max_new_tokens=32)
     print(processor.batch_decode(answer, skip_special_tokens=True)[0])
     print(trace[0].tokens_per_layer, trace[0].kept[-1])  # the last layer's survivors, as indices 0..575 of the image's tokens
+
+The lines above are run by a test, on a tiny checkpoint.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 
@@ -15,13 +15,13 @@ FAMILIES: dict[str, str] = {
 }
 
 
-class Family(Protocol):
-    """How one family's vision tower and visual tokens belong together. ``base`` is the model without its language head.
+class Family:
+    """How a family's vision tower and visual tokens belong together. ``base`` is the model without its language head.
 
     notes: what the user must know about the scores and keys.
     """
 
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def tower(self, base: Any) -> Any:
         """The vision tower of layers with a [CLS] token in front.
@@ -29,19 +29,19 @@ class Family(Protocol):
         Raises:
             NoCls: there is none.
         """
-        ...
+        raise NotImplementedError
 
     def scores(self, base: Any, patches: Tensor, call: Mapping[str, Any]) -> list[Tensor]:
-        """CLS scores (T, P) of T tiles of P patches -> (V,) of each image's visual tokens, in the order in which the model packs them.
+        """CLS scores (T, P) of T tiles of P patches -> (V,) of each image's visual tokens. Here: a tile is an image, a patch a token.
 
         Args:
             call: arguments of ``base.get_image_features``.
         """
-        ...
+        return list(patches)
 
     def keys(self, base: Any, patches: Tensor, call: Mapping[str, Any]) -> list[Tensor]:
         """The same for attention keys (T, P, c) -> (V, c')."""
-        ...
+        return list(patches)
 
 
 class NoCls(Exception):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import wraps
 from itertools import accumulate
@@ -128,28 +128,23 @@ class VisualFinder:
         @wraps(plain)
         def get_image_features(*args: Any, **kwargs: Any) -> Any:
             call = inspect.signature(plain).bind_partial(*args, **kwargs).arguments
-            if self.tower is None:
+
+            def asked(name: str) -> Any:
+                return getattr(self.base.config, name) if call.get(name) is None else call[name]
+
+            watch = ClipWatch(self.tower, asked("vision_feature_layer")) if self.tower is not None else None
+            with watch or nullcontext():
                 output = plain(*args, **kwargs)
-                self.images = _images(output)
-                return output
-            layer: Any = call.get("vision_feature_layer")
-            strategy = call.get("vision_feature_select_strategy") or self.base.config.vision_feature_select_strategy
-            with ClipWatch(self.tower, self.base.config.vision_feature_layer if layer is None else layer) as watch:
-                output = plain(*args, **kwargs)
-            self.images = _images(output)
-            if self.images is not None:
+            features = getattr(output, "pooler_output", None)
+            self.images = Images(tuple(features)) if isinstance(features, list | tuple) else None
+            if self.images is not None and watch is not None:
                 row, keys = watch.rows_and_keys()
-                first = 1 if strategy == "default" else 0  # else CLS is a visual token too
+                first = 1 if asked("vision_feature_select_strategy") == "default" else 0  # else CLS is a visual token too
                 self.images.scores = self.family.scores(self.base, row[:, first:], call)
                 self.images.keys = self.family.keys(self.base, keys[:, first:], call)
             return output
 
         return get_image_features
-
-
-def _images(output: Any) -> Images | None:
-    features = getattr(output, "pooler_output", None)
-    return Images(tuple(features)) if isinstance(features, list | tuple) else None
 
 
 def _indices(packed: Sequence[Tensor], features: Sequence[Tensor]) -> list[int] | None:

@@ -14,7 +14,7 @@ README = Path(__file__).resolve().parents[3] / "README.md"
 
 
 def shown() -> str:
-    return textwrap.dedent(re.search(r"\n\n(    from.*)", multimodal.__doc__, re.DOTALL)[1]).strip()
+    return textwrap.dedent(re.search(r"\n\n(    from.*?)\n\n\S", multimodal.__doc__, re.DOTALL)[1]).strip()
 
 
 def test_the_snippet_prunes_a_stock_model(tmp_path, monkeypatch, capsys):
