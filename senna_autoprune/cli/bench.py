@@ -105,6 +105,8 @@ def command(
     embeds, mask = result.prompt
     tokens = f"{embeds.shape[1]} tokens ({int(mask.sum())} visual)"
     title = f"{shape_name or 'decoder'}: {shape.layers} layers x {shape.hidden}, {dtype}, {device}, {tokens}; random weights"
+    if result.rounds < plan.rounds:
+        out.print(f"interrupted after {result.rounds} of {plan.rounds} rounds")
     shown = [(title, result.rows, result.scaled)]
     if result.whole is not None:
         shown.append((f"the whole decoder: {title}", result.whole, None))
@@ -119,7 +121,7 @@ def command(
         result.rows,
         shape_name=shape_name,
         machine=machine,
-        rounds=plan.rounds,
+        rounds=result.rounds,
         warmup=plan.warmup,
         vision_ms=asdict(result.vision) if result.vision is not None else None,
         scaled=result.scaled,
@@ -128,7 +130,7 @@ def command(
     )
     if document["overhead_at_1"] is not None:
         out.print(f"overhead of the hooks at retention 1.00: {100 * document['overhead_at_1']:.1f} %")
-    if plan.batch_size > 1:
+    if plan.batch_size > 1 and result.rounds == plan.rounds:
         from senna_autoprune.evaluation.bench_batches import build_prompts, measure_batches
 
         started = perf_counter()

@@ -117,19 +117,25 @@ def take_turns(
             included.
 
     Returns:
-        per setting, in order, its passes after the warm-up.
+        per setting, in order, its passes after the warm-up. An interrupt ends it early, with the rounds that were finished; if there is
+        none, it is passed on.
     """
     names = list(passes)
     seen: dict[str, list[Pass]] = {name: [] for name in names}
-    for done in range(warmup + rounds):
-        before_round()
-        for turn in range(len(names)):
-            name = names[(turn + done) % len(names)]
-            one = passes[name]()
-            if done >= warmup:
-                seen[name].append(one)
-        on_round(done + 1)
-    return seen
+    try:
+        for done in range(warmup + rounds):
+            before_round()
+            for turn in range(len(names)):
+                name = names[(turn + done) % len(names)]
+                one = passes[name]()
+                if done >= warmup:
+                    seen[name].append(one)
+            on_round(done + 1)
+    except KeyboardInterrupt:
+        if not all(seen.values()):
+            raise
+    finished = min(map(len, seen.values()))
+    return {name: found[:finished] for name, found in seen.items()}
 
 
 def to_rows(seen: Mapping[str, list[Pass]], visual: int) -> list[BenchRow]:

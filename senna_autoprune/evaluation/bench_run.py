@@ -91,12 +91,13 @@ class BenchPlan:
 class BenchResult:
     """What came of a plan.
 
-    rows: of the decoder that was built, or scaled from it. vision: of all views of a scene. scaled: how the rows were scaled from a
-    sample; None: nothing was. whole, check: with ``check_sample`` the whole decoder's rows, and the two compared.
-    model: the decoder that was built, for further measurements. prompt: embeddings and visual mask.
+    rows: of the decoder that was built, or scaled from it. rounds: that were finished, fewer after an interrupt. vision: of all views of a
+    scene. scaled: how the rows were scaled from a sample; None: nothing was. whole, check: with ``check_sample`` the whole decoder's rows,
+    and the two compared. model: the decoder that was built, for further measurements. prompt: embeddings and visual mask.
     """
 
     rows: list[BenchRow]
+    rounds: int
     policies: dict[str, Policy]
     vision: Timing | None
     scaled: dict[str, Any] | None
@@ -158,6 +159,7 @@ def run(plan: BenchPlan, on_step: Callable[[str, int, int | None], None] = lambd
     whole = {name: seen[f"whole {name}"] for name in names} if plan.check_sample else None
     return BenchResult(
         rows=to_rows({name: seen[name] for name in names}, visual),
+        rounds=len(seen[names[0]]),
         policies=policies,
         vision=vision,
         scaled=passes.describe() if isinstance(passes, SampledPasses) else None,

@@ -65,6 +65,24 @@ def test_settings_take_turns_and_speedups_are_paired_within_a_round():
     assert rows[0].prefill_ms.p10 > 8 * 9  # the warm-up round is not in it
 
 
+@pytest.mark.parametrize(("interrupted_at", "rounds"), [(3, 1), (4, 2), (5, 2), (1, None)])
+def test_an_interrupt_keeps_the_rounds_that_are_finished(interrupted_at: int, rounds: int | None):
+    calls: list[str] = []
+
+    def once() -> Pass:
+        calls.append("")
+        if len(calls) > interrupted_at:
+            raise KeyboardInterrupt
+        return Pass(1.0, 1.0, 0)
+
+    passes = {"unpruned": once, "b": once}
+    if rounds is None:
+        with pytest.raises(KeyboardInterrupt):
+            take_turns(passes, rounds=3, warmup=0)
+    else:
+        assert {name: len(found) for name, found in take_turns(passes, rounds=3, warmup=0).items()} == {"unpruned": rounds, "b": rounds}
+
+
 def test_prompt_has_the_views_and_the_text_asked_for():
     shape = BenchShape(layers=2, hidden=32, heads=4, views=6, text_tokens=200)
     embeds, mask = build_prompt(shape, torch.float32, "cpu")
