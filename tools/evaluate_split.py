@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     tables = load_tables(options.dataroot, options.version)
     built = build_questions(tables, questions, BuildSettings(types=("plan",), require_images=True), split=options.split)
     said = label_of(options.model, options.dataroot)
-    print(f"{built['records']} questions of {len(built['scenes'])} scenes in {questions}" + (f" ({said})" if said else ""))
+    print(f"{built['records']} questions in {questions}" + (f" ({said})" if said else ""))
 
     def on_row(row: AnswerRow, done: int, total: int) -> None:
         if done % 100 == 0 or done == total:
