@@ -15,7 +15,7 @@ import numpy as np
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.image_files import open_image
 from senna_autoprune.nuscenes.questions_file import Question
-from senna_autoprune.nuscenes.scenes import FUTURE_STEPS
+from senna_autoprune.nuscenes.scenes import FUTURE_STEPS, rows_present
 from senna_autoprune.nuscenes.strings import channel, strings
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ MARGIN = 16  # pixels
 EGO_WIDTH_M = 1.73
 PLAN_VIEW_M = 40.0  # half side of the plan view
 FULL_WIDTH = 1600  # px of a nuScenes image; lines and dots are drawn in proportion
+LONGEST_STEP_M = 1000.0  # in half a second; beyond it the poses are broken, and drawing them would take hours
 NEAR_M = 0.5  # nothing nearer to the camera plane is drawn
 
 PATH_COLOUR = (60, 220, 120)  # all colours RGB
@@ -40,7 +41,8 @@ def draw_sample(nusc: NuScenes, question: Question) -> np.ndarray:
     """The picture of a question's sample, (H, W, 3) uint8 RGB. Missing image files become grey tiles that say so.
 
     Raises:
-        SennaPruneError: the tables do not have the sample, or an image file cannot be decoded.
+        SennaPruneError: the tables do not have the sample or a row of it, a position is not a number, or an image file
+            cannot be decoded.
     """
     try:
         sample = nusc.get("sample", question.token)
@@ -48,8 +50,12 @@ def draw_sample(nusc: NuScenes, question: Question) -> np.ndarray:
         raise SennaPruneError(
             f"{nusc.table_root} has no sample {question.token}: name the tables it comes from"
         ) from error
-    path = _future_path(nusc, sample)
-    rows = [np.hstack([_tile(nusc, sample, view, path) for view in names]) for names in LAYOUT]
+    with rows_present(nusc, f"sample {question.token}"):
+        path = _future_path(nusc, sample)
+        boxes = [nusc.get("sample_annotation", box)[key] for box in sample["anns"] for key in ("translation", "size")]
+        if not (np.isfinite(path).all() and np.isfinite(boxes).all() and (np.abs(np.diff(path, axis=0)) < LONGEST_STEP_M).all()):
+            raise SennaPruneError(f"tables in {nusc.table_root}: a position or size at sample {question.token} is not a possible number")
+        rows = [np.hstack([_tile(nusc, sample, view, path) for view in names]) for names in LAYOUT]
     return np.vstack([_header(nusc, sample, question, path, rows[0].shape[1]), *rows])
 
 

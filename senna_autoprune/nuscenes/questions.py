@@ -19,7 +19,7 @@ from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.nuscenes.can_bus import CanBus
 from senna_autoprune.nuscenes.questions_file import Question, QuestionWriter, write_sidecar
 from senna_autoprune.nuscenes.records import NO_ANSWER, BuildCounts, BuildSettings, PendingRecord, RecordBuilder
-from senna_autoprune.nuscenes.scenes import Sample, iter_samples, scenes_of_split
+from senna_autoprune.nuscenes.scenes import Sample, iter_samples, rows_present, scenes_of_split
 from senna_autoprune.nuscenes.strings import QUESTION_TYPES, TEACHER_TYPES
 from senna_autoprune.nuscenes.teacher import Teacher, TeacherError
 
@@ -105,12 +105,9 @@ def build_questions(
 
 
 def _scene_facts(nusc: NuScenes, row: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "token": row["token"],
-        "samples": row["nbr_samples"],
-        "description": row["description"],
-        "location": nusc.get("log", row["log_token"])["location"],
-    }
+    with rows_present(nusc, row["name"]):
+        location = nusc.get("log", row["log_token"])["location"]
+    return {"token": row["token"], "samples": row["nbr_samples"], "description": row["description"], "location": location}
 
 
 def _counted(counts: BuildCounts, bus: CanBus) -> dict[str, Any]:

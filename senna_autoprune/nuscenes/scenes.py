@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from senna_autoprune.nuscenes.builders import Geometry
 from senna_autoprune.nuscenes.can_bus import CanBus, nearest_message
 from senna_autoprune.nuscenes.rules import Navigation, navigation_command
 from senna_autoprune.nuscenes.strings import channel, strings, view_names
+from senna_autoprune.nuscenes.table_check import check_tables
 
 if TYPE_CHECKING:
     from nuscenes.nuscenes import NuScenes
@@ -50,19 +52,22 @@ def load_tables(dataroot: str | os.PathLike[str], version: str) -> NuScenes:
     """The devkit's tables of ``DATAROOT/VERSION``.
 
     Raises:
-        SennaPruneError: the folder, a table or a map mask is missing or broken.
+        SennaPruneError: the folder, a table or a map mask is missing or broken, or a column that is read holds what it
+        must not.
     """
     from nuscenes.nuscenes import NuScenes
 
     root = os.path.abspath(dataroot)
     try:
-        return NuScenes(version=version, dataroot=root, verbose=False)
-    except json.JSONDecodeError as error:
+        nusc = NuScenes(version=version, dataroot=root, verbose=False)
+    except ValueError as error:  # no JSON, no UTF-8, an integer of thousands of digits
         raise SennaPruneError(f"a table in {root}/{version} is not valid JSON ({error}): unpack it again") from error
-    except (AssertionError, OSError, KeyError) as error:
+    except Exception as error:  # the devkit checks nothing: broken tables end in whatever it came upon
         raise SennaPruneError(
-            f"cannot load nuScenes {version} from {root} ({error}): --dataroot must hold {version}/*.json and maps/"
+            f"cannot load nuScenes {version} from {root} ({type(error).__name__}: {error}): --dataroot must hold {version}/*.json and maps/"
         ) from error
+    check_tables(nusc)
+    return nusc
 
 
 def scenes_of_split(
@@ -116,6 +121,17 @@ def _split_names(nusc: NuScenes, split: str) -> list[str]:
     return list(splits[split])
 
 
+@contextmanager
+def rows_present(nusc: NuScenes, asking: str) -> Iterator[None]:
+    """A row or channel that ``asking`` needs and the tables do not have, as a SennaPruneError."""
+    try:
+        yield
+    except KeyError as error:
+        raise SennaPruneError(
+            f"tables in {nusc.table_root}: {asking} needs a row or channel {error} that is not there: unpack them again"
+        ) from error
+
+
 def iter_samples(nusc: NuScenes, scene: dict[str, Any], can_bus: CanBus, navigation: Navigation) -> Iterator[Sample]:
     """The keyframes of a scene in order.
 
@@ -126,16 +142,12 @@ def iter_samples(nusc: NuScenes, scene: dict[str, Any], can_bus: CanBus, navigat
     Raises:
         SennaPruneError: the tables miss a row (a keyframe without LIDAR_TOP, say).
     """
-    try:
+    with rows_present(nusc, scene["name"]):
         yield from _iter_samples(nusc, scene, can_bus, navigation)
-    except KeyError as error:
-        raise SennaPruneError(
-            f"{nusc.table_root}: {scene['name']} needs a row or channel {error} that the tables lack: unpack them again"
-        ) from error
 
 
 def _iter_samples(nusc: NuScenes, scene: dict[str, Any], can_bus: CanBus, navigation: Navigation) -> Iterator[Sample]:
-    keyframes = _keyframes(nusc, scene)
+    keyframes = keyframes_of(nusc, scene)
     poses = [_Pose.of(nusc, keyframe) for keyframe in keyframes]
     path = np.array([pose.lidar_in_global for pose in poses]).reshape(-1, 3)  # (N, 3)
     times_s = np.array([keyframe["timestamp"] for keyframe in keyframes], dtype=np.int64) / 1e6  # (N,)
@@ -175,12 +187,16 @@ def _iter_samples(nusc: NuScenes, scene: dict[str, Any], can_bus: CanBus, naviga
         )
 
 
-def _keyframes(nusc: NuScenes, scene: dict[str, Any]) -> list[dict[str, Any]]:
-    keyframes, token = [], scene["first_sample_token"]
+def keyframes_of(nusc: NuScenes, scene: dict[str, Any]) -> list[dict[str, Any]]:
+    """The sample rows of a scene in order. SennaPruneError if they lead in a circle, KeyError if a row is missing."""
+    found: dict[str, dict[str, Any]] = {}
+    token = scene["first_sample_token"]
     while token:
-        keyframes.append(nusc.get("sample", token))
-        token = keyframes[-1]["next"]
-    return keyframes
+        if token in found:
+            raise SennaPruneError(f"tables in {nusc.table_root}: {scene['name']} never ends, its sample {token} comes round again")
+        found[token] = nusc.get("sample", token)
+        token = found[token]["next"]
+    return list(found.values())
 
 
 def _image_path(nusc: NuScenes, keyframe: dict[str, Any], view: str) -> str:
@@ -263,6 +279,8 @@ def _agents(
             if not box["next"]:
                 break
             box = nusc.get("sample_annotation", box["next"])
+            if box["sample_token"] == keyframe["token"]:
+                raise SennaPruneError(f"tables in {nusc.table_root}: the track of box {boxes[row]['token']} comes round again")
             futures[row, step] = box["translation"]
             masks[row, step] = 1
     own = Rotation.from_quat(np.array([box["rotation"] for box in boxes])[:, [1, 2, 3, 0]])  # nuScenes: w first

@@ -16,7 +16,7 @@ from senna_autoprune.nuscenes import builders
 from senna_autoprune.nuscenes.can_bus import CanBus
 from senna_autoprune.nuscenes.records import Views
 from senna_autoprune.nuscenes.rules import Navigation
-from senna_autoprune.nuscenes.scenes import Sample, iter_samples, load_tables
+from senna_autoprune.nuscenes.scenes import Sample, iter_samples, keyframes_of, load_tables, rows_present
 from senna_autoprune.nuscenes.strings import channel, strings, view_names, view_order
 from senna_autoprune.replay.geometry import SampleGeometry, sample_geometry
 
@@ -116,14 +116,13 @@ def _fullest_scene(nusc: NuScenes) -> dict[str, Any]:
     """The first scene whose keyframes all have their images, or that with the most."""
     best, most = None, 0
     for scene in nusc.scene:
-        token, asked, there = scene["first_sample_token"], 0, 0
-        while token:
-            sample = nusc.get("sample", token)
-            paths = [nusc.get_sample_data_path(sample["data"][channel(view)]) for view in view_names()]
-            asked, there, token = asked + 1, there + all(map(os.path.isfile, paths)), sample["next"]
+        with rows_present(nusc, scene["name"]):
+            samples = keyframes_of(nusc, scene)
+            paths = [[nusc.get_sample_data_path(sample["data"][channel(view)]) for view in view_names()] for sample in samples]
+        there = sum(all(map(os.path.isfile, files)) for files in paths)
         if there > most:
             best, most = scene, there
-        if there == asked > 0:
+        if there == len(samples) > 0:
             break
     if best is None:
         raise SennaPruneError(f"no keyframe under {nusc.dataroot} has all six image files: unpack samples/")
@@ -149,7 +148,8 @@ def _scene_shot(nusc: NuScenes, sample: Sample, number: int, views: Views) -> Sh
         scene_known=True,
         attributes={},
     )
-    return Shot(row, order, sample.timestamp_us, sample_geometry(nusc, sample.token))
+    with rows_present(nusc, f"sample {sample.token}"):
+        return Shot(row, order, sample.timestamp_us, sample_geometry(nusc, sample.token))
 
 
 # --- a run ------------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ size and no more.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -20,7 +20,7 @@ from transformers import GenerationConfig
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.senna import original
-from senna_autoprune.senna.configuration import SennaConfig
+from senna_autoprune.senna.configuration import SennaConfig, check_config
 from senna_autoprune.senna.images import SennaImageProcessor
 from senna_autoprune.senna.modeling import SennaForConditionalGeneration
 from senna_autoprune.senna.processing import SennaProcessor
@@ -79,24 +79,81 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _convert(tensor: Tensor, name: str, dtype: torch.dtype, device: torch.device) -> Tensor:
+    if not tensor.is_floating_point():
+        raise SennaPruneError(f"broken weight: {name} holds {tensor.dtype}, not floating-point numbers")
     value = tensor.to(device=device, dtype=dtype)
     if not bool(torch.isfinite(value).all()):
-        kind = "NaN or infinity" if not bool(torch.isfinite(tensor.float()).all()) else f"values beyond {dtype}"
+        kind = "NaN or infinity" if not bool(torch.isfinite(tensor.double()).all()) else f"values beyond {dtype}"
         raise SennaPruneError(f"broken weight: {name} holds {kind}")
     return value
 
 
 def _empty_model(config: SennaConfig, dtype: torch.dtype, attn_implementation: str) -> SennaForConditionalGeneration:
-    """The model without storage for its weights, but with its computed buffers, which no checkpoint holds."""
+    """The model without storage for its weights and buffers."""
     try:
         with torch.device("meta"):
-            model = SennaForConditionalGeneration._from_config(config, dtype=dtype, attn_implementation=attn_implementation)
+            return SennaForConditionalGeneration._from_config(config, dtype=dtype, attn_implementation=attn_implementation)
     except (ImportError, ValueError) as error:
         raise SennaPruneError(f"attn_implementation {attn_implementation!r} cannot be used: {error}") from error
+    except Exception as error:  # sizes that do not go together, an unknown activation: the layers have no common error
+        raise SennaPruneError(f"config.json describes no model that can be built: {type(error).__name__}: {error}") from error
+
+
+def _compute_buffers(model: SennaForConditionalGeneration) -> None:
+    """Buffers that no checkpoint holds. Only once the weights' shapes are known to be those of the configuration."""
     decoder, embeddings = model.language_model, model.vision_tower.embeddings
     decoder.rotary_emb = type(decoder.rotary_emb)(config=decoder.config)
     embeddings.position_ids = torch.arange(embeddings.num_positions).unsqueeze(0)
-    return model
+
+
+def _check_depth(config: SennaConfig, names: Collection[str], checkpoint: Path) -> None:
+    """A configuration can ask for a billion layers, which would be built before one weight is missed."""
+    parts: list[tuple[str, Any]] = [("language_model.layers.", config.text_config), ("vision_tower.encoder.layers.", config.vision_config)]
+    for prefix, part in parts:
+        found = {name.removeprefix(prefix).partition(".")[0] for name in names if name.startswith(prefix)}
+        if not 1 <= part.num_hidden_layers <= len(found):
+            raise SennaPruneError(
+                f"missing weights in {checkpoint}: config.json says {part.num_hidden_layers} layers {prefix}*, there are {len(found)}"
+            )
+    states = config.vision_config.num_hidden_layers + 1  # type: ignore[union-attr]
+    if not -states <= config.vision_feature_layer < states:
+        raise SennaPruneError(f"{checkpoint}: vision_feature_layer {config.vision_feature_layer} is none of the tower's {states} states")
+
+
+def _check_processor(processor: SennaProcessor, config: SennaConfig, directory: Path) -> None:
+    """The processor must make what the model takes."""
+    images, vision, path = processor.image_processor, config.vision_config, directory / "processor_config.json"
+    fits = {
+        "image_size": (images.image_size, vision.image_size),  # type: ignore[union-attr]
+        "patch_size": (images.patch_size, vision.patch_size),  # type: ignore[union-attr]
+        "num_visual_tokens": (processor.num_visual_tokens, config.num_visual_tokens),
+    }
+    for name, (here, there) in fits.items():
+        if here != there:
+            raise SennaPruneError(f"{path}: {name} is {here!r}, but the model has {there!r}")
+    if not isinstance(processor.prompt_max_length, int) or processor.prompt_max_length < 1:
+        raise SennaPruneError(f"{path}: prompt_max_length {processor.prompt_max_length!r} is no length")
+    for name, low, high in (("image_mean", 0.0, 1.0), ("image_std", 1e-3, 10.0)):
+        values = getattr(images, name)
+        if len(values) != 3 or not all(isinstance(value, (int, float)) and low <= value <= high for value in values):
+            raise SennaPruneError(f"{path}: {name} is {values!r:.80}, not three numbers from {low:g} to {high:g}")
+
+
+def _check_ids(processor: SennaProcessor, config: SennaConfig, directory: Path) -> None:
+    """Every id that the tokenizer or the configuration knows must have its row in the embeddings."""
+    ids, text = processor.tokenizer.get_vocab().values(), config.get_text_config()
+    vocabulary = text.vocab_size
+    if len(ids) > vocabulary:
+        raise SennaPruneError(f"{directory}: the tokenizer has {len(ids)} ids but the model only {vocabulary}")
+    if max(ids, default=0) >= vocabulary:
+        raise SennaPruneError(f"{directory}: the tokenizer has the id {max(ids)} but the model only {vocabulary}")
+    if processor.tokenizer.bos_token_id is None:
+        raise SennaPruneError(f"{directory}: the tokenizer has no token that begins a prompt (bos_token)")
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        value = getattr(text, name)
+        known = value if isinstance(value, list) else [] if value is None else [value]
+        if not all(isinstance(number, int) and 0 <= number < vocabulary for number in known):
+            raise SennaPruneError(f"{directory / 'config.json'}: {name} {value!r:.80} is no id of {vocabulary}")
 
 
 def _fill(
@@ -124,6 +181,7 @@ def _fill(
     ]
     if misshaped:
         raise SennaPruneError(f"misshaped weights in {checkpoint}: {_some(misshaped)}")
+    _compute_buffers(model)
     for name, (store, stored) in sources.items():
         module_name, _, leaf = name.rpartition(".")
         value = _convert(store.tensor(stored), stored, dtype, device)
@@ -176,10 +234,11 @@ def _load_original(directory: Path, tower_argument: Path | None) -> Plan:
 def _load_own(directory: Path, tower_argument: Path | None) -> Plan:
     try:
         config = SennaConfig.from_pretrained(directory, local_files_only=True)
-        processor = SennaProcessor.from_pretrained(directory, local_files_only=True)
+        processor = SennaProcessor.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the library raises many types on broken files
         reason = str(error).strip().replace("\n", " ")
         raise SennaPruneError(f"broken checkpoint: {directory} ({reason})") from error
+    check_config(config, directory / "config.json")
     store = WeightStore(directory)
     sources = {name: (store, name) for name in store.names() if not original.is_buffer(name)}
     origin = f"checkpoint's own weights: {directory}"
@@ -232,10 +291,9 @@ def load_senna(
     if not own_layout and not (values.get("model_type") == original.MODEL_TYPE or "mm_vision_tower" in values):
         raise SennaPruneError(f"not a Senna checkpoint: {directory / 'config.json'} has model_type {values.get('model_type')!r}")
     config, sources, processor, origin = (_load_own if own_layout else _load_original)(directory, tower)
-    vocabulary = config.get_text_config().vocab_size
-    if len(processor.tokenizer) > vocabulary:
-        raise SennaPruneError(f"{directory}: the tokenizer has {len(processor.tokenizer)} ids but the model only {vocabulary}")
-
+    _check_depth(config, sources, directory)
+    _check_processor(processor, config, directory)
+    _check_ids(processor, config, directory)
     model = _empty_model(config, dtype, attn_implementation)
     _fill(model, sources, dtype, device, directory)
     model.generation_config = _greedy(config)

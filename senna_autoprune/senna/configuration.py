@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from transformers import CLIPVisionConfig, LlamaConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.senna.prompts import IMAGE_TOKEN_ID
 
 
@@ -57,3 +59,17 @@ class SennaConfig(PreTrainedConfig):
         """Patches of one view: the token adapter's input length."""
         vision: Any = self.vision_config
         return (vision.image_size // vision.patch_size) ** 2
+
+
+def check_config(config: SennaConfig, path: Path) -> None:
+    """What the library takes from a file unseen. SennaPruneError names the key."""
+    for name in ("num_visual_tokens", "adapter_hidden_size", "prompt_max_length"):
+        value = getattr(config, name)
+        if type(value) is not int or value < 1:
+            raise SennaPruneError(f"{path}: {name} is {value!r:.80}, not a whole number of at least 1")
+    if type(config.vision_feature_layer) is not int:
+        raise SennaPruneError(f"{path}: vision_feature_layer is {config.vision_feature_layer!r:.80}, not a whole number")
+    if type(config.tie_word_embeddings) is not bool:
+        raise SennaPruneError(f"{path}: tie_word_embeddings is {config.tie_word_embeddings!r:.80}, not true or false")
+    if config.image_token_id != IMAGE_TOKEN_ID:
+        raise SennaPruneError(f"{path}: image_token_id is {config.image_token_id!r:.80}, only {IMAGE_TOKEN_ID} is supported")

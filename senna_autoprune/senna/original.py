@@ -13,7 +13,7 @@ from typing import Any
 from transformers import CLIPVisionConfig, LlamaConfig
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.senna.configuration import SennaConfig
+from senna_autoprune.senna.configuration import SennaConfig, check_config
 from senna_autoprune.senna.weights import WeightStore, find_weight_files, read_json
 
 logger = logging.getLogger(__name__)
@@ -139,9 +139,11 @@ def infer_tower_config(store: WeightStore, names: dict[str, str], decoder_heads:
         width, _, patch, _ = store.shape(names["vision_tower.embeddings.patch_embedding.weight"])
         positions = store.shape(names["vision_tower.embeddings.position_embedding.weight"])[0]
         inner = store.shape(names["vision_tower.encoder.layers.0.mlp.fc1.weight"])[0]
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, IndexError) as error:
         raise SennaPruneError(f"the vision tower inside {store.directory} is incomplete: give its directory with vision_tower=") from error
     indices = [int(match[1]) for name in names if (match := re.match(r"vision_tower\.encoder\.layers\.(\d+)\.", name))]
+    if not (indices and width and patch and positions > 1):
+        raise SennaPruneError(f"the vision tower inside {store.directory} is incomplete: give its directory with vision_tower=")
     heads = width // 64
     if width % 64:
         heads = decoder_heads if isinstance(decoder_heads, int) else 0
@@ -252,6 +254,9 @@ def convert_config(values: dict[str, Any], store: WeightStore, tower: CLIPVision
     missing = [name for name in (first, last) if name not in store.names()]
     if missing:
         raise SennaPruneError(f"not a Senna checkpoint: {store.directory} lacks {', '.join(missing)}")
+    misshaped = [f"{name} is {list(store.shape(name))}" for name in (first, last) if len(store.shape(name)) != 2]
+    if misshaped:
+        raise SennaPruneError(f"misshaped weights in {store.directory}: {misshaped[0]}, expected a matrix")
     text = _known(LlamaConfig, values)
     for key in ("architectures", "dtype", "transformers_version"):
         text.pop(key, None)
@@ -270,4 +275,6 @@ def convert_config(values: dict[str, Any], store: WeightStore, tower: CLIPVision
         "tie_word_embeddings": tied,
         "architectures": ["SennaForConditionalGeneration"],  # as save_pretrained writes it: a converted copy is the same model
     }
-    return _build(SennaConfig, own, path)
+    config = _build(SennaConfig, own, path)
+    check_config(config, path)
+    return config

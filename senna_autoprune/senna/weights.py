@@ -5,7 +5,8 @@ Files are data: pickles are read with ``weights_only=True``, and an index may on
 
 from __future__ import annotations
 
-import pickle
+import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -58,16 +59,37 @@ def find_weight_files(directory: Path) -> list[Path]:
 
 def _load_pickle(path: Path) -> dict[str, Tensor]:
     try:
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError:  # files older than the zip format cannot be mapped
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd pickle protocols: such a file is refused, or read all the same
+            if zipfile.is_zipfile(path):
+                _refuse_compressed(path)
+                state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            else:  # files older than the zip format cannot be mapped
+                state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a broken pickle raises whatever its opcodes came upon
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SennaPruneError(f"broken or unsafe weight file: {path} ({reason})") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()):
         raise SennaPruneError(f"broken weight file: {path} must hold a dict of tensors")
+    for name, value in state.items():
+        if not _is_plain(value):
+            raise SennaPruneError(f"broken weight file: {path}: {name} is no plain tensor with all its numbers")
     return state
+
+
+def _refuse_compressed(path: Path) -> None:
+    """torch stores weights as they are; a compressed member can be a thousand times what the file is."""
+    with zipfile.ZipFile(path) as file:
+        for member in file.infolist():
+            if member.compress_type != zipfile.ZIP_STORED:
+                raise ValueError(f"{member.filename} is compressed")
+
+
+def _is_plain(value: Tensor) -> bool:
+    """Dense, in memory, and with as many numbers in its storage as its shape says."""
+    if value.layout != torch.strided or value.device.type != "cpu":
+        return False
+    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
 
 
 class WeightStore:
@@ -87,7 +109,7 @@ class WeightStore:
             if path.suffix == ".safetensors":
                 try:
                     handle = safe_open(path, framework="pt", device="cpu")
-                except (SafetensorError, OSError) as error:
+                except (SafetensorError, OSError, MemoryError) as error:
                     raise SennaPruneError(f"broken weight file: {path} ({error})") from error
                 self._sources.update(dict.fromkeys(handle.keys(), handle))
             else:
@@ -103,6 +125,11 @@ class WeightStore:
         return tuple(source.shape) if isinstance(source, Tensor) else tuple(source.get_slice(name).get_shape())
 
     def tensor(self, name: str) -> Tensor:
-        """One tensor, on the CPU."""
+        """One tensor, on the CPU. SennaPruneError if its type is unknown here."""
         source = self._sources[name]
-        return source if isinstance(source, Tensor) else source.get_tensor(name)
+        if isinstance(source, Tensor):
+            return source
+        try:
+            return source.get_tensor(name)
+        except Exception as error:  # a type that this torch does not have
+            raise SennaPruneError(f"broken weight: {name} in {self.directory} cannot be read ({error})") from error

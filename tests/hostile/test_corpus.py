@@ -20,7 +20,7 @@ from tests.hostile.case import FAILED_SAMPLES, Case, Place
 from tests.hostile.world import VERSION, World, eval_arguments, make_world
 
 CASES = corpus.all_cases()
-PROGRESS = re.compile(r"loading |run folder |using the embedded |answers .*%|frames .*%|\s*$")  # other lines of stderr that are right
+PROGRESS = re.compile(r"loading |run folder |scene |using the embedded |answers |frames |\s*$")  # other lines of stderr that are right
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -95,12 +95,15 @@ def test_hostile_input(case: Case, world: World, tmp_path: Path, monkeypatch: py
     assert place.canary.read_text() == "precious\n"
     assert not place.pwned.exists()
     assert found.cpu_s < guard.CPU_S
+    assert "Warning" not in found.err
     assert found.code in case.codes, found.err[-800:]
     if found.code == FAILED_SAMPLES:
         assert re.search(case.line, " ".join((found.out + found.err).split()))
         _assert_recorded(place, argv)
     elif found.code:
         assert re.search(case.line, the_line(found.err))
+    else:
+        assert re.search(case.line, found.out)
 
 
 def the_line(err: str) -> str:
