@@ -21,7 +21,14 @@ class EmbeddedDemo(NamedTuple):
 
 def label_of(*paths: str | Path | None) -> str | None:
     """What must be said of results made with these files: ``LABEL`` if one of them is embedded, else None."""
-    return LABEL if any(path is not None and Path(path).resolve().is_relative_to(_HERE) for path in paths) else None
+    return LABEL if any(path is not None and _is_ours(path) for path in paths) else None
+
+
+def _is_ours(path: str | Path) -> bool:
+    try:
+        return Path(path).resolve().is_relative_to(_HERE)
+    except (ValueError, OSError):  # a name that no file can have
+        return False
 
 
 def label_of_run(description: Mapping[str, Any]) -> str | None:

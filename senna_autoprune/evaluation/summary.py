@@ -148,7 +148,7 @@ def _official(plans: Sequence[QuestionRow], texts: Texts) -> tuple[dict[str, Any
     """The original metric of one setting's answers, and which of them it calls right; where it raises, its exception."""
     try:
         score = planning_metric(official_records(plans, texts))
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, ZeroDivisionError) as error:
         return {"accuracy": None, "error": f"{type(error).__name__}: {error}"}, None
     return {"accuracy": score.accuracy, "correct": score.correct_count, "f1_score": score.f1_score}, score.correct
 

@@ -246,4 +246,3 @@ def _rows(names: Sequence[str], height: float = ROW) -> tuple[Any, Any]:
     axis.set_ylim(len(names) - 0.5, -0.5)
     axis.spines["left"].set_visible(False)
     return figure, axis
-

@@ -11,6 +11,7 @@ def test_label_of_embedded_and_other_files(tmp_path):
     assert label_of(str(found.model_dir), "/data/qa.json") == LABEL
     assert label_of(tmp_path, found.questions_file) == LABEL
     assert label_of(tmp_path, None) is None
+    assert label_of("a\0b", "x" * 10_000) is None  # of a config.yaml by strangers
 
 
 def test_label_of_a_run_wherever_the_package_was():

@@ -78,4 +78,3 @@ def test_the_number_is_named_with_its_unit(tmp_path: Path, options: dict[str, ob
     settings = {**run.description["settings"], "autoprune": {"method": "autoprune", "options": options}}
     run.description = {**run.description, "settings": settings}
     assert information_of(read_run(run.write()))[1] == words
-

@@ -1,0 +1,387 @@
+"""The report as a page: what it says, one file without links and scripts, strings that stay strings, a browser that reads it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from senna_autoprune.report.page import Replays, confusions, headline, lead, render_report
+from senna_autoprune.report.run import Run, read_run
+from senna_autoprune.report.thumbnails import GAP, TILE, thumbnail
+from tests.replay.browser import ATTACKS, chromium, errors, resize
+from tests.report.runs import VIEWS, Made, made, trace
+
+WHEN = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+REPLAYS = Replays("flips.html", {2: 1, 1: 2, 5: 3})
+
+
+def rendered(run: Run, replays: Replays | None = REPLAYS, flips: int = 12) -> str:
+    return render_report(run, flips, replays, [], WHEN)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return read_run(made(tmp_path_factory.mktemp("made")).write())
+
+
+@pytest.fixture(scope="module")
+def page(run: Run) -> str:
+    return rendered(run)
+
+
+class Outline(HTMLParser):
+    """Headings, ids, and the elements that must have a name."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.headings: list[int] = []
+        self.ids: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.elements.append((tag, found))
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        if "id" in found:
+            self.ids.append(str(found["id"]))
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [found for name, found in self.elements if name == tag]
+
+
+# --- what it says -----------------------------------------------------------------------------------------------------
+
+
+def test_headline_by_hand(run: Run) -> None:
+    cards = {card.name: card for card in headline(run.metrics)}
+    assert cards["Planning accuracy, unpruned → pruned"].value == "83.3 % → 66.7 %"
+    assert cards["Retention of accuracy"].value.startswith("80.0 % [")
+    assert cards["Harmful flips"].value == "2" and "3 changed" in cards["Harmful flips"].detail
+    assert cards["Prefill speed-up, measured"].value == "2.00×" and "2.50×: 0.80" in cards["Prefill speed-up, measured"].detail
+    assert cards["Visual tokens kept"].value == "50.0 %"
+    assert "right where random is wrong: 3, the reverse: 1" in cards["Retention of random at the same budget"].detail
+    said = lead(run.metrics)
+    assert "83.3 % unpruned and 66.7 % pruned" in said and "random 40.0 %" in said and "no-image 40.0 %" in said and "majority" in said
+
+
+def test_nothing_is_retained_of_nothing(tmp_path: Path) -> None:
+    broken = made(tmp_path)
+    broken.answers = [replace(row, answer="?") if row.setting == "unpruned" else row for row in broken.answers]
+    run = read_run(broken.write())
+    card = next(card for card in headline(run.metrics) if card.name == "Retention of accuracy")
+    assert (card.value, card.detail) == ("n/a", "the unpruned model got nothing right")
+    assert "Retained" not in lead(run.metrics)
+    assert "retention: n/a (unpruned accuracy is 0" in rendered(run)
+
+
+def test_confusion_before_and_after(run: Run) -> None:
+    found = {one.title: one for one in confusions(run.metrics)}
+    assert list(found) == ["Speed, unpruned", "Speed, pruned (autoprune)", "Path, unpruned", "Path, pruned (autoprune)"]
+    before, after = found["Speed, unpruned"], found["Speed, pruned (autoprune)"]
+    assert before.columns == ["KEEP", "ACCELERATE", "DECELERATE", "STOP", "invalid"]
+    counts = {label: [count for count, _, _ in cells] for label, cells, _ in after.rows}
+    assert counts == {"KEEP": [2, 0, 0, 1, 0], "DECELERATE": [0, 0, 2, 0, 0], "STOP": [1, 0, 0, 0, 0]}
+    assert {label: recall for label, _, recall in before.rows} == {"KEEP": "100.0 %", "DECELERATE": "50.0 %", "STOP": "100.0 %"}
+    assert [right for _, _, right in after.rows[0][1]] == [True, False, False, False, False]
+
+
+def test_all_that_a_report_must_have(page: str) -> None:
+    for words in (
+        "What was run", "variant navigation", "weights sha256", "a1a1a1", "b2b2b2", "transformers", "5.23",  # run
+        "unpruned", "random-answer", "majority", "no-image", "95 % interval", "McNemar",  # controls
+        "Speed, unpruned", "Path, pruned", "missed brake", "false brake", "repaired",  # confusion and flips
+        "vision", "prefill", "of it\npruning", "decode", "FLOPs\nbound", "reached",  # cost
+        "Mann-Whitney", "tokens,\nlast quarter", "speed band", "5-9 m/s",  # information and conditions
+    ):  # fmt: skip
+        assert words in page, words
+    assert "embedded model" not in page
+
+
+def test_what_was_not_measured_is_said_so(tmp_path: Path) -> None:
+    old = made(tmp_path)
+    old.answers = [
+        replace(row, decode_ms=None, trace=row.trace and {key: value for key, value in row.trace.items() if key != "pruner_ms"})
+        for row in old.answers
+    ]
+    table = rendered(read_run(old.write())).split('id="cost-table"')[1].split("</table>")[0]
+    assert table.count("not measured") == 4 + 4 + 2  # decode and whole question of four settings, pruning of two
+
+
+def test_an_unfinished_run_with_failures_says_so(tmp_path: Path) -> None:
+    part = made(tmp_path)
+    part.answers = [row for row in part.answers if (row.question, row.setting) != (0, "no-image")]
+    part.answers = [
+        replace(row, status="failed", answer=None, reason="broken image", trace=None) if row.question == 1 else row for row in part.answers
+    ]
+    page = rendered(read_run(part.write()))
+    assert "unfinished: 23 of 24 answers are there" in page
+    assert "about the 4 of 6 questions" in page
+    assert "4 answers of 1 samples failed; the first: sample t1" in page and "broken image" in page
+
+
+def test_a_method_without_mutual_information_says_so(tmp_path: Path) -> None:
+    plain = made(tmp_path)
+    plain.answers = [row if row.trace is None else replace(row, trace=trace(None)) for row in plain.answers]
+    page = rendered(read_run(plain.write()))
+    assert "no planning answer of autoprune has mutual information" in page and "Mann-Whitney" not in page
+
+
+def test_questions_that_are_not_about_planning(tmp_path: Path) -> None:
+    seen = made(tmp_path)
+    seen.questions = [replace(row, type="vru", label="No, I don't see any.\n") for row in seen.questions]
+    page = rendered(read_run(seen.write()))
+    assert "Vulnerable road users" in page and "Confusion before and after" not in page and 'href="#confusion"' not in page
+
+
+def test_flips_beyond_the_pictures_are_listed_in_words(run: Run) -> None:
+    page = rendered(run, flips=1)
+    assert page.count('<a class="shot"') == 1 and 'href="flips.html#frame=1"' in page
+    rest = page.split('id="flips-rest"')[1].split("</table>")[0]
+    assert rest.count("<tr") == 1 + 2 and "false brake" in rest and "repaired" in rest
+    without = rendered(run, None)
+    assert "flips.html" not in without and "senna-prune replay --run" in without
+
+
+def test_views_are_placed_as_round_the_car(tmp_path: Path) -> None:
+    row = made(tmp_path).questions[0]
+    names = ("front", "front right", "front left", "back", "back left", "back right")
+    paths = [tmp_path / image for image in row.images]
+    found = thumbnail(paths, names)
+    assert found is not None
+    source, size = found
+    picture = Image.open(io.BytesIO(base64.b64decode(source.split(",", 1)[1])))
+    assert picture.size == size == (3 * TILE[0] + 2 * GAP, 2 * TILE[1] + GAP)
+    for place, name in enumerate(("front left", "front", "front right", "back left", "back", "back right")):
+        middle = (place % 3 * (TILE[0] + GAP) + 50, place // 3 * (TILE[1] + GAP) + 50)
+        index = names.index(name)
+        pixel = picture.getpixel(middle)
+        assert isinstance(pixel, tuple) and abs(pixel[0] - 40 * index) < 12, VIEWS[index]
+    assert thumbnail(paths[:2], ("", ""))[1] == (2 * TILE[0] + GAP, TILE[1])  # type: ignore[index]
+    paths[3].unlink()
+    assert thumbnail(paths, names) is None
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+def test_one_file_without_links_and_scripts(page: str) -> None:
+    outline = Outline(page)
+    assert not outline.all("script") and not outline.all("iframe")
+    links = [found["href"] or "" for found in outline.all("a")]
+    assert links and all(link.startswith(("#", "flips.html")) for link in links)
+    assert all((found["src"] or "").startswith("data:image/") for found in outline.all("img"))
+    assert not re.search(r"url\((?!#)|@import|https?://(?!www\.w3\.org/)", page)
+    assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'\"" in page
+    assert {found["href"] for found in outline.all("link")} == {"data:,"}
+
+
+def test_it_can_be_read_without_seeing_it(page: str) -> None:
+    outline = Outline(page)
+    assert outline.headings[0] == 1 and outline.headings.count(1) == 1
+    assert all(after <= before + 1 for before, after in zip(outline.headings, outline.headings[1:], strict=False))
+    assert len(outline.ids) == len(set(outline.ids))
+    ids = set(outline.ids)
+    for _, found in outline.elements:
+        assert set((found.get("aria-labelledby") or "").split()) <= ids
+    assert all((found["href"] or "")[1:] in ids for found in outline.all("a") if (found["href"] or "").startswith("#"))
+    assert outline.all("html")[0]["lang"] == "en"
+    for landmark in ("header", "nav", "main", "footer"):
+        assert len(outline.all(landmark)) == 1
+    assert all(found.get("scope") in ("col", "row") for found in outline.all("th"))
+    assert len(outline.all("table")) == len(outline.all("caption"))
+    assert all(found.get("alt") for found in outline.all("img"))
+    graphs = outline.all("svg")
+    assert len(graphs) == len(outline.all("figure")) == len(outline.all("figcaption")) == 6
+    assert all(found["role"] == "img" and len(found["aria-label"] or "") > 60 for found in graphs)
+
+
+def test_what_graphs_say_to_those_who_do_not_see_them(page: str) -> None:
+    said = [found["aria-label"] or "" for found in Outline(page).all("svg")]
+    assert "unpruned 83.3 %" in said[0] and "autoprune 66.7 %" in said[0]
+    assert "autoprune: vision 5.0, pruning 1.5, prefill 8.5, decode 3.0" in said[1]
+    assert "pruned, wrong: 2 questions, median 0.150" in said[3]
+    assert "speed band 5-9 m/s: 83.3 % unpruned, 66.7 % pruned" in said[5]
+
+
+def test_graphs_take_the_colours_of_the_page(page: str) -> None:
+    graph = page.split("<svg")[1].split("</svg>")[0]
+    assert "var(--accent)" in graph and "var(--text)" in graph and "a1b2" not in page
+    assert "<!--" not in page and "<metadata" not in page
+    assert "<text" in graph and "planning accuracy" in graph  # text stays text
+
+
+# --- strings of strangers ---------------------------------------------------------------------------------------------
+
+
+def hostile(folder: Path) -> Made:
+    """A run in which every string that comes from a checkpoint, a question file or the tables is an attack."""
+    run, text = made(folder), "$\\frac{" + "".join(ATTACKS)
+    for number, row in enumerate(run.questions):
+        strange = {"token": f"{text}{number}", "scene": f"{text}{number // 2}", "text": text}
+        run.questions[number] = replace(row, **strange, attributes=dict.fromkeys(row.attributes, text))
+    names = {"autoprune": text, "random": text + "2"}
+    rows = []
+    for row in run.answers:
+        found = row.trace and {**row.trace, "notes": [text]}
+        wild = row.setting == "autoprune" and row.question == 4
+        rows.append(replace(row, setting=names.get(row.setting, row.setting), trace=found, answer=text if wild else row.answer))
+    rows[0] = replace(rows[0], status="failed", reason=text)
+    run.answers = rows
+    described = run.description
+    settings = {names.get(name, name): entry for name, entry in described["settings"].items()}
+    settings[text] = {"method": text, "options": {"retention": 0.5, text: text}, "blind": False}
+    run.description = {
+        **described,
+        "config": {**described["config"], "method": text, text: text},
+        "settings": settings,
+        "identity": {"weights_sha256": text, "versions": {text: text}},
+        "places": {**described["places"], "model": text, "questions": text},
+        **{name: {text: {text: [text]}} for name in ("model", "machine")},
+        "questions": {"variant": {text: text}},
+    }
+    return run
+
+
+def test_hostile_strings_are_no_markup(tmp_path: Path, run: Run) -> None:
+    bad = read_run(hostile(tmp_path).write())
+    page = render_report(bad, 12, REPLAYS, ["".join(ATTACKS)], WHEN)
+    outline = Outline(page)
+    assert not outline.all("script")
+    assert not [name for _, found in outline.elements for name in found if name.startswith("on")]
+    assert {(found["src"] or "")[:11] for found in outline.all("img")} == {"data:image/"}
+    assert "49" not in page.split("<header>")[1].split("</header>")[0]
+    assert page.count("&lt;script&gt;window.attacked=1") > 20 and "<!--" not in page
+    assert len(outline.all("svg")) == 6
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with chromium(tmp_path_factory.mktemp("profile")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def file(page: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+WIDTHS = pytest.mark.parametrize("width", [1280, 390])
+SCHEMES = pytest.mark.parametrize("dark", [False, True])
+
+
+@WIDTHS
+@SCHEMES
+def test_loads_fits_and_is_legible(driver: Any, file: Path, width: int, dark: bool) -> None:
+    resize(driver, width, 900, dark)
+    driver.get(file.as_uri())
+    assert errors(driver) == []
+    assert driver.execute_script("return document.documentElement.scrollWidth") == width
+    loaded = driver.execute_script("return [...document.images].map((i) => i.complete && i.naturalWidth)")
+    assert len(loaded) == 3 and all(loaded)
+    wide = driver.execute_script(
+        "return [...document.querySelectorAll('svg, img, table')].filter((n) => !n.closest('.scroll') && "
+        "n.getBoundingClientRect().right > innerWidth).length"
+    )
+    assert wide == 0
+    low = driver.execute_script(CONTRAST)
+    assert low == []
+    sizes = driver.execute_script("return [...document.querySelectorAll('svg text')].map((t) => t.getBoundingClientRect().height)")
+    assert min(sizes) > 8
+
+
+# texts whose colour is too near to their background's (WCAG 2 AA: 4.5)
+CONTRAST = """
+const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+const rgba = (text) => {
+  canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = text; canvas.fillRect(0, 0, 1, 1);
+  return [...canvas.getImageData(0, 0, 1, 1).data];
+};
+const light = (c) => c.slice(0, 3).map((v) => v / 255).map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+  .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+const behind = (node) => {
+  const layers = [];
+  for (let n = node; n && layers.at(-1)?.[3] !== 255; n = n.parentElement) layers.push(rgba(getComputedStyle(n).backgroundColor));
+  return layers.reverse().reduce((under, c) => under.map((v, i) => v + (c[i] - v) * c[3] / 255), [255, 255, 255]);
+};
+const found = [];
+for (const node of document.querySelectorAll('body *')) {
+  if (!node.checkVisibility() || ![...node.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim())) continue;
+  const svg = node.namespaceURI.endsWith('svg'), style = getComputedStyle(node);
+  const a = light(rgba(svg ? style.fill : style.color)), b = light(behind(node));
+  const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+  if (ratio < 4.5) found.push([node.tagName, node.textContent.trim().slice(0, 30), ratio.toFixed(2)]);
+}
+return found;
+"""
+
+
+def test_the_keyboard_reaches_everything(driver: Any, file: Path) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    resize(driver, 390, 900)
+    driver.get(file.as_uri())
+    reached = []
+    for _ in range(60):
+        driver.switch_to.active_element.send_keys(Keys.TAB)
+        element = driver.switch_to.active_element
+        if element.tag_name == "body":
+            break
+        outline = driver.execute_script("return getComputedStyle(arguments[0]).outlineStyle", element)
+        assert outline == "solid"
+        reached.append((element.tag_name, element.get_dom_attribute("href") or element.get_dom_attribute("aria-labelledby")))
+    assert reached[0] == ("a", "#main")
+    assert [name for tag, name in reached if tag == "div"] == [
+        "plan-table", "confusion-1", "confusion-2", "confusion-3", "confusion-4", "recall-table", "flips-table", "cost-table",
+        "information-table", "breakdown-table",
+    ]  # fmt: skip
+    assert [name for _, name in reached if name and name.startswith("flips.html")] == [
+        "flips.html", "flips.html#frame=1", "flips.html#frame=2", "flips.html#frame=3"
+    ]  # fmt: skip
+    driver.get(file.as_uri())
+    driver.switch_to.active_element.send_keys(Keys.TAB, Keys.ENTER)
+    assert driver.execute_script("return document.activeElement.id") == "main"
+
+
+def test_it_prints_on_white_with_whole_tables(driver: Any, file: Path) -> None:
+    resize(driver, 720, 900, dark=True)
+    driver.get(file.as_uri())
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": dark})
+    try:
+        assert driver.execute_script("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        assert driver.execute_script("return getComputedStyle(document.querySelector('nav')).display") == "none"
+        assert driver.execute_script("return getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
+        assert driver.execute_script("return document.documentElement.scrollWidth") <= 720
+        pdf = base64.b64decode(driver.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"])
+        assert pdf.startswith(b"%PDF") and len(pdf) > 20_000
+    finally:
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+
+
+@WIDTHS
+@SCHEMES
+def test_hostile_strings_stay_text_in_the_browser(driver: Any, tmp_path: Path, width: int, dark: bool) -> None:
+    bad = read_run(hostile(tmp_path).write())
+    path = tmp_path / "hostile.html"
+    path.write_text(render_report(bad, 12, REPLAYS, ["".join(ATTACKS)], WHEN), encoding="utf-8")
+    resize(driver, width, 900, dark)
+    driver.get(path.as_uri())
+    assert errors(driver) == []
+    assert driver.execute_script("return window.attacked") is None
+    assert driver.execute_script("return document.querySelectorAll('script, img[src=x], body svg[onload]').length") == 0
+    assert driver.execute_script("return document.documentElement.scrollWidth") == width
+    assert "<script>window.attacked=1</script>" in driver.execute_script("return document.querySelector('h1').textContent")
