@@ -31,6 +31,7 @@ WIDTH = 160  # of tables that go into a file
 @click.option("--warmup", type=click.IntRange(0), help="Rounds before them.  [default: 2; with --shape 1]")
 @click.option("--decode-steps", default=8, show_default=True, type=click.IntRange(1))
 @click.option("--controls/--no-controls", default=True, show_default=True, help="The rows at 1.00 and of the lengths alone.")
+@click.option("--clock", default="wall", show_default=True, type=click.Choice(["wall", "cpu"]), help="cpu: for a machine with other jobs.")
 @click.option("--batch-size", type=click.IntRange(1), help="Prefill throughput in batches of N; 1: none.  [default: 8; with --shape 1]")
 @click.option("--batch-rounds", default=2, show_default=True, type=click.IntRange(1))
 @click.option("--seed", default=0, show_default=True)
@@ -46,6 +47,7 @@ def command(
     warmup: int | None,
     decode_steps: int,
     controls: bool,
+    clock: str,
     batch_size: int | None,
     batch_rounds: int,
     seed: int,
@@ -87,6 +89,7 @@ def command(
         warmup=warmup if warmup is not None else (1 if shape_name else 2),
         decode_steps=decode_steps,
         controls=controls,
+        clock=clock,
         batch_size=batch_size or (1 if shape_name or layers_sample else 8),
         seed=seed,
     )
@@ -104,7 +107,8 @@ def command(
         result = run(plan, on_step)
     embeds, mask = result.prompt
     tokens = f"{embeds.shape[1]} tokens ({int(mask.sum())} visual)"
-    title = f"{shape_name or 'decoder'}: {shape.layers} layers x {shape.hidden}, {dtype}, {device}, {tokens}; random weights"
+    measured = "" if clock == "wall" else "; CPU time"
+    title = f"{shape_name or 'decoder'}: {shape.layers} layers x {shape.hidden}, {dtype}, {device}, {tokens}; random weights{measured}"
     if result.rounds < plan.rounds:
         out.print(f"interrupted after {result.rounds} of {plan.rounds} rounds")
     shown = [(title, result.rows, result.scaled)]
@@ -123,6 +127,7 @@ def command(
         machine=machine,
         rounds=result.rounds,
         warmup=plan.warmup,
+        clock=clock,
         vision_ms=asdict(result.vision) if result.vision is not None else None,
         scaled=result.scaled,
         whole=[asdict(row) for row in result.whole] if result.whole is not None else None,

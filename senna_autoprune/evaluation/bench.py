@@ -5,11 +5,11 @@ Settings are timed in turn, round after round, and speed-ups are medians of the 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -168,11 +168,12 @@ class Passes:
     """Timed passes of one prompt through a decoder.
 
     Args:
-        embeds: (1, N, d). mask: (1, N) bool. decode_steps: at least 1.
+        embeds: (1, N, d). mask: (1, N) bool. decode_steps: at least 1. clock: seconds; with another than the wall clock, which times the
+            pruner in place (trace.py), its share is unknown.
     """
 
-    def __init__(self, model: Any, embeds: Tensor, mask: Tensor, decode_steps: int) -> None:
-        self.model, self.embeds, self.mask, self.decode_steps = model, embeds, mask, decode_steps
+    def __init__(self, model: Any, embeds: Tensor, mask: Tensor, decode_steps: int, clock: Callable[[], float] = perf_counter) -> None:
+        self.model, self.embeds, self.mask, self.decode_steps, self.clock = model, embeds, mask, decode_steps, clock
 
     @property
     def deep(self) -> Any:
@@ -197,21 +198,22 @@ class Passes:
         with context as trace, torch.inference_mode():
             device = self.embeds.device
             synchronise(device)
-            begun = time.perf_counter()
+            begun = self.clock()
             output = model(inputs_embeds=self.embeds, use_cache=True, logits_to_keep=1)
             synchronise(device)
-            filled = time.perf_counter()
+            filled = self.clock()
             cache = output.past_key_values
             kv_bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
             token = output.logits[:, -1].argmax(-1, keepdim=True)
-            begin = time.perf_counter()
+            begin = self.clock()
             for _ in range(steps):
                 logits = model(input_ids=token, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
                 token = logits[:, -1].argmax(-1, keepdim=True)
             synchronise(device)
-            decode_ms = (time.perf_counter() - begin) * 1e3 / max(steps, 1)
+            decode_ms = (self.clock() - begin) * 1e3 / max(steps, 1)
         sample = trace[0] if trace is not None else None
-        return Pass((filled - begun) * 1e3, decode_ms, kv_bytes, sample, sample.pruner_ms if sample is not None else None)
+        pruner_ms = sample.pruner_ms if sample is not None and self.clock is perf_counter else None
+        return Pass((filled - begun) * 1e3, decode_ms, kv_bytes, sample, pruner_ms)
 
 
 def to_json(shape: BenchShape, rows: Sequence[BenchRow], **more: Any) -> dict[str, Any]:

@@ -7,9 +7,9 @@ in every layer: what it costs can be measured at the depth of a 7B decoder whose
 from __future__ import annotations
 
 import copy
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -75,7 +75,14 @@ def _record(model: Any, layers: Sequence[nn.Module], embeds: Tensor) -> list[dic
     return played
 
 
-def bare_pass(model: Any, embeds: Tensor, lengths: Sequence[int], steps: int = 0, head: bool = True) -> tuple[float, float]:
+def bare_pass(
+    model: Any,
+    embeds: Tensor,
+    lengths: Sequence[int],
+    steps: int = 0,
+    head: bool = True,
+    clock: Callable[[], float] = perf_counter,
+) -> tuple[float, float]:
     """A prefill whose layer l runs on the first ``lengths[l]`` tokens, and ``steps`` decode steps after it, without any hook.
 
     Args:
@@ -104,11 +111,11 @@ def bare_pass(model: Any, embeds: Tensor, lengths: Sequence[int], steps: int = 0
 
     with torch.inference_mode():
         synchronise(device)
-        begun = time.perf_counter()
+        begun = clock()
         run(embeds, 0)
         synchronise(device)
-        filled = time.perf_counter()
+        filled = clock()
         for step in range(steps):
             run(decoder.embed_tokens(token) if head else embeds[:, -1:], total + step)
         synchronise(device)
-        return (filled - begun) * 1e3, (time.perf_counter() - filled) * 1e3 / max(steps, 1)
+        return (filled - begun) * 1e3, (clock() - filled) * 1e3 / max(steps, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from time import perf_counter, process_time
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from senna_autoprune.pruning.policy import Policy
 from senna_autoprune.senna.configuration import SennaConfig
 
 SMALLEST_SAMPLE = 2
+CLOCKS = {"wall": perf_counter, "cpu": process_time}  # cpu: of all threads, blind to other jobs on the machine
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class BenchPlan:
 
     vision: Senna's configuration, if its vision stage is to be timed. layers_sample: layers to build; None: all.
     check_sample: build the whole decoder beside the sample and compare. shares: retentions below 1. controls: also the rows at 1.00 and
-    of the lengths alone. batch_size: only for the memory it takes.
+    of the lengths alone. clock: of ``CLOCKS``. batch_size: only for the memory it takes.
 
     Raises:
         SennaPruneError: if the sample is larger than the whole, or batches are asked of a sample, or there is no sample to check.
@@ -47,6 +49,7 @@ class BenchPlan:
     warmup: int = 2
     decode_steps: int = 8
     controls: bool = True
+    clock: str = "wall"
     batch_size: int = 1
     seed: int = 0
 
@@ -116,7 +119,7 @@ def run(plan: BenchPlan, on_step: Callable[[str, int, int | None], None] = lambd
     Raises:
         SennaPruneError: if the method or a budget is impossible, or memory is short.
     """
-    policies = plan.policies()
+    policies, clock = plan.policies(), CLOCKS[plan.clock]
     plan.check_memory()
     vision = None
     if plan.vision is not None:
@@ -127,14 +130,15 @@ def run(plan: BenchPlan, on_step: Callable[[str, int, int | None], None] = lambd
             plan.device,
             rounds=plan.rounds,
             seed=plan.seed,
+            clock=clock,
             on_round=lambda done: on_step("vision", done, plan.rounds + 1),
         )
     on_step(f"building {plan.built} layers", 0, None)
     model = build_decoder(plan.shape, plan.dtype, plan.device, plan.seed, layers=plan.built)
     embeds, mask = build_prompt(plan.shape, plan.dtype, plan.device, plan.seed + 1)
-    passes = Passes(model, embeds, mask, plan.decode_steps)
+    passes = Passes(model, embeds, mask, plan.decode_steps, clock)
     if plan.layers_sample:
-        passes = SampledPasses(model, hollow_decoder(model, plan.shape.layers, embeds), embeds, mask, plan.decode_steps)
+        passes = SampledPasses(model, hollow_decoder(model, plan.shape.layers, embeds), embeds, mask, plan.decode_steps, clock)
     settings = dict(policies)
     if plan.controls:
         for share in plan.shares:
@@ -146,7 +150,8 @@ def run(plan: BenchPlan, on_step: Callable[[str, int, int | None], None] = lambd
     names = list(turns)
     if plan.check_sample:
         on_step(f"building all {plan.shape.layers} layers", 0, None)
-        everything = Passes(build_decoder(plan.shape, plan.dtype, plan.device, plan.seed), embeds, mask, plan.decode_steps)
+        whole_model = build_decoder(plan.shape, plan.dtype, plan.device, plan.seed)
+        everything = Passes(whole_model, embeds, mask, plan.decode_steps, clock)
         turns |= {f"whole {name}": one for name, one in everything.of(settings).items()}
     seen = take_turns(
         turns,

@@ -12,8 +12,9 @@ with the method's real lengths, measured at full depth on the hollow decoder (be
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -30,22 +31,23 @@ class LayerTimes:
     """Milliseconds of one layer against its tokens.
 
     Args:
-        model: a LlamaForCausalLM of the sampled layers. embeds: (1, N, d). steps: decode steps to average over.
+        model: a LlamaForCausalLM of the sampled layers. embeds: (1, N, d). steps: decode steps to average over. clock: seconds.
     """
 
-    def __init__(self, model: Any, embeds: Tensor, steps: int) -> None:
-        self._model, self._embeds, self._steps = model, embeds, steps
+    def __init__(self, model: Any, embeds: Tensor, steps: int, clock: Callable[[], float] = perf_counter) -> None:
+        self._model, self._embeds, self._steps, self._clock = model, embeds, steps, clock
         self._sampled = len(model.model.layers)
         self.head: tuple[float, float] = (0.0, 0.0)  # of a prefill, of a decode step
         self.lengths: list[int] = []
         self._times: list[tuple[float, float]] = []
 
-    def measure(self, lengths: Sequence[int]) -> None:
-        """Time the layers at ``lengths`` anew."""
-        self.lengths, self._times = sorted(lengths), []
-        self.head = bare_pass(self._model, self._embeds, [], self._steps)
+    def measure(self, points: Sequence[int]) -> None:
+        """Time the layers at these lengths anew."""
+        self.lengths, self._times = sorted(points), []
+        self.head = bare_pass(self._model, self._embeds, [], self._steps, clock=self._clock)
         for length in self.lengths:
-            prefill, decode = bare_pass(self._model, self._embeds[:, :length], [length] * self._sampled, self._steps, head=False)
+            embeds, lengths = self._embeds[:, :length], [length] * self._sampled
+            prefill, decode = bare_pass(self._model, embeds, lengths, self._steps, head=False, clock=self._clock)
             self._times.append((prefill / self._sampled, decode / self._sampled))
 
     @property
@@ -75,10 +77,12 @@ class SampledPasses(Passes):
     Call ``new_round`` before each round: the layers are timed in the same round as what is scaled from them.
     """
 
-    def __init__(self, model: Any, hollow: Any, embeds: Tensor, mask: Tensor, decode_steps: int) -> None:
-        super().__init__(model, embeds, mask, decode_steps)
+    def __init__(
+        self, model: Any, hollow: Any, embeds: Tensor, mask: Tensor, decode_steps: int, clock: Callable[[], float] = perf_counter
+    ) -> None:
+        super().__init__(model, embeds, mask, decode_steps, clock)
         self.hollow = hollow
-        self.times = LayerTimes(model, embeds, decode_steps)
+        self.times = LayerTimes(model, embeds, decode_steps, clock)
         self._lengths = {embeds.shape[1]}
 
     @property
@@ -108,7 +112,7 @@ class SampledPasses(Passes):
             return 0.0
         if hollow.pruner_ms is not None:
             return hollow.pruner_ms
-        return hollow.prefill_ms - bare_pass(self.hollow, self.embeds, self._entering(hollow))[0]
+        return hollow.prefill_ms - bare_pass(self.hollow, self.embeds, self._entering(hollow), clock=self.clock)[0]
 
     def describe(self) -> dict[str, Any]:
         """What was measured on how many layers, and how the rest came about."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ from click.testing import CliRunner
 from torch.utils.flop_counter import FlopCounterMode
 
 from senna_autoprune.cli.bench import command
-from senna_autoprune.evaluation import bench, bench_hollow, bench_sample
+from senna_autoprune.evaluation import bench, bench_sample
 from senna_autoprune.evaluation.bench import Pass, Passes, lengths_alone
 from senna_autoprune.evaluation.bench_hollow import Recording, bare_pass, hollow_decoder
 from senna_autoprune.evaluation.bench_sample import LayerTimes, SampleCheck, SampledPasses, spread_lengths
@@ -41,13 +40,15 @@ def sample():
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch):
-    """Seconds are products of floating-point numbers."""
+    """Seconds are products of floating-point numbers, for the pruner's timer too."""
     with FlopCounterMode(display=False) as counter:
-        clock = SimpleNamespace(perf_counter=lambda: float(counter.get_total_flops()))
-        for module in (bench, bench_hollow):
-            monkeypatch.setattr(module, "time", clock)
-        monkeypatch.setattr(timing, "perf_counter", clock.perf_counter)
-        yield
+
+        def clock() -> float:
+            return float(counter.get_total_flops())
+
+        monkeypatch.setattr(timing, "perf_counter", clock)
+        monkeypatch.setattr(bench, "perf_counter", clock)
+        yield clock
 
 
 @pytest.mark.parametrize("method", [None, "autoprune", "pyramiddrop", "fastv", "random"])
@@ -55,8 +56,8 @@ def test_a_scaled_pass_is_the_whole_one_product_for_product(whole, sample, promp
     monkeypatch.setattr(bench_sample, "POINTS", 100)
     embeds, mask = prompt
     policy = build_policy(method, retention=0.5) if method else None
-    expected = Passes(whole, embeds, mask, 2).once(policy)
-    scaled = SampledPasses(sample, hollow_decoder(sample, DEEP.layers, embeds), embeds, mask, 2)
+    expected = Passes(whole, embeds, mask, 2, counted).once(policy)
+    scaled = SampledPasses(sample, hollow_decoder(sample, DEEP.layers, embeds), embeds, mask, 2, counted)
     scaled.plan([policy] if policy else [])
     scaled.new_round()
     found = scaled.once(policy)
@@ -75,12 +76,14 @@ def test_a_scaled_pass_is_the_whole_one_product_for_product(whole, sample, promp
 
 def test_where_the_pruner_cannot_be_timed_in_place_its_prefill_is_compared_with_bare_layers(sample, prompt, counted):
     embeds, mask = prompt
-    scaled = SampledPasses(sample, hollow_decoder(sample, DEEP.layers, embeds), embeds, mask, 1)
+    scaled = SampledPasses(sample, hollow_decoder(sample, DEEP.layers, embeds), embeds, mask, 1, counted)
     scaled.new_round()
     for policy in (build_policy("autoprune", retention=0.5), build_policy("autoprune", retention=1.0)):
         hollow = scaled.run(scaled.hollow, policy, 0)
         in_place = scaled._pruner(hollow)
         assert in_place > 0 and scaled._pruner(replace(hollow, pruner_ms=None)) == pytest.approx(in_place, rel=1e-9)
+    other = Passes(sample, embeds, mask, 1, lambda: 0.0).run(scaled.hollow, policy, 0)
+    assert other.trace is not None and other.pruner_ms is None  # by another clock than the pruner's timer
     alone = lengths_alone(build_policy("autoprune", retention=0.5), scaled.deep, embeds, mask)
     assert scaled.once(alone).pruner_ms == 0  # its layers hold all the products
 
@@ -88,7 +91,7 @@ def test_where_the_pruner_cannot_be_timed_in_place_its_prefill_is_compared_with_
 def test_few_points_are_joined_by_straight_lines(sample, prompt, monkeypatch):
     calls: list[tuple[int, bool]] = []
 
-    def linear(model, embeds, lengths, steps=0, head=True):
+    def linear(model, embeds, lengths, steps=0, head=True, clock=None):
         calls.append((embeds.shape[1], head))
         return (7.0, 3.0) if head else (len(lengths) * (2.0 * embeds.shape[1] + 5), len(lengths) * (0.5 * embeds.shape[1] + 1))
 
