@@ -16,7 +16,7 @@ from senna_autoprune.evaluation.sweep_files import grids
 from senna_autoprune.replay.pages import base64_text, environment
 from senna_autoprune.report.page import PACKAGE, frame
 from senna_autoprune.report.run import facts
-from senna_autoprune.report.write import FIGURES, REPORT, Written
+from senna_autoprune.report.write import FIGURES, REPORT, Written, make_folder
 
 TABLE = "table.json"
 LARGEST = 50_000_000  # bytes of a table
@@ -30,7 +30,7 @@ def write_sweep_report(directory: str | Path, out: str | Path | None = None) -> 
         SennaPruneError: the sweep has no table yet, its table is not ours, or a folder that cannot be written.
     """
     directory = Path(directory)
-    folder = Path(out) if out is not None else directory
+    folder = make_folder(out, directory)
     description, table = read_yaml(directory / CONFIG), _table(directory)
     try:
         tables = grids(table)

@@ -47,7 +47,7 @@ def write_report(
         SennaPruneError: no finished or started run of ``eval``, or a folder that cannot be written.
     """
     run = read_run(directory)
-    folder = Path(out) if out is not None else run.directory
+    folder = make_folder(out, run.directory)
     written = Written([folder / REPORT])
     replays = None
     if replay and flips and _changed(run):
@@ -60,6 +60,16 @@ def write_report(
     page = render_report(run, flips, replays, written.notes, datetime.now(UTC))
     write_atomically(folder / REPORT, page)
     return written
+
+
+def make_folder(out: str | Path | None, directory: Path) -> Path:
+    """Where a report goes, made if need be: ``out``, else the run's own folder. SennaPruneError if it cannot be."""
+    folder = Path(out) if out is not None else directory
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SennaPruneError(f"cannot write the report to {folder}: {error.strerror or error}; give another with --out") from error
+    return folder
 
 
 def _changed(run: Run) -> bool:
