@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import click
 import pytest
 import torch
 from click.testing import CliRunner
@@ -123,6 +124,12 @@ def test_the_7b_has_the_parameters_of_vicuna():
     assert (shape.layers, shape.hidden, shape.heads, shape.mlp_width, shape.tokens) == (32, 4096, 32, 11008, 968)
     assert BenchPlan(shape, (0.25,), dtype=torch.bfloat16).built == 32
     assert senna_config(4096).num_patches == 576 and senna_config(4096).vision_config.num_hidden_layers == 24
+
+
+def test_the_command_offers_what_there_is():
+    choices = {option.name: list(option.type.choices) for option in command.params if isinstance(option.type, click.Choice)}
+    assert choices["shape_name"] == list(SHAPES) and choices["clock"] == list(bench_run.CLOCKS)
+    assert {getattr(torch, name) for name in choices["dtype"]} == {torch.float32, torch.bfloat16, torch.float16}
 
 
 def test_a_plan_that_does_not_fit_is_refused_before_anything_is_built(monkeypatch: pytest.MonkeyPatch):
