@@ -34,7 +34,8 @@ class BenchPlan:
     of the lengths alone. clock: of ``CLOCKS``. batch_size: only for the memory it takes.
 
     Raises:
-        SennaPruneError: if the sample is larger than the whole, or batches are asked of a sample, or there is no sample to check.
+        SennaPruneError: if the sample is larger than the whole, batches are asked of a sample, there is no sample to check, or the clock does not fit the
+            device.
     """
 
     shape: BenchShape
@@ -56,6 +57,8 @@ class BenchPlan:
     def __post_init__(self) -> None:
         if self.built > self.shape.layers:
             raise SennaPruneError(f"bench: --layers-sample {self.built} is more than the {self.shape.layers} layers there are")
+        if self.clock != "wall" and not self.device.startswith("cpu"):
+            raise SennaPruneError(f"bench: CPU time says nothing about {self.device}; use --clock wall")
         if self.check_sample and not self.layers_sample:
             raise SennaPruneError("bench: --check-sample compares a sample with the whole decoder; give --layers-sample too")
         if self.layers_sample and self.batch_size > 1:

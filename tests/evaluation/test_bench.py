@@ -157,6 +157,8 @@ def test_bad_shapes_and_shares_are_refused():
         BenchShape(hidden=30, heads=4)
     with pytest.raises(SennaPruneError, match="more than the 4 layers"):
         BenchPlan(SHAPE, (0.5,), layers_sample=5)
+    with pytest.raises(SennaPruneError, match="use --clock wall"):
+        BenchPlan(SHAPE, (0.5,), clock="cpu", device="cuda")
     with pytest.raises(SennaPruneError, match="give --layers-sample too"):
         BenchPlan(SHAPE, (0.5,), check_sample=True)
     with pytest.raises(SennaPruneError, match="whole decoders only"):
