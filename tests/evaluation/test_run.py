@@ -167,7 +167,7 @@ def test_killed_by_the_system_it_continues_to_the_same_answers(place: Place) -> 
     for rows, before_commit in ((3, False), (2, True), (4, False)):
         worker = context.Process(target=_evaluate_until_killed, args=(place, rows, before_commit))
         worker.start()
-        worker.join(60)
+        worker.join(300)
         assert worker.exitcode == -signal.SIGKILL
     assert len(_rows(place.folder / "run")) == 3 + 1 + 4
     asked = counting_senna()

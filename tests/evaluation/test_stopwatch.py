@@ -81,7 +81,7 @@ def test_nothing_is_claimed_without_a_call_or_after_an_error(clock: _Clock) -> N
 
 @pytest.mark.parametrize(
     ("values", "sane"),
-    [([1.0, 2.0], True), ([1.0, -torch.inf], True), ([1.0, torch.inf], False), ([torch.nan, 1.0], False)],
+    [([1.0, 2.0], True), ([1.0, -torch.inf], True), ([1.0, torch.inf], False), ([torch.nan, 1.0], False), ([-torch.inf] * 2, False)],
 )
 def test_sane_logits(values: list[float], sane: bool) -> None:
     seen = SaneLogits()

@@ -102,30 +102,32 @@ def test_a_stale_or_odd_lock_file_means_nothing(tmp_path: Path) -> None:
     _start(tmp_path).__exit__(None, None, None)
 
 
-def _add_until_killed(directory: Path) -> None:
+def _add_until_killed(directory: Path, committed: Any) -> None:
     with RunStore.start(directory, DESCRIPTION, QUESTIONS) as store:
         for index in range(100_000):
             store.add(AnswerRow(index, "unpruned", "ok", "x" * 2000))
+            committed.release()
 
 
-def test_killed_at_any_moment_what_was_committed_stays(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("rows_before", "wait_s"), [(0, 0.0), (1, 0.0), (3, 0.002), (20, 0.011)])
+def test_killed_at_any_moment_what_was_committed_stays(tmp_path: Path, rows_before: int, wait_s: float) -> None:
     context = get_context("fork")
-    for attempt in range(4):
-        directory = tmp_path / f"run{attempt}"
-        worker = context.Process(target=_add_until_killed, args=(directory,))
-        worker.start()
-        worker.join(0.25 + 0.07 * attempt)
-        assert worker.pid is not None
-        os.kill(worker.pid, signal.SIGKILL)
-        worker.join(30)
-        if not (directory / "answers.sqlite").exists():
-            continue  # killed before it began
-        with RunStore.start(directory, DESCRIPTION, QUESTIONS) as store:
-            rows = store.answers()
-            assert [row.question for row in rows] == list(range(len(rows)))
-            assert all(row.answer == "x" * 2000 for row in rows)
-            assert store.questions() == QUESTIONS
-            store.add(AnswerRow(len(rows), "unpruned", "ok", "after"))
+    committed = context.Semaphore(0)
+    worker = context.Process(target=_add_until_killed, args=(tmp_path, committed))
+    worker.start()
+    for _ in range(rows_before):
+        assert committed.acquire(timeout=120)
+    time.sleep(wait_s)  # into the next one
+    worker.kill()
+    worker.join(120)
+    assert worker.exitcode == -signal.SIGKILL
+    with RunStore.start(tmp_path, DESCRIPTION, QUESTIONS) as store:
+        rows = store.answers()
+        assert len(rows) >= rows_before
+        assert [row.question for row in rows] == list(range(len(rows)))
+        assert all(row.answer == "x" * 2000 for row in rows)
+        assert store.questions() == QUESTIONS
+        store.add(AnswerRow(len(rows), "unpruned", "ok", "after"))
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_killed_by_the_system_it_continues(place: Place) -> None:
     unbroken = sweep(_config(place, out=str(place.folder / "unbroken")), _talking().senna)
     worker = get_context("fork").Process(target=_sweep_until_killed, args=(place, 17))
     worker.start()
-    worker.join(60)
+    worker.join(300)
     assert worker.exitcode == -signal.SIGKILL
     held = _answers(place.folder / "sweep")
     assert len(held) == 17

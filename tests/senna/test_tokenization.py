@@ -92,6 +92,13 @@ def test_bytes_of_broken_characters():
     assert pieces_to_text(["\u2581a", "<0x0A>", "\u2581b"]) == "a\n b"
 
 
+def test_ids_beyond_the_vocabulary_have_no_text(tokenizer):
+    """A model's embedding table is often padded beyond its tokenizer."""
+    ids = tokenizer("KEEP, STRAIGHT", add_special_tokens=False).input_ids
+    size = len(tokenizer)
+    assert tokenizer.decode([size, *ids[:2], size + 100, *ids[2:], 10**6]) == tokenizer.decode(ids) == "KEEP, STRAIGHT"
+
+
 def test_round_trip(tokenizer, tmp_path, cases):
     tokenizer.save_pretrained(tmp_path)
     again = SennaTokenizer.from_pretrained(tmp_path)
