@@ -269,5 +269,5 @@ def test_a_link_opens_its_frame(driver: Any, page: Path, replay: Replay) -> None
     driver.execute_script("location.hash = 'frame=2'")
     from selenium.webdriver.support.ui import WebDriverWait
 
-    WebDriverWait(driver, 5).until(lambda d: said(d, "frame-text") == f"2 of {count}")
+    WebDriverWait(driver, 60).until(lambda d: said(d, "frame-text") == f"2 of {count}")
     assert errors(driver) == []
