@@ -34,8 +34,8 @@ class BenchPlan:
     of the lengths alone. clock: of ``CLOCKS``. batch_size: only for the memory it takes.
 
     Raises:
-        SennaPruneError: if the sample is larger than the whole, batches are asked of a sample, there is no sample to check, or the clock does not fit the
-            device.
+        SennaPruneError: if the sample is larger than the whole, batches are asked of a sample, there is no sample to check, or the clock
+            does not fit the device.
     """
 
     shape: BenchShape
