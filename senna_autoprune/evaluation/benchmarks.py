@@ -32,6 +32,7 @@ MAX_RESULTS_BYTES = 50_000_000
 IMPOSSIBLE = "budget:"  # how an error of a method begins that cannot reach the row's budget on this model
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _REASON = re.compile(r"Error during evaluation: (.*?)\.? Please set `--verbosity=DEBUG`", re.DOTALL)
+_RESULTS = re.compile(r"\d{8}_\d{6}_results\.json")  # lmms-eval's; tasks write files of like names (mmbench_..._results.json) beside it
 _ERROR = re.compile(r"^(?:\w+\.)*\w*(?:Error|Exception): .*", re.MULTILINE)
 _CODES = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -227,7 +228,8 @@ def read_result(cell: Cell) -> CellResult | None:
         UselessResult: they lack what the column is made of.
         SennaPruneError: they were made with other arguments.
     """
-    for path in sorted(cell.directory.glob("**/*_results.json"), key=lambda path: path.name, reverse=True):
+    dated = [path for path in cell.directory.glob("**/*_results.json") if _RESULTS.fullmatch(path.name)]
+    for path in sorted(dated, key=lambda path: path.name, reverse=True):
         try:
             if path.stat().st_size > MAX_RESULTS_BYTES:
                 continue

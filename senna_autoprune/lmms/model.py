@@ -8,9 +8,10 @@ question's ``token_counts`` its own.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -50,14 +51,20 @@ class PrunedTokenCounts(TokenCounts):
         return found
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Question:
-    """A request of lmms-eval, resolved: what is asked, under which key its answer is kept, and its seed."""
+    """A request of lmms-eval, resolved: what is asked, under which key its answer is kept, and its seed. Images load on use, so that
+    questions whose answers are kept cost nothing.
+    """
 
     text: str
-    images: tuple[Image.Image, ...]
     key: str
     seed: int
+    load: Callable[[], tuple[Image.Image, ...]]
+
+    @cached_property
+    def images(self) -> tuple[Image.Image, ...]:
+        return self.load()
 
 
 class SennaPruneLlava(lmms):
@@ -160,13 +167,16 @@ class SennaPruneLlava(lmms):
         """
         found, started = [], perf_counter()
         for request in tqdm(requests, disable=self.rank != 0, desc="Model Scoring"):
+            if len(request.args) != 6:
+                raise SennaPruneError("likelihoods without a question (acc_mutual_info) are not supported by senna_prune_llava")
             context, target, to_visual, doc, task, split = request.args
             continuation = (target if isinstance(target, str) else target(self.task_dict[task][split][doc])).strip()
             question = self._question("score", context, to_visual, doc, task, split, continuation)
             answer = self._log.get(question.key) if self._log is not None else None
             if answer is None:
                 answer = self._score(question, continuation)
-                self._keep(question, answer)
+                if self._log is not None:
+                    self._log.add(question.key, answer)
             found.append(answer)
         self._report([answer.cost for answer in found], perf_counter() - started)
         pairs: list[Any] = [(answer.loss, answer.greedy) for answer in found]
@@ -178,26 +188,27 @@ class SennaPruneLlava(lmms):
     # --- asking -----------------------------------------------------------------------------------------------------------------------
 
     def _question(self, kind: str, context: str, to_visual: Any, doc: Any, task: str, split: str, *asked: object) -> _Question:
-        images = []
-        for visual in to_visual(self.task_dict[task][split][doc]) or []:
-            if not isinstance(visual, Image.Image):
-                raise SennaPruneError(f"task {task}, document {doc}: {type(visual).__name__} is not an image; only images can be shown")
-            images.append(blank(visual) if self.no_image else visual.convert("RGB"))
-        return _Question(context, tuple(images), key_of(kind, task, split, doc, context, *asked), question_seed(self.seed, doc))
+        def load() -> tuple[Image.Image, ...]:
+            visuals = to_visual(self.task_dict[task][split][doc]) or []
+            for visual in visuals:
+                if not isinstance(visual, Image.Image):
+                    raise SennaPruneError(f"task {task}, document {doc}: {type(visual).__name__} is not an image; only images can be shown")
+            return tuple(blank(visual) if self.no_image else visual.convert("RGB") for visual in visuals)
+
+        return _Question(context, key_of(kind, task, split, doc, context, *asked), question_seed(self.seed, doc), load)
 
     def _remembered(self, questions: Sequence[_Question], options: Mapping[str, Any]) -> list[Answer]:
-        """Answers, from the file where it has them."""
-        found = {q.key: answer for q in questions if self._log is not None and (answer := self._log.get(q.key)) is not None}
+        """Answers, from the file where it has them. Sampled ones are never kept: asked again, they are to differ."""
+        log = self._log if not options["do_sample"] else None
+        found = {place: kept for place, q in enumerate(questions) if log is not None and (kept := log.get(q.key)) is not None}
         for with_images in (True, False):
-            rest = [q for q in questions if q.key not in found and bool(q.images) == with_images]
-            for question, answer in zip(rest, self._generate(rest, options), strict=True) if rest else ():
-                found[question.key] = answer
-                self._keep(question, answer)
-        return [found[question.key] for question in questions]
-
-    def _keep(self, question: _Question, answer: Answer) -> None:
-        if self._log is not None:
-            self._log.add(question.key, answer)
+            rest = [place for place, q in enumerate(questions) if place not in found and bool(q.images) == with_images]
+            answers = self._generate([questions[place] for place in rest], options) if rest else []
+            for place, answer in zip(rest, answers, strict=True):
+                found[place] = answer
+                if log is not None:
+                    log.add(questions[place].key, answer)
+        return [found[place] for place in range(len(questions))]
 
     def _generate(self, questions: Sequence[_Question], options: Mapping[str, Any]) -> list[Answer]:
         """Answers of questions that all have images, or that all have none."""

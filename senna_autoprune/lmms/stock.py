@@ -82,12 +82,13 @@ def load_stock(
     chosen = torch.device(device) if device is not None else default_device()
     attention = {"attn_implementation": attn_implementation} if attn_implementation is not None else {}
     try:
-        model, loaded = AutoModelForImageTextToText.from_pretrained(
+        found: Any = AutoModelForImageTextToText.from_pretrained(
             pretrained, dtype=dtype, trust_remote_code=False, use_safetensors=True, output_loading_info=True, **attention, **where
         )
         processor = AutoProcessor.from_pretrained(pretrained, trust_remote_code=False, **where)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise SennaPruneError(f"cannot load {pretrained}: {' '.join(str(error).split())[:300]}") from error
+    model, loaded = found
     if loaded["missing_keys"]:  # transformers would go on with random weights in their place
         missing = sorted(loaded["missing_keys"])
         raise SennaPruneError(f"cannot load {pretrained}: {len(missing)} of its weights are missing, the first is {missing[0]}")

@@ -244,6 +244,18 @@ def test_torn_and_hostile_results_are_not_believed(recorded: list[Cell]) -> None
         read_result(cell)
 
 
+def test_the_newest_results_count_and_a_tasks_own_files_do_not(recorded: list[Cell]) -> None:
+    cell = next(cell for cell in recorded if cell.row.name == "random@4" and cell.task.column == "Choice")
+    (path,) = cell.directory.glob("*/*_results.json")
+    data = json.loads(path.read_text())
+    data["results"]["local_choice"]["acc,none"] = 0.75
+    path.with_name("20261124_000000_results.json").write_text(json.dumps(data))
+    (cell.directory / "submissions").mkdir()
+    (cell.directory / "submissions" / "mmbench_en_dev_static_results.json").write_text('{"overall_acc": 0.5}')  # as MMBench's code does
+    result = read_result(cell)
+    assert result is not None and result.score == 75.0
+
+
 def test_metrics_that_a_limit_left_empty_are_named(recorded: list[Cell]) -> None:
     cell = recorded[0]
     (path,) = cell.directory.glob("*/*_results.json")

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from senna_autoprune.evaluation.benchmarks import cells_of, place_of, run_cells
+from senna_autoprune.evaluation.suites import load_suite
 from tests.lmms.tiny import VISUAL_TOKENS
 
 SUITE = f"""
@@ -53,7 +55,7 @@ def test_a_table_is_measured_and_goes_on(checkpoint: Path, tasks: Path, tmp_path
 
 
 def test_what_lmms_eval_cannot_do_is_said_with_its_reason(checkpoint: Path, tasks: Path, tmp_path: Path) -> None:
-    (tasks_without := tmp_path / "no_tasks").mkdir()
-    done = run(checkpoint, tasks_without, tmp_path / "out", "--methods", "random")
-    assert done.returncode == 3
-    assert "Tasks not found: local_colours" in done.stderr and "cells failed; the same command tries them again" in done.stderr
+    (tmp_path / "suite.yaml").write_text(SUITE)
+    place = place_of(str(checkpoint), tmp_path / "out", device="cpu")  # without the folder of the task
+    (outcome,) = run_cells(cells_of(load_suite(str(tmp_path / "suite.yaml")), place)[:1])
+    assert outcome.result is None and outcome.reason is not None and outcome.reason.startswith("Tasks not found: local_colours")

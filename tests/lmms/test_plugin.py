@@ -198,11 +198,21 @@ def test_a_killed_run_goes_on_where_it_was(checkpoint: Path, tasks: Path, tmp_pa
     monkeypatch.setattr(model.stock.model, "generate", lambda **inputs: asked.append(len(inputs["input_ids"])) or plain(**inputs))
     assert texts(model) == whole and sum(asked) == 3
     model = plugin(checkpoint, tasks, tokens=TOKENS, answers=str(log))
+    monkeypatch.setattr(Image, "open", None)  # no image is even loaded
     again = model.generate_until(requests(model))
+    monkeypatch.undo()
     assert [answer.text for answer in again] == whole
     assert again[0].token_counts.cost.average_visual_tokens == TOKENS, "what it cost is kept with the answer"
     with pytest.raises(SennaPruneError, match="another model or setting"):
         plugin(checkpoint, tasks, tokens=TOKENS - 1, answers=str(log))
+
+
+def test_repeated_sampling_is_not_served_from_the_file(checkpoint: Path, tasks: Path, tmp_path: Path) -> None:
+    model = plugin(checkpoint, tasks, method="none", answers=str(tmp_path / "answers.jsonl"), batch_size=8)
+    warm = requests(model, options={"max_new_tokens": 5, "temperature": 3.0, "do_sample": True})
+    torch.manual_seed(0)
+    answers = [answer.text for answer in model.generate_until([warm[0]] * 8)]
+    assert len(set(answers)) > 1 and len((tmp_path / "answers.jsonl").read_text().splitlines()) == 1
 
 
 def test_generation_arguments() -> None:

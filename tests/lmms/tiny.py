@@ -71,7 +71,7 @@ def _sizes(tokenizer: Any, layers: int) -> dict[str, Any]:
         "text_config": LlamaConfig(
             **small, num_hidden_layers=layers, num_attention_heads=4, vocab_size=len(tokenizer),
             bos_token_id=1, eos_token_id=2, pad_token_id=3,
-        ),  # fmt: skip
+        ),
         "image_token_index": tokenizer.convert_tokens_to_ids("<image>"),
         "vision_feature_layer": -2,
     }
