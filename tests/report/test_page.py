@@ -254,9 +254,17 @@ def hostile(folder: Path) -> Made:
     return run
 
 
-def test_hostile_strings_are_no_markup(tmp_path: Path, run: Run) -> None:
-    bad = read_run(hostile(tmp_path).write())
-    page = render_report(bad, 12, REPLAYS, ["".join(ATTACKS)], WHEN)
+@pytest.fixture(scope="module")
+def attack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a hostile run."""
+    folder = tmp_path_factory.mktemp("hostile")
+    bad = read_run(hostile(folder).write())
+    (folder / "report.html").write_text(render_report(bad, 12, REPLAYS, ["".join(ATTACKS)], WHEN), encoding="utf-8")
+    return folder / "report.html"
+
+
+def test_hostile_strings_are_no_markup(attack: Path) -> None:
+    page = attack.read_text(encoding="utf-8")
     outline = Outline(page)
     assert not outline.all("script")
     assert not [name for _, found in outline.elements for name in found if name.startswith("on")]
@@ -374,12 +382,9 @@ def test_it_prints_on_white_with_whole_tables(driver: Any, file: Path) -> None:
 
 @WIDTHS
 @SCHEMES
-def test_hostile_strings_stay_text_in_the_browser(driver: Any, tmp_path: Path, width: int, dark: bool) -> None:
-    bad = read_run(hostile(tmp_path).write())
-    path = tmp_path / "hostile.html"
-    path.write_text(render_report(bad, 12, REPLAYS, ["".join(ATTACKS)], WHEN), encoding="utf-8")
+def test_hostile_strings_stay_text_in_the_browser(driver: Any, attack: Path, width: int, dark: bool) -> None:
     resize(driver, width, 900, dark)
-    driver.get(path.as_uri())
+    driver.get(attack.as_uri())
     assert errors(driver) == []
     assert driver.execute_script("return window.attacked") is None
     assert driver.execute_script("return document.querySelectorAll('script, img[src=x], body svg[onload]').length") == 0
