@@ -288,11 +288,12 @@ class RayEngine:
 
 
 def _import_ray(address: str | None) -> Any:
-    """Ray, told before its import to send no statistics and, for a local cluster, to keep to this machine."""
+    """Ray, told before its import to send no statistics and, for a local cluster, how to behave on this machine."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     if address is None:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 gives way to whatever else runs here
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # Ray's name for "listen on more than loopback"
     try:
         import ray

@@ -105,7 +105,7 @@ def describe(config: AskConfig, facts: Facts, prepared: Prepared) -> dict[str, A
         },
         "model": facts.provenance,
         "questions": {key: sidecar[key] for key in SOURCE if key in sidecar},
-        "machine": facts.machine,
+        "machine": {**facts.machine, "engine": config.engine, "workers": config.workers or 1},
     }
 
 
