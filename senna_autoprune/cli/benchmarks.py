@@ -47,8 +47,8 @@ def command(
 
     Unpruned, no-image, random and uniform are always among the rows. Every answer is kept as it is computed: interrupted, the same
     command goes on where it was; with more methods, budgets or tasks it computes only what is new. lmms-eval is an optional extra;
-    it downloads its data sets on first use, most of which ask for `hf auth login`. Exit code 0: done (a method may not reach a budget: n/a); 2: bad set-up; 3: some cells
-    failed, and are tried again next time.
+    it downloads its data sets on first use, most of which ask for `hf auth login`. Exit code 0: done (a method may not reach a
+    budget: n/a); 2: bad set-up; 3: some cells failed, and are tried again next time.
     """
     from importlib.metadata import version
 
