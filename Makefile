@@ -29,7 +29,7 @@ lmms: $(READY_LMMS)
 $(READY_LMMS): setup.cfg pyproject.toml configs/constraints-lmms.txt
 	$(PYTHON) -m venv $(VENV_LMMS)
 	$(VENV_LMMS)/bin/pip install --quiet --upgrade pip
-	$(VENV_LMMS)/bin/pip install --quiet --constraint configs/constraints-lmms.txt --editable '.[lmms]' pytest
+	$(VENV_LMMS)/bin/pip install --quiet --constraint configs/constraints-lmms.txt --editable '.[lmms]' pytest hypothesis
 	$(VENV_LMMS)/bin/python -c 'import torchvision' 2> /dev/null || $(VENV_LMMS)/bin/pip uninstall --quiet --yes torchvision
 	touch $@
 
