@@ -235,6 +235,9 @@ def test_a_prompt_of_text_alone_is_left_alone():
         model, inputs = tiny.model(family), prompt(family, ())
         method = "autoprune" if family == "qwen" else "fastervlm"
         with build_policy(method, retention=0.5)(model) as trace, torch.no_grad():
+            model(**prompt(family, [SQUARE]))  # whose images are not this prompt's
             pruned = model(**inputs).logits
+            model.generate(**inputs, max_new_tokens=2)
         assert torch.equal(pruned, model(**inputs).logits)
-        assert trace[0].tokens_per_layer == [0] * LAYERS and trace[0].view_sizes == ()
+        assert [sample.view_sizes for sample in trace][1:] == [(), ()]
+        assert trace[1].tokens_per_layer == trace[2].tokens_per_layer == [0] * LAYERS
