@@ -51,12 +51,12 @@ def command(
     Answers are stored as they are computed: interrupted, the same command continues; with more methods or budgets it
     computes only what is new. Exit code 0: done; 2: bad set-up; 3: done, but some samples failed.
     """
-    from senna_autoprune.cli.eval_tables import console_for
+    from senna_autoprune.cli.eval_tables import console_for, show_grid
     from senna_autoprune.cli.values import fill_in_embedded
     from senna_autoprune.config import load_config
     from senna_autoprune.demo import label_of
     from senna_autoprune.evaluation.sweep_config import SweepConfig
-    from senna_autoprune.evaluation.sweep_files import write_files
+    from senna_autoprune.evaluation.sweep_files import grids, write_files
 
     given = {name: value for name, value in flags.items() if value is not None}
     if option_values:
@@ -74,7 +74,8 @@ def command(
         figures = draw_all(result.directory, result.table, result.answers, result.questions)
     asked = shlex.join(["senna-prune", *sys.argv[1:]])
     written = write_files(result.directory, result.table, figures, asked)
-    _print(result.table, console_for())
+    for grid in grids(result.table):
+        show_grid(grid, console_for())
     click.echo(f"written: {', '.join(map(str, written))}" + (f", {len(figures)} figures" if figures else ""))
     if result.speed is not None:
         click.echo(f"speed: {result.speed}")
@@ -113,23 +114,3 @@ def _sweep(config: Any, retry_failed: bool, console: Any) -> Any:
             result = sweep(config, engine, bar.on_row, retry_failed)
             bar.finish(result.rows)
     return result
-
-
-def _print(table: dict[str, Any], console: Any) -> None:
-    """The grids as light tables; what is said of them below each."""
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-
-    from senna_autoprune.evaluation.sweep_files import grids
-
-    for grid in grids(table):
-        console.print(f"\n{escape(grid.title)}", style="bold", soft_wrap=True)
-        shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for index, column in enumerate(grid.columns):
-            shown.add_column(escape(column), justify="left" if not index else "right", overflow="fold")
-        for index, row in enumerate(grid.rows):
-            shown.add_row(*map(escape, row), end_section=index in grid.sections)
-        console.print(shown)
-        for note in grid.notes:
-            console.print(escape(note), style="dim")
