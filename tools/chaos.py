@@ -4,10 +4,10 @@
 
 Every process is `senna-prune eval` as a user starts it, ended by SIGKILL at a random moment of one of four stages: start-up
 (Python, the model), opening (the run directory is locked, no new answer yet), answering, writing (all answers are there).
-How long these take is taken from the unbroken run. A run that ends before its kill is compared, and the next one begins in
-another directory, until the kills are used up. At the end of each run its answers (byte by byte, without times), measures
-(without times), settings and file names must be the unbroken run's, and no answer that a kill left committed may have been
-lost or asked again. The last line is JSON; exit code 1 if anything differs.
+The moments hang on what a process has done so far, and on how long a stage took in the unbroken run. A run that ends before
+its kill is compared, and the next one begins in another directory, until the kills are used up. At the end of each run its
+answers (byte by byte, without times), measures (without times), settings and file names must be the unbroken run's, and no
+answer that a kill left committed may have been lost or asked again. The last line is JSON; exit code 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from senna_autoprune.config import read_yaml
 from senna_autoprune.demo import LABEL
 
 STAGES = {"start-up": 2, "opening": 2, "answering": 3, "writing": 3}  # how often each is chosen, of ten
+WRITTEN = ("answers.jsonl", "metrics.json")  # of all answers, in this order
 LOOK_EVERY_S = 0.004
 TIMED = ("prefill_ratio", "total_ratio", "prefill_speedup", "reached")  # measures that hang on times, besides those in _ms
 
@@ -52,6 +53,7 @@ class Evaluation:
         self.before = count(directory)
         self.begun = time.monotonic()
         self.start_up_s: float | None = None  # until it held the run directory; None: not seen yet
+        self._found = {name: changed(directory / name) for name in WRITTEN}
         words = ("eval", "--retention", "0.25", "--limit", str(limit), "--out", str(directory))
         with directory.with_suffix(".log").open("ab") as log:
             self.process = subprocess.Popen([sys.executable, "-m", "senna_autoprune", *words], stdout=log, stderr=log)
@@ -63,6 +65,10 @@ class Evaluation:
                 if json.loads((self.directory / "run.lock").read_bytes())["pid"] == self.process.pid:
                     self.start_up_s = time.monotonic() - self.begun
         return self.start_up_s is not None
+
+    def has_written(self, name: str) -> bool:
+        """Whether this process has put its own file in place."""
+        return changed(self.directory / name) != self._found[name]
 
     def stage(self, total: int) -> str:
         """The one of STAGES it is in, or just ended in."""
@@ -146,27 +152,33 @@ class Chaos:
     def _killed(self, evaluation: Evaluation) -> bool:
         """Wait for a moment and kill; False if the process ended before."""
         aim = self.rng.choices(list(STAGES), list(STAGES.values()))[0]
-        share = self.rng.random()
-        reached = {
-            "start-up": lambda: True,
-            "opening": evaluation.opened,
-            "answering": lambda: count(evaluation.directory) > evaluation.before,
-            "writing": lambda: evaluation.opened() and count(evaluation.directory) == self.total,
-        }
-        if not evaluation.wait_until(reached[aim]):
+        rows = self.rng.randint(min(evaluation.before + 1, self.total), self.total)
+        file = self.rng.choice(WRITTEN)
+        reached, longest_s = {
+            "start-up": (lambda: True, self.seconds["start-up"]),
+            "opening": (evaluation.opened, self.seconds["opening"]),
+            "answering": (lambda: count(evaluation.directory) >= rows > evaluation.before, self.seconds["answering"] / self.total),
+            "writing": (lambda: evaluation.has_written(file), self.seconds["writing"] / len(WRITTEN)),
+        }[aim]
+        if not evaluation.wait_until(reached):
             return False
-        left = (1 - evaluation.before / self.total) if aim == "answering" else 1
-        moment = time.monotonic() + share * left * self.seconds[aim]
+        moment = time.monotonic() + self.rng.random() * longest_s
         if not evaluation.wait_until(lambda: time.monotonic() >= moment):
             return False
         stage = evaluation.stage(self.total)
         if not evaluation.kill():
             return False
         self.kills[stage] += 1
-        self.seconds["start-up"] = evaluation.start_up_s or self.seconds["start-up"]  # a machine with other work to do drifts
+        if evaluation.start_up_s is not None:  # the unbroken run's may have been slow: it was the first
+            self.seconds["start-up"] = min(self.seconds["start-up"], evaluation.start_up_s)
         rows = count(evaluation.directory)
         print(f"{evaluation.directory.name}: kill {self.kills.total()}, {stage}, {rows} of {self.total} answers", flush=True)
         return True
+
+
+def changed(path: Path) -> int | None:
+    """When a file was written last (ns), None without one."""
+    return path.stat().st_mtime_ns if path.exists() else None
 
 
 def count(directory: Path) -> int:
