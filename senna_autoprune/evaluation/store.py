@@ -156,7 +156,7 @@ class RunStore:
         if version not in (0, SCHEMA_VERSION):
             raise SennaPruneError(f"{self.directory / ANSWERS} was written by another version of senna-prune")
         self._connection.execute("PRAGMA synchronous = FULL")
-        self._connection.executescript(_SCHEMA)
+        self._connection.executescript(f"BEGIN; {_SCHEMA} COMMIT;")  # both tables or none, whenever it is killed
         if version == 0:
             with self._connection:
                 self._connection.execute("DELETE FROM questions")
