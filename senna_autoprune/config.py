@@ -17,8 +17,10 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, field_vali
 from pydantic.dataclasses import dataclass
 
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.json_files import text_fault
 
-MAX_BYTES = 1_000_000
+MAX_BYTES = 50_000  # of a configuration: PyYAML needs a second for it
+MOST_STEPS = 1000  # of a start:stop:step
 QUESTION_TYPES = ("plan", "vru", "motion", "light", "description", "explanation")
 BUDGETS = ("retention", "tokens", "tokens_per_view")
 ENGINE_KEYS = ("engine", "workers", "gpus_per_worker", "ray_address")  # who computes; no answer depends on it
@@ -144,7 +146,10 @@ def parse_range(text: str) -> list[float]:
     start, stop, step = (float(part) for part in text.split(":"))
     if not (step > 0 and start <= stop < float("inf")):
         raise ValueError(f"{text!r} is not start:stop:step")
-    return [round(start + index * step, 10) for index in range(int((stop - start) / step + 1e-9) + 1)]
+    steps = (stop - start) / step + 1e-9
+    if steps > MOST_STEPS:
+        raise ValueError(f"{text!r} has more than {MOST_STEPS} steps")
+    return [round(start + index * step, 10) for index in range(int(steps) + 1)]
 
 
 def suggest(name: str, known: Sequence[str]) -> str:
@@ -173,7 +178,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
+def read_yaml(path: str | Path, limit: int = MAX_BYTES) -> dict[str, Any]:
     """A YAML file that holds one mapping with string keys.
 
     Raises:
@@ -183,26 +188,34 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     try:
         with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
+            raw = file.read(limit + 1)
     except OSError as error:
         raise SennaPruneError(f"cannot read the configuration {path}: {error.strerror or error}") from error
-    if len(raw) > MAX_BYTES:
-        raise SennaPruneError(f"{path} is larger than {MAX_BYTES} bytes: this is not a configuration")
+    if len(raw) > limit:
+        raise SennaPruneError(f"{path} is larger than {limit} bytes: this is not a configuration")
     try:
         loaded = yaml.load(raw, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         raise SennaPruneError(f"{where}: not a valid configuration: {_one_line(error.problem or error)}") from error
-    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
-        raise SennaPruneError(
-            f"{path}: not a valid configuration: {_one_line(error) or 'nested too deeply'}"
-        ) from error
+    except RecursionError as error:
+        raise SennaPruneError(f"{path}: not a valid configuration: nested too deeply") from error
+    except Exception as error:  # the loader's own errors, and what it came upon in a value that is not of its tag's kind
+        raise SennaPruneError(f"{path}: not a valid configuration: {type(error).__name__}: {_one_line(error)}") from error
     if loaded is None:
         return {}
     if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
         raise SennaPruneError(f"{path}: a configuration is a mapping of names to values, like 'retention: 0.25'")
     return loaded
+
+
+def read_value(text: str) -> Any:
+    """The value of a NAME=VALUE option: a YAML scalar, or what YAML makes of it. ValueError if nothing."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except Exception as error:  # as in read_yaml
+        raise ValueError(f"not a value: {_one_line(error)}") from error
 
 
 def _one_line(text: object) -> str:
@@ -217,6 +230,9 @@ def build(cls: type[T], values: dict[str, Any], where: str) -> T:
     Raises:
         SennaPruneError: an unknown key (with a suggestion), or a value of the wrong kind or range (names the key).
     """
+    fault = text_fault(values)
+    if fault:
+        raise SennaPruneError(f"{where}: {fault}")
     known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for key in values:
         if key not in known:

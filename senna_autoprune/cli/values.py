@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from senna_autoprune.config import parse_range
+from senna_autoprune.config import parse_range, read_value
 from senna_autoprune.errors import SennaPruneError
 
 
@@ -29,14 +29,12 @@ def parse_option(text: str) -> tuple[str, Any]:
     Raises:
         SennaPruneError: if the text has no name, no "=", or a value that is no YAML.
     """
-    import yaml
-
     name, sign, value = text.partition("=")
     if not sign or not name.strip():
         raise SennaPruneError(f"--set {text}: write it as NAME=VALUE, like --set gamma=0.1")
     try:
-        return name.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
+        return name.strip(), read_value(value)
+    except ValueError as error:
         raise SennaPruneError(f"--set {text}: the value cannot be read") from error
 
 

@@ -29,8 +29,10 @@ from typing import Any, Self
 from senna_autoprune.config import dump_yaml, read_yaml
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.lock import RunLock
+from senna_autoprune.evaluation.store_check import attributes_of, check_layout, images_of, require_plain, trace_of
 
 CONFIG, ANSWERS, METRICS = "config.yaml", "answers.sqlite", "metrics.json"
+CONFIG_BYTES = 4_000_000  # of config.yaml: a sweep writes down some hundred bytes a setting
 ANSWER_LINES = "answers.jsonl"
 COMPARED = ("config", "identity")  # sections of config.yaml that must be the same to continue
 SCHEMA_VERSION = 1
@@ -116,7 +118,9 @@ class RunStore:
             with _disk_errors(directory):
                 _remove_parts(directory)
                 _match_or_write(directory, description)
+                require_plain(directory / ANSWERS)
                 connection = sqlite3.connect(directory / ANSWERS, timeout=BUSY_S)
+                check_layout(connection, directory / ANSWERS)
                 store = cls(directory, connection, lock)
                 store._prepare(questions)
                 return store
@@ -131,14 +135,14 @@ class RunStore:
         path = directory / ANSWERS
         if not path.is_file():
             raise SennaPruneError(f"{directory} is not a run directory: it has no {ANSWERS}")
+        require_plain(path)
         with _disk_errors(directory):
             try:
                 connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)
-                # a journal left by a kill is rolled back here
-                connection.execute("SELECT count(*) FROM answers").fetchone()
+                check_layout(connection, path)  # the first look: a journal left by a kill is rolled back here
             except sqlite3.OperationalError:
                 connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-                connection.execute("SELECT count(*) FROM answers").fetchone()
+                check_layout(connection, path)
         return cls(directory, connection, None)
 
     def __enter__(self) -> Self:
@@ -170,7 +174,7 @@ class RunStore:
     @property
     def config(self) -> dict[str, Any]:
         """config.yaml as plain data."""
-        return read_yaml(self.directory / CONFIG)
+        return read_yaml(self.directory / CONFIG, CONFIG_BYTES)
 
     def finished(self) -> set[tuple[int, str]]:
         """(question, setting) of every row, failed ones included."""
@@ -183,25 +187,27 @@ class RunStore:
 
     def questions(self) -> list[QuestionRow]:
         """All questions of the run, in the order of the question file."""
-        return [
-            QuestionRow(
-                q, token, kind, text, label, tuple(json.loads(images)), scene, bool(known), json.loads(attributes)
-            )
-            for q, token, kind, text, label, images, scene, known, attributes in self._connection.execute(
-                "SELECT * FROM questions ORDER BY question"
-            )
-        ]
+        path = self.directory / ANSWERS
+        with _disk_errors(self.directory):
+            return [
+                QuestionRow(q, token, kind, text, label, images_of(images, path), scene, bool(known), attributes_of(attributes, path))
+                for q, token, kind, text, label, images, scene, known, attributes in self._connection.execute(
+                    "SELECT * FROM questions ORDER BY question"
+                )
+            ]
 
     def answers(self, setting: str | None = None) -> list[AnswerRow]:
         """Rows so far, ordered by question, of one setting or of all."""
         names = [field.name for field in fields(AnswerRow)][:-1]  # the table's own order
         where, values = ("WHERE setting = ?", (setting,)) if setting is not None else ("", ())
-        return [
-            AnswerRow(**dict(zip(names, numbers, strict=True)), trace=json.loads(trace) if trace is not None else None)
-            for *numbers, trace in self._connection.execute(
-                f"SELECT {', '.join(names)}, trace FROM answers {where} ORDER BY question, setting", values
-            )
-        ]
+        path = self.directory / ANSWERS
+        with _disk_errors(self.directory):
+            return [
+                AnswerRow(**dict(zip(names, numbers, strict=True)), trace=trace_of(trace, path) if trace is not None else None)
+                for *numbers, trace in self._connection.execute(
+                    f"SELECT {', '.join(names)}, trace FROM answers {where} ORDER BY question, setting", values
+                )
+            ]
 
     # --- what is added ----------------------------------------------------------------------------------------------
 
@@ -268,7 +274,7 @@ def _match_or_write(directory: Path, description: dict[str, Any]) -> None:
             raise SennaPruneError(f"{directory} has answers but no {CONFIG}: give another directory with --out")
         _write_atomically(path, dump_yaml(description))
         return
-    stored = read_yaml(path)
+    stored = read_yaml(path, CONFIG_BYTES)
     found = differences({key: stored.get(key) for key in COMPARED}, {key: description.get(key) for key in COMPARED})
     if found:
         shown = "; ".join(f"{name}: {_short(there)} there, {_short(here)} now" for name, there, here in found)

@@ -7,11 +7,10 @@ from dataclasses import dataclass as plain_dataclass
 from dataclasses import field
 from typing import Any, Literal, Self
 
-import yaml
 from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
-from senna_autoprune.config import AskConfig, Scalar, parse_range, suggest
+from senna_autoprune.config import AskConfig, Scalar, parse_range, read_value, suggest
 from senna_autoprune.evaluation.answerer import Setting
 from senna_autoprune.evaluation.controls import PRUNING_CONTROLS
 from senna_autoprune.pruning.methods.registry import METHODS
@@ -42,7 +41,7 @@ class SweepConfig(AskConfig):
     tokens_per_view: tuple[float, ...] | None = None
     ablation: tuple[Literal["indicators", "curves"], ...] = ()
     options: dict[str, dict[str, Scalar]] = Field(default_factory=dict)
-    calibration: int = Field(default=32, ge=2)
+    calibration: int = Field(default=32, ge=2, le=1_000_000)
     figures: bool = True
 
     @field_validator("methods", "ablation", mode="before")
@@ -152,11 +151,11 @@ def variant(text: str, options: Mapping[str, Mapping[str, Scalar]]) -> RowSpec:
     for part in parts:
         option, sign, value = part.partition("=")
         try:
-            read = yaml.safe_load(value) if sign else None
-        except yaml.YAMLError:
+            read = read_value(value) if sign else None
+        except ValueError:
             read = None
         if not isinstance(read, (bool, int, float, str)) or option in ("seed", "retention", "tokens_per_view"):
-            raise ValueError(f"methods: {text!r}: write a method's options as NAME=VALUE, like autoprune:mode=release")
+            raise ValueError(f"methods: {text[:80]!r}: write a method's options as NAME=VALUE, like autoprune:mode=release")
         given[option] = read
     return RowSpec(text, "method", name, {**options.get(name, {}), **given})
 

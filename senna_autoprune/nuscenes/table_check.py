@@ -7,6 +7,7 @@ seconds; the row at fault is looked for only when there is one. Positions may be
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -60,11 +61,11 @@ def check_tables(nusc: NuScenes) -> None:
             _check(nusc, table, key, lambda values: set(map(type, values)) <= {str} and text_fault(values) is None, "a text to be shown")
     for table, columns in _WHOLE.items():
         for key, (what, end) in columns.items():
-            _check(nusc, table, key, lambda values, end=end: _whole(values, end), f"{what}, a whole number from 0 to {end - 1}")
+            _check(nusc, table, key, partial(_whole, end=end), f"{what}, a whole number from 0 to {end - 1}")
     for table, sizes in _VECTORS.items():
         for key, size in sizes.items():
             what = "a rotation, four numbers that are not all zero" if key == "rotation" else f"{size} numbers of metres"
-            _check(nusc, table, key, lambda values, key=key, size=size: _vectors(values, size, key == "rotation"), what)
+            _check(nusc, table, key, partial(_vectors, size=size, rotation=key == "rotation"), what)
     _check(nusc, "calibrated_sensor", "camera_intrinsic", lambda values: all(map(_intrinsic, values)), "a 3 x 3 matrix, or empty")
 
 

@@ -123,9 +123,9 @@ def _of_run(
             wanted = asked.pop("method", None) or stored["config"].get("method")
             root = Path(places["images_root"])
             model = {key: places.get(key) for key in ("model", "vision_tower")}
+            setting = _stored_setting(run, settings, wanted)
         except (KeyError, TypeError, AttributeError) as error:
             raise SennaPruneError(f"{run}/config.yaml lacks {error}: not written by this senna-prune eval") from error
-        setting = _stored_setting(run, settings, wanted)
         given = {key: value for key, value in {**values, **model, **asked}.items() if value is not None}
         config = build(EvalConfig, given, f"{run}/config.yaml")
         if config.model is None:

@@ -11,7 +11,7 @@ from senna_autoprune.config import read_yaml
 from senna_autoprune.demo import label_of_run
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.figures import FIGURE_MEANINGS
-from senna_autoprune.evaluation.store import CONFIG, write_atomically
+from senna_autoprune.evaluation.store import CONFIG, CONFIG_BYTES, write_atomically
 from senna_autoprune.evaluation.sweep_files import grids
 from senna_autoprune.replay.pages import base64_text, environment
 from senna_autoprune.report.page import PACKAGE, frame
@@ -31,7 +31,7 @@ def write_sweep_report(directory: str | Path, out: str | Path | None = None) -> 
     """
     directory = Path(directory)
     folder = make_folder(out, directory)
-    description, table = read_yaml(directory / CONFIG), _table(directory)
+    description, table = read_yaml(directory / CONFIG, CONFIG_BYTES), _table(directory)
     try:
         tables = grids(table)
         count = f"{table['facts']['questions']} questions, {table['facts']['scenes']['count']} scenes"

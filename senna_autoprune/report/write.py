@@ -10,7 +10,7 @@ from typing import Any
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.figures import save, sign
-from senna_autoprune.evaluation.store import CONFIG, write_atomically
+from senna_autoprune.evaluation.store import CONFIG, CONFIG_BYTES, write_atomically
 from senna_autoprune.report.figures import figures
 from senna_autoprune.report.information import information_of
 from senna_autoprune.report.page import Replays, render_report
@@ -108,4 +108,4 @@ def is_sweep(directory: str | Path) -> bool:
     from senna_autoprune.config import read_yaml
 
     path = Path(directory) / CONFIG
-    return path.is_file() and "sweep" in read_yaml(path)
+    return path.is_file() and "sweep" in read_yaml(path, CONFIG_BYTES)

@@ -283,8 +283,11 @@ def load_senna(
     try:
         device = torch.device(device)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise SennaPruneError(f"device {device!s} cannot be used: {str(error).splitlines()[0]}") from error
+        if device.type == "meta":
+            raise RuntimeError("it holds no numbers")
+    except Exception as error:  # each kind of device has its own way of not being there
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise SennaPruneError(f"device {device!s} cannot be used: {reason}") from error
     tower = None if vision_tower is None else _directory(vision_tower, "vision tower")
     values = read_json(directory / "config.json")
     own_layout = values.get("model_type") == SennaConfig.model_type

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 from tests.hostile.case import Corpus, Place
@@ -58,7 +59,7 @@ _yaml("tag of the document", "!!python/object/apply:os.getcwd []", TAG)
 _yaml("local tag", "method: !evil autoprune", TAG)
 _yaml(
     "anchors bomb",
-    "a: &a [x,x]\n" + "".join(f"{b}: &{b} [*{a},*{a},*{a},*{a}]\n" for a, b in zip("abcdefgh", "bcdefghi")),
+    "a: &a [x,x]\n" + "".join(f"{b}: &{b} [*{a},*{a},*{a},*{a}]\n" for a, b in pairwise("abcdefghi")),
     r"aliases are not allowed",
 )
 _yaml("anchor that holds itself", "a: &a [*a]", r"aliases are not allowed")
@@ -67,9 +68,9 @@ _yaml("merge of a number", "<<: 7", TAG)
 _yaml("key twice", "seed: 1\nseed: 2", r"the key 'seed' is given twice")
 _yaml("two documents", "seed: 1\n---\nseed: 2", TAG)
 _yaml("nested beyond all depth", "[" * 5000, TAG)
-_yaml("nested mappings", "".join(" " * depth + f"a{depth}:\n" for depth in range(600)), TAG + r"|unknown key")
+_yaml("nested mappings", "{a: " * 600 + "1" + "}" * 600, TAG + r"|unknown key")
 _yaml("larger than a configuration", "# " + "x" * 2_000_000, r"is larger than \d+ bytes")
-_yaml("as large as a configuration may be", "x: [" + "1, " * 33_000 + "]", r"unknown key 'x'")
+_yaml("as large as a configuration may be", "x: [" + "1, " * 16_000 + "]", r"unknown key 'x'")
 _yaml("binary", bytes(range(256)), TAG)
 _yaml("zeros", bytes(100), TAG)
 _yaml("Latin-1", "method: caf\u00e9".encode("latin-1"), TAG)
@@ -103,9 +104,9 @@ for key, value, line in (
     ("tokens", -5, r"tokens: Input should be greater than 0"),
     ("tokens", 10**400, r"tokens"),
     ("method", 5, r"method: Input should be a valid string"),
-    ("method", "os.system", r"unknown method 'os.system'"),
-    ("method", "", r"unknown method ''"),
-    ("method", "../../evil", r"unknown method '\.\./\.\./evil'"),
+    ("method", "os.system", r"method 'os.system' is unknown"),
+    ("method", "", r"method '' is unknown"),
+    ("method", "../../evil", r"method '\.\./\.\./evil' is unknown"),
     ("mode", "fast", r"mode: Input should be 'paper' or 'release'"),
     ("types", [], r"types: give question types"),
     ("types", [["plan"]], r"types: unknown question type"),
@@ -121,7 +122,7 @@ for key, value, line in (
     ("dtype", "int8", r"dtype: Input should be 'float32'"),
     ("device", "meta", r"device meta cannot be used"),
     ("device", "", r"device .*cannot be used"),
-    ("device", "cuda:999", r"device cuda:999 cannot be used"),
+    ("device", "cuda:999", r"device cuda:-?\d+ cannot be used"),
     ("device", "mps", r"device mps cannot be used"),
     ("device", "__import__('os')", r"device .* cannot be used"),
     ("options", [1], r"options: Input should be a valid dictionary"),
@@ -129,7 +130,7 @@ for key, value, line in (
     ("options", {"gamma": {"a": 1}}, r"options"),
     ("options", {"no_such": 1}, r"no_such"),
     ("options", {"gamma": "much"}, r"gamma"),
-    ("options", {"k0": -1e308}, r"k0"),
+    ("options", {"layer_list": 3}, r"has no option 'layer_list'"),
     ("options", {"__init__": 1}, r"__init__"),
     ("options", {"self": 1}, r"self"),
     ("options", {"curve": "exec"}, r"curve"),
@@ -199,7 +200,8 @@ _place("sparse file of 100 GB", lambda path, _: (path.touch(), os.truncate(path,
 def _flags(name: str, flags: list[str], line: str, command: str = "eval") -> None:
     def make(place: Place) -> list[str]:
         given = ["--model", str(place.world.checkpoint), "--questions", str(place.world.questions)]
-        return [command, *given, *(QUICK[2:] if command == "eval" else ()), *flags]
+        out = ["--out", "run"] if command != "calibrate" else []
+        return [command, *given, *out, *(QUICK[2:] if command == "eval" else ()), *flags]
 
     CASES.add(f"{name} ({command} flags)", make, line)
 
@@ -217,7 +219,6 @@ _flags("option of 5,000 digits", ["--set", "gamma=" + "9" * 5000], r"the value c
 _flags("option that is no truth", ["--set", "gamma=!!bool x"], r"the value cannot be read")
 _flags("option twice its own name", ["--set", "retention=0.5", "--retention", "0.5"], r"retention has a place of its own")
 _flags("limit of 30 digits", ["--limit", "9" * 30, "--types", "motion"], r"has no question of type motion")
-_flags("out is a file", ["--retention", "0.6", "--out", "/dev/null/run"], r"cannot write to the run directory")
 _flags("images is a file", ["--retention", "0.6", "--images", "/dev/null"], r"not one of 2 samples has all its images")
 _flags("a surrogate from the shell", ["--retention", "0.6", "--out", "run\udcff"], r"not text")
 _flags("shares beyond counting", ["--methods", "random", "--retention", "0.1:1:1e-12"], r"start:stop:step", "sweep")

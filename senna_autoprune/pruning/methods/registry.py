@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import math
 from dataclasses import fields
 from importlib import import_module
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from senna_autoprune.errors import SennaPruneError
@@ -46,12 +48,27 @@ def build_policy(name: str, **options: Any) -> Policy:
     """A method with its budget and options, e.g. ``build_policy("autoprune", retention=0.25, mode="release")``.
 
     Raises:
-        SennaPruneError: if the method or an option is unknown, or the budget is bad.
+        SennaPruneError: if the method or an option is unknown, an option's value is of the wrong kind, or the budget is bad.
     """
+    from senna_autoprune.pruning.budget import BUDGET_FIELDS
+
     cls = method_class(name)
-    known = {field.name for field in fields(cls)}
-    for option in options:
+    known = {field.name: str(field.type) for field in fields(cls)}  # annotations are strings
+    for option, value in options.items():
         if option not in known:
             near = difflib.get_close_matches(option, known, 1)
             raise SennaPruneError(f"method {name!r} has no option {option!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        if option not in BUDGET_FIELDS and not _fits(value, known[option]):
+            raise SennaPruneError(f"method {name!r}: {option} is {value!r:.80}, not {known[option]}")
     return cls(**options)
+
+
+def _fits(value: Any, kind: str) -> bool:
+    """Whether an option's value is of the kind its field says: a finite number, a whole one, a text, or no scalar."""
+    if value is None:
+        return "None" in kind
+    if kind.startswith("float"):
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if kind == "int":
+        return isinstance(value, Integral) and not isinstance(value, bool)
+    return isinstance(value, str) if kind == "str" else not isinstance(value, (bool, Real, str))

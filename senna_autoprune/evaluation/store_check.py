@@ -1,0 +1,104 @@
+"""Is ``answers.sqlite`` what a run writes? A run directory may come from somebody else, and SQLite takes any value anywhere.
+
+The schema is looked at before a table is read: a view in a table's place could run without an end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from senna_autoprune.errors import SennaPruneError
+
+_KINDS: dict[str, dict[str, tuple[str, ...]]] = {  # table -> column -> what SQLite may say of its values
+    "questions": {
+        **dict.fromkeys(("question", "scene_known"), ("integer",)),
+        **dict.fromkeys(("token", "type", "text", "label", "images", "scene", "attributes"), ("text",)),
+    },
+    "answers": {
+        "question": ("integer",),
+        **dict.fromkeys(("setting", "status"), ("text",)),
+        **dict.fromkeys(("answer", "reason", "trace"), ("text", "null")),
+        **dict.fromkeys(("vision_ms", "prefill_ms", "decode_ms"), ("real", "null")),
+        **dict.fromkeys(("new_tokens", "kv_bytes"), ("integer", "null")),
+    },
+}
+
+
+class _Trace(TypedDict):
+    """What measures and figures read of a trace (``SampleTrace.to_dict``)."""
+
+    mutual_information: float | None
+    k: float | None
+    x0: float | None
+    visual_tokens: int
+    tokens_per_layer: list[int]
+    average_tokens: float
+    retention_tokens: float
+    per_view: list[float]
+    flops_full: float
+    flops_pruned: float
+    notes: list[str]
+
+
+_IMAGES, _ATTRIBUTES, _TRACE = TypeAdapter(tuple[str, ...]), TypeAdapter(dict[str, str]), TypeAdapter(_Trace)
+
+
+def require_plain(path: Path) -> None:
+    """Raises SennaPruneError if the file is there but no file of its own: SQLite would write through a link."""
+    if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
+        raise SennaPruneError(f"{path} was not written by senna-prune (it is no plain file): give another directory")
+
+
+def check_layout(connection: sqlite3.Connection, path: Path) -> None:
+    """The tables, their columns, and the kinds of all values in them.
+
+    Raises:
+        SennaPruneError: this is not what a run writes.
+        sqlite3.DatabaseError: this is no database, or a column is missing.
+    """
+    found = {name: kind for kind, name in connection.execute("SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'")}
+    if found and found != dict.fromkeys(_KINDS, "table"):
+        raise _foreign(path, f"it holds {', '.join(f'{kind} {name}' for name, kind in sorted(found.items()))}")
+    for table in found:
+        for column, kinds in _KINDS[table].items():
+            allowed = ", ".join(f"'{kind}'" for kind in kinds)
+            wrong = connection.execute(f"SELECT typeof({column}) FROM {table} WHERE typeof({column}) NOT IN ({allowed}) LIMIT 1").fetchone()
+            if wrong:
+                raise _foreign(path, f"{table}.{column} holds a value of kind {wrong[0]}")
+
+
+def images_of(text: str, path: Path) -> tuple[str, ...]:
+    """The paths of a question's images."""
+    return _parsed(_IMAGES, text, path, "images")
+
+
+def attributes_of(text: str, path: Path) -> dict[str, str]:
+    """The conditions of a question."""
+    return _parsed(_ATTRIBUTES, text, path, "attributes")
+
+
+def trace_of(text: str, path: Path) -> dict[str, Any]:
+    """What pruning did in an answer."""
+    _parsed(_TRACE, text, path, "trace")
+    return json.loads(text)
+
+
+def _parsed(kind: TypeAdapter[Any], text: str, path: Path, column: str) -> Any:
+    try:
+        return kind.validate_python(json.loads(text))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise _foreign(path, f"{column}: {'.'.join(map(str, first['loc']))} {first['msg']}") from error
+    except (ValueError, RecursionError) as error:
+        raise _foreign(path, f"{column} is no JSON: {error}") from error
+
+
+def _foreign(path: Path, what: str) -> SennaPruneError:
+    return SennaPruneError(f"{path} is damaged or was not written by senna-prune ({what}); give another directory with --out")
