@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import socket
+import stat
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -35,8 +36,11 @@ class RunLock:
         self._descriptor: int | None = None
 
     def __enter__(self) -> Self:
-        try:
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:  # a link would be followed, and what it leads to overwritten
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                os.close(descriptor)
+                raise SennaPruneError(f"{self.path} is no plain file: not written by senna-prune; give another directory with --out")
         except OSError as error:
             raise SennaPruneError(
                 f"cannot write to the run directory {self.path.parent}: {error.strerror}; give another with --out"
