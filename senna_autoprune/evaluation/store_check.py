@@ -11,7 +11,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from senna_autoprune.errors import SennaPruneError
@@ -31,8 +31,13 @@ _KINDS: dict[str, dict[str, tuple[str, ...]]] = {  # table -> column -> what SQL
 }
 
 
+_LONGEST_MS = 1e12  # thirty years; an infinite time fits into no JSON
+
+
 class _Trace(TypedDict):
     """What measures and figures read of a trace (``SampleTrace.to_dict``)."""
+
+    __pydantic_config__ = ConfigDict(allow_inf_nan=False)  # type: ignore[misc]
 
     mutual_information: float | None
     k: float | None
@@ -69,7 +74,10 @@ def check_layout(connection: sqlite3.Connection, path: Path) -> None:
     for table in found:
         for column, kinds in _KINDS[table].items():
             allowed = ", ".join(f"'{kind}'" for kind in kinds)
-            wrong = connection.execute(f"SELECT typeof({column}) FROM {table} WHERE typeof({column}) NOT IN ({allowed}) LIMIT 1").fetchone()
+            asked = f"SELECT typeof({column}) FROM {table} WHERE typeof({column}) NOT IN ({allowed})"
+            if "real" in kinds:
+                asked += f" OR abs({column}) > {_LONGEST_MS:g}"
+            wrong = connection.execute(f"{asked} LIMIT 1").fetchone()
             if wrong:
                 raise _foreign(path, f"{table}.{column} holds a value of kind {wrong[0]}")
 

@@ -37,8 +37,14 @@ def _refused(directory: Path, description: dict[str, Any] | None = None) -> str:
     return str(caught.value)
 
 
+TRACE = {
+    **dict.fromkeys(("mutual_information", "x0", "average_tokens", "retention_tokens", "flops_full", "flops_pruned"), 1.5),
+    "k": 0.25, "visual_tokens": 3, "tokens_per_layer": [3, 1], "per_view": [1.0], "notes": [], "pruner_ms": None,
+}
+
+
 def test_rows_come_back_as_they_were_put_in(tmp_path: Path) -> None:
-    full = AnswerRow(1, "autoprune", "ok", "KEEP, é\n", None, 1.5, 2.5, 3.5, 7, 4096, {"k": 0.25, "per_view": [1.0]})
+    full = AnswerRow(1, "autoprune", "ok", "KEEP, é\n", None, 1.5, 2.5, 3.5, 7, 4096, TRACE)
     failed = AnswerRow(0, "autoprune", "failed", reason="image not found: x.jpg")
     with _start(tmp_path / "run") as store:
         store.add(full)

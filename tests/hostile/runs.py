@@ -90,6 +90,8 @@ _run("a trace is a list", _sql("UPDATE answers SET trace = '[1]' WHERE setting =
 _run("a trace lacks everything", _sql("UPDATE answers SET trace = '{}' WHERE setting = 'autoprune'"), DAMAGED)
 _run("a trace nested beyond all depth", _sql(f"UPDATE answers SET trace = '{'[' * 50_000}' WHERE setting = 'autoprune'"), DAMAGED)
 _run("times are texts", _sql("UPDATE answers SET prefill_ms = 'fast'"), DAMAGED)
+_run("times are infinite", _sql("UPDATE answers SET prefill_ms = 9e999"), DAMAGED)
+_run("a trace holds NaN", _sql("UPDATE answers SET trace = replace(trace, '1.0', 'NaN') WHERE trace IS NOT NULL"), DAMAGED, "reported")
 _run("answers are bytes", _sql("UPDATE answers SET answer = x'ff00'"), DAMAGED)
 _run(
     "question numbers are texts",
