@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-CPU_S = 2.0  # what a broken input may cost
-WAIT_S = 30.0  # by the clock: nobody waits for a pipe or a server (the machine may be busy with other work)
+CPU_S = 5.0  # what a broken input may cost
+WAIT_S = 120.0  # by the clock: nobody waits for a pipe or a server (the machine may be busy with other work)
 MEMORY = 1 << 30  # bytes beyond what the process already has
 _STARTS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "pty.spawn")
 _REACHES = ("socket.connect", "socket.getaddrinfo", "urllib.Request")
