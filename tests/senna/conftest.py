@@ -78,3 +78,16 @@ def checkpoint_copy(tmp_path) -> Path:
         for folder in [tmp_path / name, *(p for p in (tmp_path / name).rglob("*") if p.is_dir())]:
             folder.chmod(0o755)
     return tmp_path / "checkpoint"
+
+
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch):
+    """The hub's client must never be asked for a download unless a test says so."""
+    import huggingface_hub
+
+    def refuse(name, *args, local_files_only=False, **kwargs):
+        if not local_files_only:
+            raise AssertionError(f"the network was asked for {name}")
+        raise FileNotFoundError(name)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
