@@ -31,7 +31,8 @@ SETTINGS: dict[str, tuple[str | None, dict[str, Any]]] = {
 
 def trace(information: float | None, k: float | None) -> dict[str, Any]:
     kept = {"tokens_per_layer": [TOKENS, 3, 2, 1], "visual_tokens": TOKENS, "retention_tokens": 0.4}
-    return {"mutual_information": information, "k": k, "x0": None if k is None else 2.0, **kept}
+    spent = {"average_tokens": 4.0, "per_view": [4.0], "flops_full": 10.0, "flops_pruned": 4.0, "notes": []}
+    return {"mutual_information": information, "k": k, "x0": None if k is None else 2.0, **kept, **spent}
 
 
 def make_run(folder: Path, settings: dict[str, tuple[str | None, dict[str, Any]]], **places: str) -> Path:
