@@ -7,7 +7,6 @@ whose per-keyframe loops over devkit boxes are done here with arrays, scene by s
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.json_files import read_json
 from senna_autoprune.nuscenes.builders import Geometry
 from senna_autoprune.nuscenes.can_bus import CanBus, nearest_message
 from senna_autoprune.nuscenes.rules import Navigation, navigation_command
@@ -108,10 +108,7 @@ def _split_names(nusc: NuScenes, split: str) -> list[str]:
     splits = create_splits_scenes()
     own = Path(nusc.table_root) / "splits.json"
     if split not in splits and own.is_file():
-        try:
-            custom = json.loads(own.read_bytes())
-        except (OSError, ValueError, RecursionError) as error:
-            raise SennaPruneError(f"{own} cannot be read ({error}): it must map a split's name to a list of scene names") from error
+        custom = read_json(own)
         lists = custom.values() if isinstance(custom, dict) else [None]
         if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists):
             raise SennaPruneError(f"{own}: it must map a split's name to a list of scene names")

@@ -156,11 +156,19 @@ def test_splits(mini, subset):
         scenes_of_split(mini, "test")
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"mine": "scene-0061"}', '{"mine": [1]}'])
-def test_a_broken_splits_file_is_one_line(subset, tmp_path, monkeypatch, content):
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("{", r"broken JSON in .*splits\.json"),
+        ("[]", r"splits\.json.* list of scene names"),
+        ('{"mine": "scene-0061"}', r"splits\.json.* list of scene names"),
+        ('{"mine": [1]}', r"splits\.json.* list of scene names"),
+    ],
+)
+def test_a_broken_splits_file_is_one_line(subset, tmp_path, monkeypatch, content, fault):
     monkeypatch.setattr(type(subset), "table_root", property(lambda self: str(tmp_path)))
     (tmp_path / "splits.json").write_text(content)
-    with pytest.raises(SennaPruneError, match=r"splits\.json.* list of scene names"):
+    with pytest.raises(SennaPruneError, match=fault):
         scenes_of_split(subset, "mine")
     (tmp_path / "splits.json").write_text('{"mine": ["scene-0061", "scene-0001"]}')
     rows, absent = scenes_of_split(subset, "mine")
