@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from rich.console import Console
 
 from senna_autoprune import demo
@@ -20,28 +19,11 @@ from senna_autoprune.evaluation.grid import interval, percent
 from senna_autoprune.evaluation.store import RunStore
 from tests.evaluation.conftest import Place, make_place
 from tests.fixtures import shared
-from tests.senna.tiny import tiny_model, tiny_processor
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("checkpoint")
-    tiny_model().save_pretrained(folder)
-    tiny_processor().save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     return make_place(tmp_path)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def _run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
