@@ -12,49 +12,22 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from senna_autoprune.config import build, load_config
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation.calibration import calibrated_gamma, measure_indicators, scale_to_information
 from senna_autoprune.evaluation.figures import draw_all, pareto_front, view_names
 from senna_autoprune.evaluation.paper import paper, table3_at
-from senna_autoprune.evaluation.questions import load_questions, samples_of
+from senna_autoprune.evaluation.questions import samples_of
 from senna_autoprune.evaluation.store import AnswerRow, QuestionRow, RunStore
 from senna_autoprune.evaluation.sweep import SweepResult, cells_of, in_turns, sweep
 from senna_autoprune.evaluation.sweep_config import SweepConfig, specs
 from senna_autoprune.evaluation.sweep_files import to_csv, to_markdown, write_files
 from senna_autoprune.evaluation.sweep_table import best_rival, marks, right_answers
-from senna_autoprune.pruning.curves import CurveParameters
 from senna_autoprune.pruning.methods.registry import METHODS
 from tests.evaluation.conftest import LABELS, Asked, Place, counting_senna, untimed
+from tests.evaluation.sweeps import sweep_config, talking
 from tests.fixtures import shared
-
-METHODS_ASKED = ("autoprune", "fastv", "divprune")
-
-
-def _config(place: Place, **changes: Any) -> SweepConfig:
-    values: dict[str, Any] = {
-        "questions": str(place.questions),
-        "out": str(place.folder / "sweep"),
-        "methods": METHODS_ASKED,
-        "retention": (0.5, 0.8),
-        "max_new_tokens": 3,
-        "resamples": 100,
-    }
-    return SweepConfig(**{**values, **changes})
-
-
-def _talking() -> Asked:
-    """A tiny Senna whose words are planning answers: which one, its random tokens decide."""
-    asked = counting_senna()
-
-    def talk(ids: Any, prompt_length: int) -> list[str]:
-        return [LABELS[int(row[prompt_length:].sum()) % len(LABELS)].strip() for row in ids]
-
-    asked.senna.processor.decode_answers = talk  # type: ignore[method-assign]
-    return asked
 
 
 def _counts(directory: Path) -> Counter[str]:
@@ -71,14 +44,14 @@ SETTINGS = 2 + 2 * 5  # unpruned and no-image; random, uniform and three methods
 
 
 def test_everything_is_asked_once_and_vision_features_serve_all_cells(place: Place) -> None:
-    asked = _talking()
-    result = sweep(_config(place), asked.senna)
+    asked = talking()
+    result = sweep(sweep_config(place), asked.senna)
     assert result.rows == 4 * SETTINGS
     assert asked.generated == 4 * (SETTINGS - 1) + 1  # fastv cannot reach 0.5 here: tried once
     assert asked.looked == 4 + 1  # once a sample, and once for the grey views
     assert set(_counts(result.directory).values()) == {4}
-    again = _talking()
-    second = sweep(_config(place), again.senna)
+    again = talking()
+    second = sweep(sweep_config(place), again.senna)
     assert again.generated == again.looked == 0
     assert second.table == result.table
     assert (result.failed, second.failed) == (0, 0)
@@ -89,17 +62,17 @@ class _Interrupted(Exception):
 
 
 def test_interrupted_anywhere_all_cells_are_as_far_and_nothing_is_asked_twice(place: Place) -> None:
-    unbroken = sweep(_config(place, out=str(place.folder / "unbroken")), _talking().senna)
+    unbroken = sweep(sweep_config(place, out=str(place.folder / "unbroken")), talking().senna)
     total = 0
     for stop in (5, 1, 13, 17, 200):
-        asked = _talking()
+        asked = talking()
 
         def on_row(row: AnswerRow, done: int, in_all: int, asked: Asked = asked, stop: int = stop) -> None:
             if asked.generated >= stop:
                 raise _Interrupted
 
         try:
-            sweep(_config(place), asked.senna, on_row)
+            sweep(sweep_config(place), asked.senna, on_row)
         except _Interrupted:
             counts = _counts(place.folder / "sweep")
             assert max(counts.values()) - min(counts[name] for name in _counts(unbroken.directory)) <= 1
@@ -113,28 +86,28 @@ def _sweep_until_killed(place: Place, rows: int) -> None:
         if done >= rows:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    sweep(_config(place), _talking().senna, die)
+    sweep(sweep_config(place), talking().senna, die)
 
 
 def test_killed_by_the_system_it_continues(place: Place) -> None:
-    unbroken = sweep(_config(place, out=str(place.folder / "unbroken")), _talking().senna)
+    unbroken = sweep(sweep_config(place, out=str(place.folder / "unbroken")), talking().senna)
     worker = get_context("fork").Process(target=_sweep_until_killed, args=(place, 17))
     worker.start()
     worker.join(300)
     assert worker.exitcode == -signal.SIGKILL
     held = _answers(place.folder / "sweep")
     assert len(held) == 17
-    asked = _talking()
-    result = sweep(_config(place), asked.senna)
+    asked = talking()
+    result = sweep(sweep_config(place), asked.senna)
     impossible = sum(status == "n/a" for status, *_ in held.values())
     assert asked.generated == 4 * (SETTINGS - 1) + 1 - (17 - impossible) - min(impossible, 1)
     assert _answers(result.directory) == _answers(unbroken.directory)
 
 
 def test_more_methods_and_budgets_extend_a_sweep(place: Place) -> None:
-    sweep(_config(place, methods=("autoprune",), retention=(0.8,)), _talking().senna)
-    asked = _talking()
-    result = sweep(_config(place, methods=("autoprune", "divprune"), retention=(0.8, 0.9)), asked.senna)
+    sweep(sweep_config(place, methods=("autoprune",), retention=(0.8,)), talking().senna)
+    asked = talking()
+    result = sweep(sweep_config(place, methods=("autoprune", "divprune"), retention=(0.8, 0.9)), asked.senna)
     assert asked.generated == 4 * (1 + 4)  # divprune at 0.8, and four rows at 0.9
     assert {(cell["row"], cell["budget"]) for cell in result.table["cells"]} == {
         (row, budget) for row in ("random", "uniform", "autoprune", "divprune") for budget in ("0.8", "0.9")
@@ -142,17 +115,17 @@ def test_more_methods_and_budgets_extend_a_sweep(place: Place) -> None:
     with RunStore.read(result.directory) as store:
         assert {"autoprune@0.8", "divprune@0.9"} <= set(store.config["settings"])
         assert store.config["sweep"]["retention"] == [0.8, 0.9]
-    fewer = _talking()
-    assert {cell["row"] for cell in sweep(_config(place, methods=("fastv",), retention=(0.8,)), fewer.senna).table["cells"]} == {
+    fewer = talking()
+    assert {cell["row"] for cell in sweep(sweep_config(place, methods=("fastv",), retention=(0.8,)), fewer.senna).table["cells"]} == {
         "random", "uniform", "fastv",
     }  # fmt: skip
     assert fewer.generated == 4
     with pytest.raises(SennaPruneError, match="seed: 0 there, 1 now"):
-        sweep(_config(place, seed=1), fewer.senna)
+        sweep(sweep_config(place, seed=1), fewer.senna)
 
 
 def test_what_cannot_be_is_a_cell_with_its_reason_and_no_failure(place: Place) -> None:
-    result = sweep(_config(place), _talking().senna)
+    result = sweep(sweep_config(place), talking().senna)
     cells = {(cell["row"], cell["budget"]): cell for cell in result.table["cells"]}
     assert cells["fastv", "0.5"]["status"] == "n/a"
     assert "nearest possible is 0.6" in cells["fastv", "0.5"]["reason"]
@@ -163,9 +136,9 @@ def test_what_cannot_be_is_a_cell_with_its_reason_and_no_failure(place: Place) -
 
 
 def test_a_batched_sweep_gives_the_same_answers(place: Place) -> None:
-    one = sweep(_config(place, out=str(place.folder / "one")), _talking().senna)
-    asked = _talking()
-    four = sweep(_config(place, batch_size=4), asked.senna)
+    one = sweep(sweep_config(place, out=str(place.folder / "one")), talking().senna)
+    asked = talking()
+    four = sweep(sweep_config(place, batch_size=4), asked.senna)
     assert asked.generated < 4 * SETTINGS / 2
     single, batched = _answers(one.directory), _answers(four.directory)
     assert {key: row[:3] for key, row in single.items()} == {key: row[:3] for key, row in batched.items()}
@@ -178,11 +151,11 @@ def test_a_batched_sweep_gives_the_same_answers(place: Place) -> None:
 
 def test_rows_of_all_methods_of_variants_and_of_ablations(place: Place) -> None:
     rivals = [name for name in METHODS if name not in ("random", "uniform")]
-    assert [row.label for row in specs(_config(place, methods=None))] == ["random", "uniform", *rivals]
-    rows = specs(_config(place, methods="autoprune, autoprune:mode=release", options={"autoprune": {"k0": 0.3}}))
+    assert [row.label for row in specs(sweep_config(place, methods=None))] == ["random", "uniform", *rivals]
+    rows = specs(sweep_config(place, methods="autoprune, autoprune:mode=release", options={"autoprune": {"k0": 0.3}}))
     assert [row.label for row in rows] == ["random", "uniform", "autoprune", "autoprune:mode=release"]
     assert dict(rows[-1].options) == {"k0": 0.3, "mode": "release"}
-    ablated = specs(_config(place, methods=None, ablation="indicators,curves"))
+    ablated = specs(sweep_config(place, methods=None, ablation="indicators,curves"))
     assert [row.label for row in ablated][2:] == [
         "indicator=static", "indicator=cosine", "indicator=attention", "indicator=mutual_information",
         "curve=linear", "curve=tanh", "curve=exponential", "curve=logistic",
@@ -190,12 +163,12 @@ def test_rows_of_all_methods_of_variants_and_of_ablations(place: Place) -> None:
 
 
 def test_cells_with_the_same_options_share_a_setting(place: Place) -> None:
-    config = _config(place, methods=("autoprune",), ablation=("indicators", "curves"), retention=(0.8,))
+    config = sweep_config(place, methods=("autoprune",), ablation=("indicators", "curves"), retention=(0.8,))
     names = {cell.row.label: cell.setting.name for cell in cells_of(config, {"indicator_scale": {"cosine": 2.5}})}
     assert names["autoprune"] == names["indicator=mutual_information"] == names["curve=logistic"] == "autoprune@0.8"
     assert names["indicator=cosine"] == "autoprune:indicator=cosine,indicator_scale=2.5@0.8"
     assert len(set(names.values())) == len(names) - 2
-    per_view = _config(place, methods=("autoprune",), retention=None, tokens_per_view="4,5")
+    per_view = sweep_config(place, methods=("autoprune",), retention=None, tokens_per_view="4,5")
     assert [cell.setting.name for cell in cells_of(per_view, None)][-2:] == ["autoprune@4/view", "autoprune@5/view"]
 
 
@@ -221,7 +194,7 @@ def test_a_bad_configuration_is_one_line(values: dict[str, Any], message: str) -
 
 def test_bad_options_of_a_method_are_seen_before_a_model_is_loaded(place: Place) -> None:
     with pytest.raises(SennaPruneError, match="did you mean 'gamma'"):
-        cells_of(_config(place, methods="autoprune:gama=1"), None)
+        cells_of(sweep_config(place, methods="autoprune:gama=1"), None)
 
 
 @pytest.mark.parametrize("name", ["table3", "table4"])
@@ -235,7 +208,7 @@ def test_committed_configurations_are_valid(name: str) -> None:
         assert len({cell.row.label for cell in cells}) == 2 + 8
 
 
-# --- order and calibration --------------------------------------------------------------------------------------------
+# --- order ----------------------------------------------------------------------------------------------------------
 
 
 def _question(number: int, scene: str) -> QuestionRow:
@@ -245,51 +218,6 @@ def _question(number: int, scene: str) -> QuestionRow:
 def test_scenes_take_turns() -> None:
     samples = samples_of([_question(n, scene) for n, scene in enumerate("aaabbc")])
     assert [sample[0].question for sample in in_turns(samples)] == [0, 3, 5, 1, 4, 2]
-
-
-def test_indicators_are_scaled_to_the_mean_of_mutual_information_once(place: Place) -> None:
-    config = _config(place, methods=None, ablation="indicators", retention=(0.8,), calibration=4)
-    asked = _talking()
-    result = sweep(config, asked.senna)
-    assert asked.looked == 4 + 4 + 1  # calibration, answers, grey
-    questions, root = load_questions(config)
-    values = measure_indicators(_talking().senna, questions, root)
-    for name in ("cosine", "attention"):
-        factor = scale_to_information(values, name)
-        assert np.mean(values[name]) * factor == pytest.approx(np.mean(values["mutual_information"]), rel=1e-4)
-        assert result.table["calibration"]["indicator_scale"][name] == pytest.approx(factor, rel=1e-5)
-    scaled: dict[str, list[float]] = {}
-    for row in result.answers:
-        if row.trace and row.trace["mutual_information"] is not None:
-            scaled.setdefault(row.setting.split("@")[0].split(",")[0], []).append(row.trace["mutual_information"])
-    assert len(scaled) == 3
-    for found in scaled.values():
-        assert np.mean(found) == pytest.approx(np.mean(values["mutual_information"]), rel=1e-3)
-    again = _talking()
-    assert sweep(config, again.senna).table == result.table
-    assert again.looked == again.generated == 0
-    with RunStore.read(result.directory) as store:
-        assert store.config["calibration"]["asked"] == 4
-
-
-def test_calibrated_gamma_spans_k() -> None:
-    information = np.random.default_rng(0).uniform(0.7, 1.9, 500)
-    found = calibrated_gamma(information.tolist(), 32)
-    curve = CurveParameters.for_depth(32, **found)
-    low, high = np.quantile(information, [0.05, 0.95])
-    assert curve.steepness(low) == pytest.approx(0.4, rel=1e-4)
-    assert curve.steepness(high) == pytest.approx(0.04, rel=1e-3)
-    assert curve.inflexion(low) == pytest.approx(14.9 + 0.4, rel=1e-4)
-    with pytest.raises(SennaPruneError, match="nothing can adapt"):
-        calibrated_gamma([1.0, 1.0, 1.0], 32)
-
-
-def test_a_calibrated_row_stands_beside_the_default(place: Place) -> None:
-    config = _config(place, methods="autoprune,autoprune:gamma=calibrated", retention=(0.8,), calibration=4)
-    result = sweep(config, _talking().senna)
-    rows = {cell["row"]: cell["setting"] for cell in result.table["cells"]}
-    gamma = result.table["calibration"]["gamma"]
-    assert rows["autoprune:gamma=calibrated"] == f"autoprune:gamma={gamma['gamma']:g},k0={gamma['k0']:g}@0.8"
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
@@ -316,7 +244,7 @@ def _by_hand(result: SweepResult, setting: str) -> dict[str, Any]:
 
 
 def test_the_table_is_what_counting_by_hand_gives(place: Place) -> None:
-    result = sweep(_config(place), _talking().senna)
+    result = sweep(sweep_config(place), talking().senna)
     checked = 0
     for cell in result.table["cells"]:
         if cell["status"] != "ok":
@@ -367,7 +295,7 @@ def test_the_papers_figures_stand_at_their_budgets_and_are_the_specifications() 
 
 
 def test_files_keep_ours_and_the_papers_apart(place: Place) -> None:
-    result = sweep(_config(place, methods="autoprune,tome", retention="0.35,0.8"), _talking().senna)
+    result = sweep(sweep_config(place, methods="autoprune,tome", retention="0.35,0.8"), talking().senna)
     figures = draw_all(result.directory, result.table, result.answers, result.questions)
     assert len(figures) == 4
     for figure in figures:
@@ -390,14 +318,14 @@ def test_files_keep_ours_and_the_papers_apart(place: Place) -> None:
 
 
 def test_clamped_curves_are_warned_of(place: Place) -> None:
-    result = sweep(_config(place, methods="autoprune:gamma=50", retention=(0.8,)), _talking().senna)
+    result = sweep(sweep_config(place, methods="autoprune:gamma=50", retention=(0.8,)), talking().senna)
     assert any("clamped at 0" in warning for warning in result.table["warnings"])
     assert "clamped at 0" in to_markdown(result.table)
 
 
 def test_a_broken_image_leaves_the_table_to_the_other_samples(place: Place) -> None:
     (place.folder / "images" / "1-0.png").write_bytes(b"broken")
-    result = sweep(_config(place, retention=(0.5, 0.8)), _talking().senna)
+    result = sweep(sweep_config(place, retention=(0.5, 0.8)), talking().senna)
     assert result.failed == SETTINGS - 1  # not those of the cell that cannot be
     assert result.table["facts"]["questions"] == 3
     assert {cell["status"] for cell in result.table["cells"] if cell["row"] != "fastv"} == {"ok"}
@@ -405,7 +333,7 @@ def test_a_broken_image_leaves_the_table_to_the_other_samples(place: Place) -> N
 
 def test_no_answers_no_crash(place: Place) -> None:
     """A model that never says a plan has nothing to retain; the table says so."""
-    result = sweep(_config(place, retention=(0.8,), methods="autoprune"), counting_senna().senna)
+    result = sweep(sweep_config(place, retention=(0.8,), methods="autoprune"), counting_senna().senna)
     assert all(cell["retention"]["value"] is None for cell in result.table["cells"])
     assert "there is nothing to retain" in to_markdown(result.table)
     assert len(draw_all(result.directory, result.table, result.answers, result.questions)) == 3
