@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from senna_autoprune.demo.cameras import LIDAR_PLACE
-from senna_autoprune.demo.traffic import Scene
+from demo_world.cameras import LIDAR_PLACE
+from demo_world.traffic import Scene
 from senna_autoprune.nuscenes.rules import navigation_command, plan_label
 
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from senna_autoprune.demo.cameras import CAMERAS, HEIGHT, WIDTH
-from senna_autoprune.demo.facts import RELATIONS, facts, patch_labels
-from senna_autoprune.demo.meshes import CLASS_ID
-from senna_autoprune.demo.render import Renderer
-from senna_autoprune.demo.world import generate
+from demo_world.cameras import CAMERAS, HEIGHT, WIDTH
+from demo_world.facts import RELATIONS, facts, patch_labels
+from demo_world.meshes import CLASS_ID
+from demo_world.render import Renderer
+from demo_world.world import generate
 
 
 def first(kind, wanted):

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from senna_autoprune.demo.cameras import CAMERAS, HEIGHT, WIDTH
-from senna_autoprune.demo.fast_road import LANE_M, REACT_M, TAKEN
-from senna_autoprune.demo.meshes import CLASS_ID, CLASSES
-from senna_autoprune.demo.render import Views
-from senna_autoprune.demo.traffic import Question, Scene
+from demo_world.cameras import CAMERAS, HEIGHT, WIDTH
+from demo_world.fast_road import LANE_M, REACT_M, TAKEN
+from demo_world.meshes import CLASS_ID, CLASSES
+from demo_world.render import Views
+from demo_world.traffic import Question, Scene
 
 # the prompt names the views in this order (spec/senna.md item 6)
 PROMPT_ORDER = ("CAM_FRONT", "CAM_FRONT_LEFT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK_RIGHT", "CAM_BACK")

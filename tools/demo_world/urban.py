@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from senna_autoprune.demo.fast_road import _ego, _paint
-from senna_autoprune.demo.path import Path
-from senna_autoprune.demo.traffic import (
+from demo_world.fast_road import _ego, _paint
+from demo_world.path import Path
+from demo_world.traffic import (
     EGO_FRONT,
     KEYFRAMES,
     STEP_S,
@@ -64,7 +64,7 @@ class Street:
 
 
 def simulate(rng: np.random.Generator, turn: int) -> tuple[np.ndarray, list[Body], list[Question], dict, Path]:
-    """One scene; ``turn`` is 1 (left), -1 (right) or 0. See :func:`senna_autoprune.demo.fast_road.simulate`."""
+    """One scene; ``turn`` is 1 (left), -1 (right) or 0. See :func:`demo_world.fast_road.simulate`."""
     lead = turn == 0 and rng.random() < 0.42
     street, questions = Street(), []
     fast = rng.uniform(8.0, 10.9)

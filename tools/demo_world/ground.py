@@ -6,10 +6,10 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from senna_autoprune.demo.fast_road import LANE_M as FAST_LANE
-from senna_autoprune.demo.meshes import CLASS_ID
-from senna_autoprune.demo.path import Path
-from senna_autoprune.demo.urban import LEFT_KERB, RIGHT_KERB
+from demo_world.fast_road import LANE_M as FAST_LANE
+from demo_world.meshes import CLASS_ID
+from demo_world.path import Path
+from demo_world.urban import LEFT_KERB, RIGHT_KERB
 
 RESOLUTION = 0.15  # metres a pixel
 MARGIN = 45.0

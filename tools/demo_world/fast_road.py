@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from senna_autoprune.demo.path import Path
-from senna_autoprune.demo.traffic import (
+from demo_world.path import Path
+from demo_world.traffic import (
     KEYFRAMES,
     STEP_S,
     STEPS,

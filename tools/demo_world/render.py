@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from senna_autoprune.demo import ground as ground_module
-from senna_autoprune.demo.cameras import CAMERAS, HEIGHT, WIDTH, Camera
-from senna_autoprune.demo.ground import Ground
-from senna_autoprune.demo.meshes import CLASS_ID, mesh
-from senna_autoprune.demo.traffic import Body, Scene
+from demo_world import ground as ground_module
+from demo_world.cameras import CAMERAS, HEIGHT, WIDTH, Camera
+from demo_world.ground import Ground
+from demo_world.meshes import CLASS_ID, mesh
+from demo_world.traffic import Body, Scene
 
 NEAR = 0.35
 FAR_ROW_M = 16.0

@@ -12,10 +12,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from senna_autoprune.demo.cameras import CAMERAS, HEIGHT, LIDAR_PLACE, LIDAR_QUATERNION, WIDTH
-from senna_autoprune.demo.render import Renderer
-from senna_autoprune.demo.traffic import KEYFRAMES, PER_KEYFRAME, STEP_S, Body, Scene
-from senna_autoprune.demo.world import JPEG_QUALITY, LOCATIONS
+from demo_world.cameras import CAMERAS, HEIGHT, LIDAR_PLACE, LIDAR_QUATERNION, WIDTH
+from demo_world.render import Renderer
+from demo_world.traffic import KEYFRAMES, PER_KEYFRAME, STEP_S, Body, Scene
+from demo_world.world import JPEG_QUALITY, LOCATIONS
 
 TOKEN_LENGTH = 10
 ANNOTATED_M = 50.0

@@ -5,11 +5,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from senna_autoprune.demo.fast_road import decide, lane_state
-from senna_autoprune.demo.path import Path
-from senna_autoprune.demo.plan import plan
-from senna_autoprune.demo.traffic import STEPS, idm, quintic
-from senna_autoprune.demo.world import KINDS, generate
+from demo_world.fast_road import decide, lane_state
+from demo_world.path import Path
+from demo_world.plan import plan
+from demo_world.traffic import STEPS, idm, quintic
+from demo_world.world import KINDS, generate
 
 WORDS = {"keep": "KEEP", "accelerate": "ACCELERATE", "decelerate": "DECELERATE", "stop": "STOP"}
 
@@ -69,7 +69,7 @@ def test_the_ego_moves_continuously(kind):
 
 
 def test_lanes():
-    from senna_autoprune.demo.fast_road import Neighbour
+    from demo_world.fast_road import Neighbour
 
     def at(lane, ahead, kind="car"):
         return Neighbour(kind, lane, np.full(STEPS, float(ahead)))

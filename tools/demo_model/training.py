@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
-from senna_autoprune.demo.facts import RELATIONS
-from senna_autoprune.demo.keyframes import KeyframeData, normalise
-from senna_autoprune.demo.meshes import CLASS_ID, CLASSES
-from senna_autoprune.demo.mini import EXTRA_QUESTIONS, VISION_WIDTH, extra_answer, kept_patches, plan_question
-from senna_autoprune.demo.packing import EXTRAS, VIEW_TOKENS, Packing, decoder_pass, tower_patches
+from demo_model.keyframes import KeyframeData, normalise
+from demo_model.mini import EXTRA_QUESTIONS, VISION_WIDTH, extra_answer, kept_patches, plan_question
+from demo_model.packing import EXTRAS, VIEW_TOKENS, Packing, decoder_pass, tower_patches
+from demo_world.facts import RELATIONS
+from demo_world.meshes import CLASS_ID, CLASSES
 from senna_autoprune.senna.modeling import SennaForConditionalGeneration
 
 log = logging.getLogger("senna-mini")

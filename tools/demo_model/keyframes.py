@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from senna_autoprune.demo.mini import IMAGE_SIZE
+from demo_model.mini import IMAGE_SIZE
 
 
 class KeyframeData:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from senna_autoprune.demo.path import Path
+from demo_world.path import Path
 
 KEYFRAMES = 40  # 2 Hz over 20 s
 KEYFRAME_S = 0.5

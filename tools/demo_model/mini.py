@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from transformers import CLIPVisionConfig, LlamaConfig
 
-from senna_autoprune.demo.facts import Facts
+from demo_world.facts import Facts
 from senna_autoprune.nuscenes.rules import NAVIGATION_COMMANDS
 from senna_autoprune.nuscenes.strings import strings
 from senna_autoprune.senna.configuration import SennaConfig

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from senna_autoprune.demo.keyframes import normalise
-from senna_autoprune.demo.mini import (
+from demo_model.keyframes import normalise
+from demo_model.mini import (
     EXTRA_QUESTIONS,
     build_config,
     extra_answer,
@@ -16,7 +16,7 @@ from senna_autoprune.demo.mini import (
     plan_question,
     train_tokenizer,
 )
-from senna_autoprune.demo.packing import Packing, decoder_pass, tower_patches
+from demo_model.packing import Packing, decoder_pass, tower_patches
 from senna_autoprune.senna.images import SennaImageProcessor
 from senna_autoprune.senna.modeling import SennaForConditionalGeneration
 from senna_autoprune.senna.tokenization import load_sentencepiece

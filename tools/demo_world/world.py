@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from senna_autoprune.demo import fast_road, urban
-from senna_autoprune.demo.traffic import Scene
+from demo_world import fast_road, urban
+from demo_world.traffic import Scene
 
 LOCATIONS = ("boston-seaport", "singapore-onenorth", "singapore-queenstown", "singapore-hollandvillage")
 JPEG_QUALITY = 72

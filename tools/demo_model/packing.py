@@ -1,6 +1,6 @@
 """Fast passes through tower and decoder, and several questions of one scene packed into one sequence.
 
-The passes repeat the stock modules' arithmetic on their own weights (tests/demo/test_training.py holds them equal),
+The passes repeat the stock modules' arithmetic on their own weights (tests/tools/demo_model/test_training.py holds them equal),
 without what training on a CPU does not need.
 """
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPVisionModel, LlamaModel, PreTrainedTokenizerBase
 
-from senna_autoprune.demo.mini import plan_question
+from demo_model.mini import plan_question
 from senna_autoprune.senna.prompts import build_prompt, split_at_images
 
 VIEW_TOKENS = 128

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from senna_autoprune.demo import training
-from senna_autoprune.demo.facts import RELATIONS
-from senna_autoprune.demo.keyframes import KeyframeData
-from senna_autoprune.demo.meshes import CLASSES
-from senna_autoprune.demo.mini import build_config, initialise, train_tokenizer
-from senna_autoprune.demo.training import DecoderTrainer, Team, TowerTrainer, patch_heads
+from demo_model import training
+from demo_model.keyframes import KeyframeData
+from demo_model.mini import build_config, initialise, train_tokenizer
+from demo_model.training import DecoderTrainer, Team, TowerTrainer, patch_heads
+from demo_world.facts import RELATIONS
+from demo_world.meshes import CLASSES
 from senna_autoprune.senna.modeling import SennaForConditionalGeneration
 from senna_autoprune.senna.tokenization import load_sentencepiece
 

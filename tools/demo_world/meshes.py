@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from senna_autoprune.demo.traffic import SIZES
+from demo_world.traffic import SIZES
 
 # what a patch can show; the order is the priority with which a patch is labelled (later wins)
 CLASSES = (

@@ -1,0 +1,1 @@
+"""senna-mini, the embedded model: configuration, first weights, training."""

@@ -1,0 +1,1 @@
+"""The synthetic world of the embedded default: simulation, renderer, nuScenes tables."""
