@@ -17,10 +17,10 @@ from torch import Tensor
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.store import QuestionRow
-from senna_autoprune.pruning import indicators
 from senna_autoprune.pruning.budget import Allocation
 from senna_autoprune.pruning.context import SampleContext
-from senna_autoprune.pruning.curves import CurveParameters
+from senna_autoprune.pruning.parts import indicators
+from senna_autoprune.pruning.parts.curves import CurveParameters
 from senna_autoprune.pruning.policy import Policy
 
 if TYPE_CHECKING:

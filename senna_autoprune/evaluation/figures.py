@@ -18,7 +18,7 @@ import numpy as np
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.store import AnswerRow, QuestionRow
-from senna_autoprune.pruning.curves import CURVES, retention_curve
+from senna_autoprune.pruning.parts.curves import CURVES, retention_curve
 
 GREY, ACCENT = "#8a8f98", "#0b62a8"
 PICTURES = (".png", ".svg", ".pdf")

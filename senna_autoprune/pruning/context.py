@@ -1,4 +1,4 @@
-"""What a method may look at: the visual tokens of a prompt, and one sample's state while the decoder runs."""
+"""What a method may look at, and what it may give back: a prompt's visual tokens, one sample's state while the decoder runs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class SampleLayout:
     """Where one sample's tokens are in the current, already pruned, sequence. All indices live on the model's device.
 
     text: (T,) slots of text tokens, ascending. visual: (v,) slots of visual tokens, ascending.
-    ids: (v,) original visual index 0..V-1, or a negative name for a merged token (layout.py).
+    ids: (v,) original visual index 0..V-1, or a negative name for a merged token (decoder/gather.py).
     origin: (M,) the original slot whose rotary position each token carries.
     asking: how many text tokens follow the last visual token (only they see every view under the causal mask).
     """
@@ -180,3 +180,16 @@ class SampleContext:
         """Something the user must know about this sample's numbers; said once."""
         if text not in self.notes:
             self.notes.append(text)
+
+
+@dataclass(frozen=True)
+class Revived:
+    """New tokens in place of dropped ones.
+
+    tokens: (C, d); centres: (C,) index among the current visual tokens whose rotary position each takes;
+    behind: (C,) index among them behind whose place each is put (its own centre's, its view's last); None: behind the last visual token.
+    """
+
+    tokens: Tensor
+    centres: Tensor
+    behind: Tensor | None = None

@@ -26,9 +26,9 @@ from senna_autoprune.evaluation.questions import load_questions
 from senna_autoprune.evaluation.store import QuestionRow
 from senna_autoprune.pruning.budget import Allocation
 from senna_autoprune.pruning.context import SampleContext
-from senna_autoprune.pruning.models import find_decoder
+from senna_autoprune.pruning.decoder.models import find_decoder
+from senna_autoprune.pruning.parts.selection import top_tokens
 from senna_autoprune.pruning.policy import Policy
-from senna_autoprune.pruning.selection import top_tokens
 from senna_autoprune.replay.attribution import Through, kept_attribution, normalised, token_attribution
 from senna_autoprune.replay.frames import seen_patches
 from senna_autoprune.replay.heat import over_image, palette

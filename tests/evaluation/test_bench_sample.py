@@ -16,7 +16,7 @@ from senna_autoprune.evaluation.bench import Pass, Passes, lengths_alone
 from senna_autoprune.evaluation.bench_hollow import Recording, bare_pass, hollow_decoder
 from senna_autoprune.evaluation.bench_sample import LayerTimes, SampleCheck, SampledPasses, spread_lengths
 from senna_autoprune.evaluation.bench_shapes import BenchShape, build_decoder, build_prompt
-from senna_autoprune.pruning import timing
+from senna_autoprune.pruning.decoder import timing
 from senna_autoprune.pruning.methods.registry import build_policy
 from tests.evaluation.test_bench import SHAPE, TINY
 

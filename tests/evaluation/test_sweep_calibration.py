@@ -10,7 +10,7 @@ from senna_autoprune.evaluation.calibration import calibrated_gamma, measure_ind
 from senna_autoprune.evaluation.questions import load_questions
 from senna_autoprune.evaluation.store import RunStore
 from senna_autoprune.evaluation.sweep import sweep
-from senna_autoprune.pruning.curves import CurveParameters
+from senna_autoprune.pruning.parts.curves import CurveParameters
 from tests.evaluation.conftest import Place
 from tests.evaluation.sweeps import sweep_config, talking
 

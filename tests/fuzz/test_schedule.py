@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.pruning.budget import Budget, solve_flops, solve_tokens
 from senna_autoprune.pruning.cost import LayerCost
-from senna_autoprune.pruning.curves import CURVES, CurveParameters, retention_curve
+from senna_autoprune.pruning.parts.curves import CURVES, CurveParameters, retention_curve
 
 FUZZ = settings(settings.get_profile("fuzz"), max_examples=150)
 LAYERS = st.integers(2, 80)

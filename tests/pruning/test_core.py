@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 
 from senna_autoprune import SennaPruneError
-from senna_autoprune.pruning import indicators, revival, selection
 from senna_autoprune.pruning.budget import Budget, solve_flops, solve_tokens
 from senna_autoprune.pruning.context import runs_of
 from senna_autoprune.pruning.cost import LayerCost
-from senna_autoprune.pruning.curves import CURVES, CurveParameters, retention_curve
+from senna_autoprune.pruning.parts import indicators, revival, selection
+from senna_autoprune.pruning.parts.curves import CURVES, CurveParameters, retention_curve
 from tests import twins
 
 # --- indicators -----------------------------------------------------------------------------------------------------------------------

@@ -1,11 +1,11 @@
 """AutoPrune: the question's complexity bends a retention curve over depth whose area is the budget (arXiv 2509.23931).
 
-mode="paper" (default) is what the paper states; mode="release" is what the released code does (spec autoprune.md; never blended).
+mode="paper" (default) is what the paper states, and is here; mode="release" is what the released code does, and is in
+autoprune_release.py (spec autoprune.md; never blended).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,14 +14,14 @@ import numpy as np
 from torch import Tensor
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.pruning import indicators
 from senna_autoprune.pruning.budget import Allocation, solve_flops, solve_tokens
-from senna_autoprune.pruning.context import SampleContext
-from senna_autoprune.pruning.curves import CURVES, CurveParameters, retention_curve
-from senna_autoprune.pruning.methods.merging import merge_dropped
-from senna_autoprune.pruning.policy import Policy, Revived
-from senna_autoprune.pruning.release import TEXT_WEIGHT, first_cut, release_schedule
-from senna_autoprune.pruning.revival import split_for_merge
+from senna_autoprune.pruning.context import Revived, SampleContext
+from senna_autoprune.pruning.methods import autoprune_release as release
+from senna_autoprune.pruning.parts import indicators
+from senna_autoprune.pruning.parts.curves import CURVES, CurveParameters, retention_curve
+from senna_autoprune.pruning.parts.merging import merge_dropped
+from senna_autoprune.pruning.parts.revival import split_for_merge
+from senna_autoprune.pruning.policy import Policy
 
 INDICATORS = ("mutual_information", "attention", "cosine", "static")
 
@@ -74,16 +74,13 @@ class AutoPrune(Policy):
     def probes(self, layers: int) -> tuple[int, ...]:
         """The layers whose attention tells the complexity."""
         if self.released:
-            return (0, 1)
+            return release.PROBES
         return (-1,) if self.indicator in ("static", "cosine") else (0,)
 
     def measure(self, context: SampleContext, layer: int) -> Tensor | None:
         """The complexity indicator, for the host."""
         if self.released:
-            if layer == 0:  # only orders layer 0's tokens: stays on the device
-                context.scratch["mi0"] = _release_information(context) / context.layout.asking
-                return None
-            return _release_information(context)[None]
+            return release.measure(context, layer)
         if self.indicator == "static":
             return None
         if self.indicator == "cosine":
@@ -98,18 +95,12 @@ class AutoPrune(Policy):
     def allocate(self, context: SampleContext) -> Allocation:
         """Eq. 5-8 in paper mode; the released schedule in release mode."""
         if self.released:
-            return self._allocate_release(context)
-        complexity = self.indicator_scale * self._finite(context.measured[0]) if context.measured else 0.0
+            return release.allocate(context, self.k0, self.gamma, self.x0)
+        complexity = self.indicator_scale * indicators.finite(context.measured[0]) if context.measured else 0.0
         eq8 = CurveParameters.for_depth(context.layers, self.k0, self.gamma, self.x0, self.beta)
         k, x = eq8.steepness(complexity), eq8.inflexion(complexity)
         context.scratch["curve"] = {"mutual_information": complexity if context.measured else None, "k": k, "x0": x}
         return self._schedule(context, k, x)
-
-    @staticmethod
-    def _finite(value: float) -> float:
-        if not math.isfinite(value):
-            raise SennaPruneError(f"AutoPrune: the indicator is {value}: attention is not finite (broken weights, or a dtype too small)")
-        return value
 
     def _schedule(self, context: SampleContext, k: float, x: float) -> Allocation:
         """Paper steps 3-6: the renormalised curve as integers."""
@@ -137,35 +128,10 @@ class AutoPrune(Policy):
             selected.append(split_for_merge(before, now)[0])
         return tuple(selected)
 
-    def _allocate_release(self, context: SampleContext) -> Allocation:
-        layers, visual = context.layers, context.visual
-        target = int(context.average_tokens() + 0.5)
-        if context.boundary == 1:  # before MI is known: the cut of layer 0
-            first = first_cut(target, visual)
-            return Allocation((visual,) + (first,) * layers)
-        eq8 = CurveParameters.for_depth(32, self.k0, self.gamma, self.x0)  # the release does not scale with depth
-        information = self._finite(context.measured[0])
-        k = eq8.steepness(information)
-        context.scratch["curve"] = {"mutual_information": information, "k": k, "x0": eq8.x0 + k}
-
-        def missed(spent: int, budget: int) -> None:
-            average = spent / layers
-            context.note(f"release: the curve cannot spend {budget} token-layers, it spends {spent} (an average of {average:.1f} tokens)")
-
-        leaving = release_schedule(layers, visual, target, k, eq8.x0, missed)
-        entering = (visual, *(kept + merged for kept, merged in leaving))
-        return Allocation(entering, (visual, *(kept for kept, _ in leaving)))
-
     def score(self, context: SampleContext, layer: int) -> Tensor:
-        """Mean text-to-vision attention in the layer below; the release's first cut adds the CLS attention."""
+        """Mean text-to-vision attention in the layer below."""
         attention = super().score(context, layer)
-        if not (self.released and layer == 1):
-            return attention
-        text_term = TEXT_WEIGHT * context.scratch["mi0"] * attention
-        if context.cls_scores is None:
-            context.note("release: no CLS scores for these visual tokens, so layer 0's cut uses the text attention alone")
-            return text_term
-        return context.cls_scores.float() + text_term
+        return release.score(context, layer, attention) if self.released else attention
 
     def revive(self, context: SampleContext, layer: int, dropped: Tensor, count: int) -> Revived:
         """Merge the most relevant of the dropped into ``count`` cluster means."""
@@ -174,8 +140,3 @@ class AutoPrune(Policy):
     def describe(self, context: SampleContext) -> dict[str, Any]:
         """The indicator and the curve for the trace."""
         return context.scratch.get("curve", {})
-
-
-def _release_information(context: SampleContext) -> Tensor:
-    assert context.attention is not None
-    return indicators.mutual_information_release(context.attention.to_visual()).sum()

@@ -1,31 +1,3 @@
-"""Allocation of methods that prune before the decoder: the same number of visual tokens in every layer."""
+"""Where the allocation of methods that prune before the decoder used to be; plug-ins made before import it from here."""
 
-from __future__ import annotations
-
-import math
-
-from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.pruning.budget import Allocation
-from senna_autoprune.pruning.context import SampleContext
-
-
-def keep_before_decoder(context: SampleContext) -> Allocation:
-    """R V tokens, rounded half up, in all L layers; for a FLOPs budget the largest number that stays within it.
-
-    Raises:
-        SennaPruneError: if not even one token fits; the message holds the nearest possible budget.
-    """
-    if context.budget.flops is not None:
-        full, text = context.cost(context.visual + context.text), context.text
-        fitting = [n for n in range(1, context.visual + 1) if context.cost(n + text) <= context.budget.flops * full * (1 + 1e-12)]
-        if not fitting:
-            nearest = math.ceil(context.cost(1 + text) / full * 1e4) / 1e4
-            raise SennaPruneError(f"budget: {context.budget.flops:g} of the full FLOPs is impossible; the nearest is {nearest:.4f}")
-        return Allocation((fitting[-1],) * context.layers)
-    keep = int(context.average_tokens() + 0.5)
-    if keep < 1:
-        raise SennaPruneError(
-            f"budget: {context.average_tokens():.3f} of {context.visual} visual tokens is less than one; "
-            f"the nearest possible retention is {1 / context.visual:.4f}"
-        )
-    return Allocation((keep,) * context.layers)
+from senna_autoprune.pruning.parts.before import keep_before_decoder as keep_before_decoder

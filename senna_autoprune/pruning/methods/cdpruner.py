@@ -9,9 +9,9 @@ from torch import Tensor
 
 from senna_autoprune.pruning.budget import Allocation
 from senna_autoprune.pruning.context import SampleContext
-from senna_autoprune.pruning.diversity import cosine_similarities, greedy_map, precise
-from senna_autoprune.pruning.methods.before import keep_before_decoder
-from senna_autoprune.pruning.methods.views import groups
+from senna_autoprune.pruning.parts.before import keep_before_decoder
+from senna_autoprune.pruning.parts.diversity import cosine_similarities, greedy_map, precise
+from senna_autoprune.pruning.parts.views import groups
 from senna_autoprune.pruning.policy import Policy
 
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from senna_autoprune.pruning.budget import Allocation
 from senna_autoprune.pruning.context import SampleContext
-from senna_autoprune.pruning.methods.before import keep_before_decoder
+from senna_autoprune.pruning.parts.before import keep_before_decoder
+from senna_autoprune.pruning.parts.selection import every_nth, split_evenly
 from senna_autoprune.pruning.policy import Policy
-from senna_autoprune.pruning.selection import every_nth, split_evenly
 
 
 @dataclass(kw_only=True)

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.pruning.budget import Allocation
 from senna_autoprune.pruning.context import SampleContext
-from senna_autoprune.pruning.methods.before import keep_before_decoder
+from senna_autoprune.pruning.parts.before import cls_attention, keep_before_decoder
 from senna_autoprune.pruning.policy import Policy
 
 
@@ -35,15 +34,3 @@ class FasterVLM(Policy):
     def score(self, context: SampleContext, layer: int) -> Tensor:
         """CLS attention."""
         return cls_attention(context, "FasterVLM")
-
-
-def cls_attention(context: SampleContext, method: str) -> Tensor:
-    """(V,) CLS scores of the visual tokens.
-
-    Raises:
-        SennaPruneError: if nobody gave them.
-    """
-    if context.cls_scores is None:
-        reason = context.missing.get("cls_scores", "this model offers none")
-        raise SennaPruneError(f"{method} ranks by the vision tower's CLS attention, and {reason}; pass visual_mask= and cls_scores=(B, V)")
-    return context.cls_scores

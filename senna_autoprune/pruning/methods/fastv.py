@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.pruning.budget import Allocation
 from senna_autoprune.pruning.context import SampleContext
-from senna_autoprune.pruning.methods.staged import solve_stages
+from senna_autoprune.pruning.parts.staged import solve_stages
 from senna_autoprune.pruning.policy import Policy
 
 

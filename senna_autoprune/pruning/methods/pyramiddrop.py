@@ -10,8 +10,8 @@ from torch import Tensor
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.pruning.budget import Allocation
 from senna_autoprune.pruning.context import SampleContext
-from senna_autoprune.pruning.lookahead import next_layer_attention
-from senna_autoprune.pruning.methods.staged import entering, scaled_cuts, solve_stages
+from senna_autoprune.pruning.decoder.lookahead import next_layer_attention
+from senna_autoprune.pruning.parts.staged import entering, scaled_cuts, solve_stages
 from senna_autoprune.pruning.policy import Policy
 
 QUARTERS = (0.25, 0.5, 0.75)

@@ -1,23 +1,32 @@
-"""SparseVLM (arXiv 2410.04417): text raters judge the visual tokens at three depths, and some of the dropped are recycled."""
+"""SparseVLM (arXiv 2410.04417): text raters judge the visual tokens at three depths, and some of the dropped are recycled.
+
+The method first, then what its three released versions do otherwise (Gumpest/SparseVLMs at 91fb6d9 and 26a5f48; fixture baselines), then
+the raters, and SparseVLM+'s corrections of the attention that they cast.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.pruning.budget import Allocation
-from senna_autoprune.pruning.context import SampleContext
-from senna_autoprune.pruning.methods.merging import merge_dropped
-from senna_autoprune.pruning.methods.sparsevlm_release import CUTS, LISTS, by_rank, corrected_score, listed
-from senna_autoprune.pruning.methods.staged import merging, scaled_cuts, solve_stages
+from senna_autoprune.pruning.context import Revived, SampleContext
+from senna_autoprune.pruning.parts.merging import merge_dropped
+from senna_autoprune.pruning.parts.revival import cluster_count
+from senna_autoprune.pruning.parts.staged import merging, scaled_cuts, solve_stages, with_cut
 from senna_autoprune.pruning.policy import Policy
-from senna_autoprune.pruning.raters import rank_of, rated, text_raters
-from senna_autoprune.pruning.revival import Revived
 
 PROPORTIONS = (300, 200, 110)
+LISTS = {
+    "v1.5": {192: (300, 200, 110), 128: (303, 110, 36), 96: (238, 48, 26), 64: (66, 30, 17)},
+    "v2.0": {192: (300, 200, 118), 128: (238, 108, 60), 96: (246, 54, 28), 64: (66, 34, 20)},
+}
+CUTS = {"v1.0": (3, 7, 16, 20), "v1.5": (3, 7, 16), "v2.0": (3, 7, 16)}  # the outputs of layers 2, 6, 15, 19, whatever the depth
+HEADS = 14  # v2.0's priority heads
 
 
 @dataclass(kw_only=True)
@@ -77,3 +86,89 @@ class SparseVLM(Policy):
     def revive(self, context: SampleContext, layer: int, dropped: Tensor, count: int) -> Revived:
         """Cluster means of the best of the dropped."""
         return merge_dropped(context, dropped, count, (self.noise or {}).get(layer - 1))
+
+
+# --- released versions ---------------------------------------------------------------------------------------------------------------
+
+
+def listed(context: SampleContext, version: str, retain: int) -> Allocation:
+    """v1.5 and v2.0: the absolute list named ``retain``; v1.5 recycles, so more than the list is left."""
+    allocation = Allocation((context.visual,) * context.layers)
+    for cut, asked in zip(CUTS[version], LISTS[version][retain], strict=True):
+        if cut < context.layers:
+            allocation = _cut(allocation, cut, allocation.entering[cut], asked, version)
+    return allocation
+
+
+def by_rank(context: SampleContext, scale: float, bias: float) -> Allocation:
+    """v1.0, asked again at each cut: rank of the rated attention x scale + bias; nothing is cut if the rank is the number of tokens."""
+    if context.allocation is None:
+        return Allocation((context.visual,) * context.layers)
+    rank, current = int(context.measured[0]), len(context.layout.visual)
+    if rank == current:
+        return context.allocation
+    return _cut(context.allocation, context.boundary, current, int(rank * scale + bias), "v1.0")
+
+
+def _cut(allocation: Allocation, cut: int, current: int, asked: int, version: str) -> Allocation:
+    kept = min(asked, current - 1)  # at least one goes
+    return with_cut(allocation, cut, kept, 0 if version == "v2.0" else cluster_count(current - kept))
+
+
+def corrected_score(context: SampleContext, raters: Tensor) -> Tensor:
+    """v2.0: attention divided by what rotary embedding alone would give, mean over the priority heads and the raters. (v,)"""
+    assert context.attention is not None and context.rotary is not None
+    layout = context.layout
+    cos, sin = (rows.index_select(0, layout.origin) for rows in context.rotary)  # (M, h)
+    weights = context.attention.to_visual() / rotary_term(cos, sin, layout.text_rows, layout.visual)  # (H, T, v)
+    if len(weights) < HEADS:
+        context.note(f"v2.0 asks for the {HEADS} best heads; this decoder has {len(weights)}, so all of them are used")
+    return rated(priority_heads(weights, raters, min(HEADS, len(weights))), raters)
+
+
+# --- raters --------------------------------------------------------------------------------------------------------------------------
+
+
+def text_raters(visual: Tensor, text: Tensor) -> Tensor:
+    """Which text tokens may judge: those above the mean of mean_i softmax_j(v_i . t_j), embeddings as they are, unscaled.
+
+    Args:
+        visual: (V, d) and text: (T, d), the text after the last visual token, at the decoder's input.
+
+    Returns:
+        (T,) bool; all of them if none is above the mean.
+    """
+    relevance = (visual @ text.T).softmax(-1).mean(0)  # (T,)
+    above = relevance > relevance.mean()
+    return above | ~above.any()
+
+
+def rated(weights: Tensor, raters: Tensor) -> Tensor:
+    """Mean attention over heads and raters: weights (H, T, v), raters (T,) bool -> (v,)."""
+    chosen = raters.to(weights.dtype)
+    return (weights.mean(0) * chosen[:, None]).sum(0) / chosen.sum()
+
+
+def rank_of(weights: Tensor, raters: Tensor) -> Tensor:
+    """Rank of the head-averaged raters x visual matrix, 0-d (first commit of the release). Indexing waits for the device."""
+    return torch.linalg.matrix_rank(weights.mean(0)[raters].float())
+
+
+def rotary_term(cos: Tensor, sin: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """What rotary embedding alone gives each pair of positions: all-one query and key, rotated, scaled by 1 / sqrt(h).
+
+    Args:
+        cos, sin: (M, h) of every token's position. rows: (T,) and columns: (v,), indices into M.
+
+    Returns:
+        (T, v). It may be close to zero, or negative.
+    """
+    half = cos.shape[-1] // 2
+    ones = torch.cat([cos[:, :half] - sin[:, :half], cos[:, half:] + sin[:, half:]], dim=-1)  # (M, h)
+    return ones.index_select(0, rows) @ ones.index_select(0, columns).T / cos.shape[-1] ** 0.5
+
+
+def priority_heads(weights: Tensor, raters: Tensor, count: int) -> Tensor:
+    """The ``count`` heads whose raters give most to the visual tokens: weights (H, T, v) -> (count, T, v)."""
+    sums = (weights * raters[None, :, None].to(weights.dtype)).sum((1, 2))
+    return weights.index_select(0, sums.topk(count).indices)

@@ -9,15 +9,12 @@ from torch import Tensor
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.pruning.budget import Allocation
-from senna_autoprune.pruning.context import SampleContext
-from senna_autoprune.pruning.contextual import contextual_targets, contextual_tokens
-from senna_autoprune.pruning.methods.before import keep_before_decoder
-from senna_autoprune.pruning.methods.fastervlm import cls_attention
-from senna_autoprune.pruning.methods.staged import with_cut
-from senna_autoprune.pruning.methods.views import groups, split_by_weights
+from senna_autoprune.pruning.context import Revived, SampleContext
+from senna_autoprune.pruning.parts.before import cls_attention, keep_before_decoder
+from senna_autoprune.pruning.parts.selection import top_tokens
+from senna_autoprune.pruning.parts.staged import with_cut
+from senna_autoprune.pruning.parts.views import groups, split_by_weights
 from senna_autoprune.pruning.policy import Policy
-from senna_autoprune.pruning.revival import Revived
-from senna_autoprune.pruning.selection import top_tokens
 
 
 @dataclass(kw_only=True)
@@ -74,3 +71,28 @@ class VisionZip(Policy):
                 behind.append(torch.full_like(targets, part.stop - 1))
         return Revived(torch.cat(made), torch.cat(centres), torch.cat(behind))
 
+
+def contextual_targets(count: int, total: int, device: torch.device | None = None) -> Tensor:
+    """(count,) which of the ``total`` remaining tokens are merge targets: every (total // count)-th."""
+    return torch.arange(0, total, max(1, total // count), device=device)[:count]
+
+
+def contextual_tokens(tokens: Tensor, keys: Tensor, targets: Tensor) -> Tensor:
+    """Each other token joins the target whose key is most similar; a contextual token is target + *mean* of those that joined.
+
+    The sum is the released code's (a target that nobody joins stays as it is); the paper speaks of averages.
+
+    Args:
+        tokens: (M, d) not dominant. keys: (M, c). targets: (C,) ascending.
+
+    Returns:
+        (C, d).
+    """
+    unit = keys / keys.norm(dim=-1, keepdim=True)
+    others = torch.zeros(len(tokens), dtype=torch.long, device=tokens.device).index_fill(0, targets, 1)
+    others = torch.sort(others, stable=True).indices[: len(tokens) - len(targets)]
+    nearest = (unit.index_select(0, others) @ unit.index_select(0, targets).T).argmax(-1)  # (M - C,)
+    joined = torch.zeros(len(targets), len(others), dtype=tokens.dtype, device=tokens.device)
+    joined = joined.scatter(0, nearest[None, :], 1.0)
+    means = joined @ tokens.index_select(0, others) / joined.sum(-1, keepdim=True).clamp_min(1)
+    return tokens.index_select(0, targets) + means

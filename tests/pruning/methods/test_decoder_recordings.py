@@ -122,8 +122,8 @@ def test_sparsevlm(method, run, models, inputs, starts):
 @pytest.mark.parametrize(("method", "run"), SPARSE[:1] + SPARSE[-1:], ids=lambda value: value["run"] if isinstance(value, dict) else value)
 def test_sparsevlm_raters_and_merged_tokens(method, run, models, inputs, starts):
     """The intermediate values: who rates, and what the recycled tokens hold."""
-    from senna_autoprune.pruning.raters import text_raters
-    from senna_autoprune.pruning.revival import density_peaks
+    from senna_autoprune.pruning.methods.sparsevlm import text_raters
+    from senna_autoprune.pruning.parts.revival import density_peaks
 
     arrays, embeds = np.load(FOLDER / method / f"{run['run']}.npz"), inputs[f"{run['input']}.inputs_embeds"][0]
     start, visual = starts[run["input"]], run["visual_in_per_layer"][0]

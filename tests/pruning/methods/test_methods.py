@@ -87,7 +87,7 @@ def test_pyramiddrop_release_says_what_does_nothing():
 @pytest.mark.parametrize("groups", [4, 2])
 def test_lookahead_is_what_the_layer_then_computes(positions, groups):
     """Nothing dropped by the cut itself: the coming layer's own attention rows, taken while it runs, are the scores."""
-    from senna_autoprune.pruning import attention, lookahead
+    from senna_autoprune.pruning.decoder import attention, lookahead
 
     options = {"retention": 0.6} if positions == "paper" else {"layer_list": (2, 4), "ratio_list": (0.5, 0.25)}
     policy, seen = build_policy("pyramiddrop", mode=positions, **options), []

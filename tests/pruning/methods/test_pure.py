@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from senna_autoprune import SennaPruneError
-from senna_autoprune.pruning import raters
 from senna_autoprune.pruning.budget import Allocation
-from senna_autoprune.pruning.contextual import contextual_targets, contextual_tokens
-from senna_autoprune.pruning.diversity import cosine_similarities, farthest_points, greedy_map
-from senna_autoprune.pruning.matching import match_until
-from senna_autoprune.pruning.methods.staged import entering, merging, scaled_cuts, with_cut
-from senna_autoprune.pruning.methods.views import split_by_weights
-from senna_autoprune.pruning.revival import cluster_count
+from senna_autoprune.pruning.methods import sparsevlm
+from senna_autoprune.pruning.methods.tome import match_until
+from senna_autoprune.pruning.methods.visionzip import contextual_targets, contextual_tokens
+from senna_autoprune.pruning.parts.diversity import cosine_similarities, farthest_points, greedy_map
+from senna_autoprune.pruning.parts.revival import cluster_count
+from senna_autoprune.pruning.parts.staged import entering, merging, scaled_cuts, with_cut
+from senna_autoprune.pruning.parts.views import split_by_weights
 from tests.pruning.methods import twins
 
 FEW = settings(max_examples=25, deadline=None)
@@ -92,12 +92,12 @@ def test_contextual_tokens_are_target_plus_mean():
 
 def test_text_raters():
     visual, text = torch.tensor([[1.0, 0], [1.0, 0.2]]), torch.tensor([[2.0, 0], [0, 0.1], [-3.0, 0]])
-    assert raters.text_raters(visual, text).tolist() == [True, False, False]
-    assert raters.text_raters(visual, text[:1]).tolist() == [True]  # nobody is above a mean of one
+    assert sparsevlm.text_raters(visual, text).tolist() == [True, False, False]
+    assert sparsevlm.text_raters(visual, text[:1]).tolist() == [True]  # nobody is above a mean of one
     weights = torch.rand(3, 3, 5)
     chosen = torch.tensor([True, False, True])
-    assert torch.allclose(raters.rated(weights, chosen), weights[:, chosen].mean((0, 1)))
-    assert int(raters.rank_of(weights, chosen)) == 2
+    assert torch.allclose(sparsevlm.rated(weights, chosen), weights[:, chosen].mean((0, 1)))
+    assert int(sparsevlm.rank_of(weights, chosen)) == 2
 
 
 def test_rotary_term_is_a_rotated_pair_of_ones():
@@ -109,7 +109,7 @@ def test_rotary_term_is_a_rotated_pair_of_ones():
     ones = torch.ones(1, 1, 4, width)
     query, key = apply_rotary_pos_emb(ones, ones, cos[None], sin[None])
     expected = (query @ key.transpose(2, 3) / math.sqrt(width))[0, 0]
-    term = raters.rotary_term(cos, sin, torch.tensor([2, 3]), torch.tensor([0, 1]))
+    term = sparsevlm.rotary_term(cos, sin, torch.tensor([2, 3]), torch.tensor([0, 1]))
     assert torch.allclose(term, expected[2:, :2], atol=1e-5)
 
 
@@ -117,9 +117,9 @@ def test_priority_heads():
     weights, all_rate = torch.rand(4, 2, 3), torch.tensor([True, True])
     weights[2] += 5
     weights[0] += 9
-    assert torch.equal(raters.priority_heads(weights, all_rate, 2), weights[[0, 2]])
+    assert torch.equal(sparsevlm.priority_heads(weights, all_rate, 2), weights[[0, 2]])
     weights[1, 1] += 100
-    assert torch.equal(raters.priority_heads(weights, torch.tensor([True, False]), 2), weights[[0, 2]])
+    assert torch.equal(sparsevlm.priority_heads(weights, torch.tensor([True, False]), 2), weights[[0, 2]])
 
 
 def test_cuts_and_allocations():
@@ -164,7 +164,7 @@ def test_split_by_weights_is_proportional_until_a_view_is_full():
 def test_lookahead_needs_separate_projections():
     from types import SimpleNamespace
 
-    from senna_autoprune.pruning.lookahead import next_layer_attention
+    from senna_autoprune.pruning.decoder.lookahead import next_layer_attention
 
     context = SimpleNamespace(decoder=SimpleNamespace(layers=[SimpleNamespace(self_attn=object())]), boundary=0, layout=None)
     with pytest.raises(SennaPruneError, match="q_proj"):

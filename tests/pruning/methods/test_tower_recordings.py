@@ -10,9 +10,9 @@ import torch
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from senna_autoprune import SennaPruneError
-from senna_autoprune.pruning.contextual import contextual_targets, contextual_tokens
 from senna_autoprune.pruning.methods.registry import build_policy
-from senna_autoprune.pruning.selection import top_tokens
+from senna_autoprune.pruning.methods.visionzip import contextual_targets, contextual_tokens
+from senna_autoprune.pruning.parts.selection import top_tokens
 from senna_autoprune.senna.vision import cls_attention, tower_features
 from tests.fixtures import FIXTURES, shared
 from tests.models import tiny_llama

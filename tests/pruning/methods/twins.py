@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from senna_autoprune.pruning.revival import split_for_merge
+from senna_autoprune.pruning.parts.revival import split_for_merge
 from tests.twins import MaskedDecoder
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.pruning.context import SampleContext
-from senna_autoprune.pruning.selection import split_evenly
+from senna_autoprune.pruning.parts.selection import split_evenly
 
 
 @dataclass(frozen=True)

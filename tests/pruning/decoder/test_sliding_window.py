@@ -9,10 +9,10 @@ import torch
 from transformers import DynamicCache, MistralConfig, MistralForCausalLM
 
 from senna_autoprune import AutoPrune, SennaPruneError
-from senna_autoprune.pruning import lookahead
 from senna_autoprune.pruning.budget import solve_tokens
-from senna_autoprune.pruning.curves import CurveParameters, retention_curve
+from senna_autoprune.pruning.decoder import lookahead
 from senna_autoprune.pruning.methods.registry import build_policy
+from senna_autoprune.pruning.parts.curves import CurveParameters, retention_curve
 from tests.models import six_blocks
 from tests.twins import MaskedDecoder
 

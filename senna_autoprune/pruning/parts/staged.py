@@ -9,7 +9,7 @@ from itertools import pairwise
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.pruning.budget import Allocation
 from senna_autoprune.pruning.context import SampleContext
-from senna_autoprune.pruning.revival import split_for_merge
+from senna_autoprune.pruning.parts.revival import split_for_merge
 
 
 def scaled_cuts(layers: int, cuts: Sequence[float]) -> list[int]:

@@ -8,19 +8,6 @@ import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
-class Revived:
-    """New tokens in place of dropped ones.
-
-    tokens: (C, d); centres: (C,) index among the current visual tokens whose rotary position each takes;
-    behind: (C,) index among them behind whose place each is put (its own centre's, its view's last); None: behind the last visual token.
-    """
-
-    tokens: Tensor
-    centres: Tensor
-    behind: Tensor | None = None
-
-
 def pool_size(dropped: int) -> int:
     """How many of the dropped tokens are merged: int(0.3 dropped) + 1, none of none (fixture autoprune-release, step 6)."""
     return int(0.3 * dropped) + 1 if dropped > 0 else 0

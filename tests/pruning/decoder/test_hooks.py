@@ -68,7 +68,7 @@ def test_flex_attention_stays_the_kernel():
 
 def test_autoprune_keeps_the_tokens_that_full_attention_ranks_highest():
     from senna_autoprune.pruning.budget import solve_tokens
-    from senna_autoprune.pruning.curves import CurveParameters, retention_curve
+    from senna_autoprune.pruning.parts.curves import CurveParameters, retention_curve
 
     model = tiny_llama()
     embeds, mask = six_blocks()

@@ -5,8 +5,12 @@ Pure functions on tensors. Shapes: H heads, T text rows (all tokens after the la
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
+
+from senna_autoprune.errors import SennaPruneError
 
 
 def mutual_information(attention: Tensor) -> Tensor:
@@ -29,25 +33,6 @@ def mutual_information(attention: Tensor) -> Tensor:
     # sum_j 1/T sum_i p(v|t) log(p(v|t) / p(v)); xlogy makes 0 log 0 = 0
     information = torch.xlogy(conditional, conditional).sum(-1) - torch.xlogy(conditional, marginal).sum(-1)  # (T,)
     return information.mean().clamp_min(0.0)
-
-
-def mutual_information_release(attention: Tensor, eps: float = 1e-6) -> Tensor:
-    """Mutual information as the released code computes it, one value per head (fixture autoprune-release, step 3).
-
-    Base 2, attention not renormalised, eps inside the ratio. The release *sums* the heads.
-
-    Args:
-        attention: (H, T, V).
-
-    Returns:
-        (H,) in bits of a not-quite distribution; may be negative.
-    """
-    _check_attention(attention)
-    rows = attention.shape[1]
-    joint = attention / rows  # p_xy, (H, T, V)
-    marginal = joint.sum(dim=1, keepdim=True)  # p_y, (H, 1, V)
-    ratio = joint / (marginal / rows + eps)
-    return (joint * torch.log2(ratio.clamp_min(eps))).sum(dim=(1, 2))
 
 
 def average_attention(attention: Tensor) -> Tensor:
@@ -73,6 +58,17 @@ def cosine_similarity(visual: Tensor, text: Tensor) -> Tensor:
         scalar in [-1, 1].
     """
     return torch.nn.functional.cosine_similarity(visual.float().mean(0), text.float().mean(0), dim=0)
+
+
+def finite(value: float) -> float:
+    """The indicator's value on the host.
+
+    Raises:
+        SennaPruneError: if it is NaN or infinite.
+    """
+    if not math.isfinite(value):
+        raise SennaPruneError(f"AutoPrune: the indicator is {value}: attention is not finite (broken weights, or a dtype too small)")
+    return value
 
 
 def _check_attention(attention: Tensor) -> None:

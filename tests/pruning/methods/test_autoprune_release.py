@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file
 
 from senna_autoprune import AutoPrune
-from senna_autoprune.pruning import indicators, release
-from senna_autoprune.pruning.curves import CurveParameters
-from senna_autoprune.pruning.revival import density_peaks
-from senna_autoprune.pruning.selection import top_tokens
+from senna_autoprune.pruning.methods import autoprune_release as release
+from senna_autoprune.pruning.parts.curves import CurveParameters
+from senna_autoprune.pruning.parts.revival import density_peaks
+from senna_autoprune.pruning.parts.selection import top_tokens
 from tests.fixtures import FIXTURES, shared
 from tests.models import recorded_llama
 
@@ -109,9 +109,9 @@ def test_mutual_information_table():
     assert len(rows) >= 40
     for row in rows:
         attention = torch.tensor(arrays[row["name"]])[None]
-        assert indicators.mutual_information_release(attention).item() == pytest.approx(row["mi_f32_eps1e-06"], abs=1e-6)
-        assert indicators.mutual_information_release(attention, 1e-12).item() == pytest.approx(row["mi_f32_eps1e-12"], abs=1e-6)
-        assert indicators.mutual_information_release(attention.double()).item() == pytest.approx(row["mi_f64"], abs=1e-12)
+        assert release.mutual_information_release(attention).item() == pytest.approx(row["mi_f32_eps1e-06"], abs=1e-6)
+        assert release.mutual_information_release(attention, 1e-12).item() == pytest.approx(row["mi_f32_eps1e-12"], abs=1e-6)
+        assert release.mutual_information_release(attention.double()).item() == pytest.approx(row["mi_f64"], abs=1e-12)
 
 
 def test_dynamic_k_table():

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.pruning.context import SampleContext
-from senna_autoprune.pruning.layout import beyond
-from senna_autoprune.pruning.models import sliding_window
+from senna_autoprune.pruning.decoder.gather import beyond
+from senna_autoprune.pruning.decoder.models import sliding_window
 
 
 def next_layer_attention(context: SampleContext) -> Tensor:

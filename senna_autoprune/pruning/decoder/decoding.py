@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.pruning.layout import attention_mask
-from senna_autoprune.pruning.models import sliding_window
+from senna_autoprune.pruning.decoder.gather import attention_mask
+from senna_autoprune.pruning.decoder.models import sliding_window
 
 
 @dataclass

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from senna_autoprune.pruning.context import SampleLayout
-from senna_autoprune.pruning.revival import Revived
+from senna_autoprune.pruning.context import Revived, SampleLayout
 
 MERGED_TAG = 1000  # the i-th token merged after layer l is called -(1000 l + i), as in the recordings; -(1 + i) before layer 1
 
@@ -28,7 +27,7 @@ def cut(layout: SampleLayout, length: int, kept: Tensor, layer: int, revived: Re
         layout: of the current sequence. length: its physical length M (with padding).
         kept: (n,) ascending indices into the current visual tokens.
         layer: the layer whose output is cut.
-        revived: C merged tokens, see revival.py.
+        revived: C merged tokens (context.py).
 
     Returns:
         SampleCut whose layout counts slots from 0, without padding; text is never dropped.

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from senna_autoprune import AutoPrune
-from senna_autoprune.pruning import attention, timing
-from senna_autoprune.pruning.timing import HostTimer
+from senna_autoprune.pruning.decoder import attention, timing
+from senna_autoprune.pruning.decoder.timing import HostTimer
 from senna_autoprune.pruning.trace import SampleTrace
 from tests.models import six_blocks, tiny_llama
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from senna_autoprune.pruning.context import SampleContext
-from senna_autoprune.pruning.policy import Revived
-from senna_autoprune.pruning.revival import density_peaks, pool_size
+from senna_autoprune.pruning.context import Revived, SampleContext
+from senna_autoprune.pruning.parts.revival import density_peaks, pool_size
 
 
 def merge_dropped(context: SampleContext, dropped: Tensor, count: int, noise: Tensor | None = None) -> Revived:

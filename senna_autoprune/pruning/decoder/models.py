@@ -1,4 +1,4 @@
-"""What the engine must find in a model's decoder."""
+"""What the hooks must find in a model's decoder."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from senna_autoprune.pruning.context import AttentionRows, SampleLayout
-from senna_autoprune.pruning.layout import beyond
-from senna_autoprune.pruning.timing import HostTimer
+from senna_autoprune.pruning.decoder.gather import beyond
+from senna_autoprune.pruning.decoder.timing import HostTimer
 
 PREFIX = "senna_prune|"
 

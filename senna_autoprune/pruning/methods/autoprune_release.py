@@ -1,6 +1,7 @@
-"""The released code's schedule, step by step (fixture autoprune-release, steps 2-6). Pure numbers, no model.
+"""AutoPrune's mode="release": what the released code does, step by step (fixture autoprune-release, steps 2-6).
 
-Counts here are of what *leaves* a layer, as the release counts: keep_l tokens chosen by score plus clusters_l merged ones.
+First what the method asks of this mode, then the schedule: pure numbers, no model. Counts there are of what *leaves* a layer, as the
+release counts: keep_l tokens chosen by score plus clusters_l merged ones.
 """
 
 from __future__ import annotations
@@ -9,12 +10,83 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from senna_autoprune.pruning.revival import cluster_count
+from senna_autoprune.pruning.budget import Allocation
+from senna_autoprune.pruning.context import SampleContext
+from senna_autoprune.pruning.parts.curves import CurveParameters
+from senna_autoprune.pruning.parts.indicators import finite
+from senna_autoprune.pruning.parts.revival import cluster_count
 
+PROBES = (0, 1)
 AMPLITUDE = 0.75  # the release's factor in place of the paper's N_init
 FIRST_CUT = 2.5  # layer 0 keeps 2.5 x target
 TEXT_WEIGHT = 0.3  # weight of MI x text attention beside the CLS attention in layer 0's score
+DEPTH = 32  # eq. 8's constants are those of 32 layers, whatever the depth
+
+
+def measure(context: SampleContext, layer: int) -> Tensor | None:
+    """The release's mutual information, for the host; layer 0's only orders layer 0's tokens, so it stays on the device."""
+    assert context.attention is not None
+    information = mutual_information_release(context.attention.to_visual()).sum()
+    if layer == 0:
+        context.scratch["mi0"] = information / context.layout.asking
+        return None
+    return information[None]
+
+
+def allocate(context: SampleContext, k0: float | None, gamma: float | None, x0: float | None) -> Allocation:
+    """The cut of layer 0, asked before MI is known; then the released schedule."""
+    layers, visual = context.layers, context.visual
+    target = int(context.average_tokens() + 0.5)
+    if context.boundary == 1:
+        first = first_cut(target, visual)
+        return Allocation((visual,) + (first,) * layers)
+    eq8 = CurveParameters.for_depth(DEPTH, k0, gamma, x0)
+    information = finite(context.measured[0])
+    k = eq8.steepness(information)
+    context.scratch["curve"] = {"mutual_information": information, "k": k, "x0": eq8.x0 + k}
+
+    def missed(spent: int, budget: int) -> None:
+        average = spent / layers
+        context.note(f"release: the curve cannot spend {budget} token-layers, it spends {spent} (an average of {average:.1f} tokens)")
+
+    leaving = release_schedule(layers, visual, target, k, eq8.x0, missed)
+    entering = (visual, *(kept + merged for kept, merged in leaving))
+    return Allocation(entering, (visual, *(kept for kept, _ in leaving)))
+
+
+def score(context: SampleContext, layer: int, attention: Tensor) -> Tensor:
+    """Mean text-to-vision ``attention`` (v,) in the layer below; the first cut adds the CLS attention."""
+    if layer != 1:
+        return attention
+    text_term = TEXT_WEIGHT * context.scratch["mi0"] * attention
+    if context.cls_scores is None:
+        context.note("release: no CLS scores for these visual tokens, so layer 0's cut uses the text attention alone")
+        return text_term
+    return context.cls_scores.float() + text_term
+
+
+def mutual_information_release(attention: Tensor, eps: float = 1e-6) -> Tensor:
+    """Mutual information as the released code computes it, one value per head (fixture autoprune-release, step 3).
+
+    Base 2, attention not renormalised, eps inside the ratio. The release *sums* the heads.
+
+    Args:
+        attention: (H, T, V).
+
+    Returns:
+        (H,) in bits of a not-quite distribution; may be negative.
+    """
+    rows = attention.shape[1]
+    joint = attention / rows  # p_xy, (H, T, V)
+    marginal = joint.sum(dim=1, keepdim=True)  # p_y, (H, 1, V)
+    ratio = joint / (marginal / rows + eps)
+    return (joint * torch.log2(ratio.clamp_min(eps))).sum(dim=(1, 2))
+
+
+# --- the schedule --------------------------------------------------------------------------------------------------------------------
 
 
 def first_cut(target: int, visual: int) -> int:

@@ -2,7 +2,7 @@
 
 One prefill, in order: the root model's pre-hook learns where the visual tokens are; each decoder layer's pre-hook cuts (gathers hidden
 states, rotary rows and mask) before the layer runs, so the layer computes and caches only what survives; attention.py shows the rows
-that scores need. Decoding afterwards only gets each layer's own mask and positions. The engine never asks which method it runs.
+that scores need. Decoding afterwards only gets each layer's own mask and positions. The hooks never ask which method they run.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ import torch
 from torch import Tensor, nn
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.pruning import attention
 from senna_autoprune.pruning.context import SampleContext, SampleLayout, VisualContext, initial_layouts, runs_of
 from senna_autoprune.pruning.cost import LayerCost
-from senna_autoprune.pruning.decoding import CachedLayer, Decode
-from senna_autoprune.pruning.layout import attention_mask, cut, gather_batch
-from senna_autoprune.pruning.models import find_decoder, has_three_axes, sliding_window
+from senna_autoprune.pruning.decoder import attention
+from senna_autoprune.pruning.decoder.decoding import CachedLayer, Decode
+from senna_autoprune.pruning.decoder.gather import attention_mask, cut, gather_batch
+from senna_autoprune.pruning.decoder.models import find_decoder, has_three_axes, sliding_window
+from senna_autoprune.pruning.decoder.timing import HostTimer
+from senna_autoprune.pruning.method import Method
 from senna_autoprune.pruning.multimodal.finder import VisualFinder
-from senna_autoprune.pruning.policy import Policy
-from senna_autoprune.pruning.timing import HostTimer
 from senna_autoprune.pruning.trace import SampleTrace, Trace
 
 GROWING_LAYERS = ("DynamicLayer", "DynamicSlidingWindowLayer")
@@ -52,7 +52,7 @@ class Prefill:
     places: Tensor | None = None  # (B, M) by which a sliding window counts, once tokens were cut
 
 
-class Engine:
+class PruningHooks:
     """Hooks of one policy on one model; a context manager that yields the Trace and always removes everything.
 
     Raises:
@@ -60,7 +60,7 @@ class Engine:
     """
 
     def __init__(
-        self, policy: Policy, model: Any, given: VisualContext | None = None, seeds: Sequence[int] | None = None
+        self, policy: Method, model: Any, given: VisualContext | None = None, seeds: Sequence[int] | None = None
     ) -> None:
         self.policy, self.model, self.given, self.seeds = policy, model, given, seeds
         self.decoder = find_decoder(model)
