@@ -1,13 +1,21 @@
-# make eval: set-up if needed, then the main command.  make test: set-up if needed, then all tests.
-# make lmms: an environment with lmms-eval in it.  make test-lmms: the tests against the real lmms-eval, which CI leaves out.
+# make eval: set-up if needed, then the main command.  make test: set-up if needed, then all tests.  All targets: CONTRIBUTING.md.
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 VENV_LMMS ?= .venv-lmms
 READY_LMMS := $(VENV_LMMS)/.ready
+VENV_DOCS ?= .venv-docs
+READY_DOCS := $(VENV_DOCS)/.ready
+VENV_MUTANTS ?= .venv-mutants
+READY_MUTANTS := $(VENV_MUTANTS)/.ready
+# names of mutants, with wildcards, as mutmut prints them; empty: all of them
+MUTANTS ?=
 
-.PHONY: setup eval test lint clean lmms test-lmms
+# tests of under a minute together on one idle core: pure functions, methods, measures, rules, laws
+FAST := tests/test_habits.py
+
+.PHONY: setup eval test test-fast lint clean lmms test-lmms docs bench mutants hooks
 
 setup: $(READY)
 
@@ -22,6 +30,9 @@ eval: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+test-fast: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(FAST)
 
 lmms: $(READY_LMMS)
 
@@ -40,5 +51,31 @@ lint: setup
 	$(BIN)/ruff check senna_autoprune tests tools
 	$(BIN)/mypy senna_autoprune
 
+hooks: setup
+	$(BIN)/pip install --quiet --constraint configs/constraints.txt --editable '.[dev]'
+	$(BIN)/pre-commit install
+
+# the site is plain Markdown; its builder has an environment of its own, without torch
+docs: $(READY_DOCS)
+	NO_MKDOCS_2_WARNING=1 $(VENV_DOCS)/bin/mkdocs build --quiet --strict --config-file configs/mkdocs.yml
+
+$(READY_DOCS): configs/constraints.txt
+	$(PYTHON) -m venv $(VENV_DOCS)
+	$(VENV_DOCS)/bin/pip install --quiet --constraint configs/constraints.txt mkdocs-material
+	touch $@
+
+bench: setup
+	$(BIN)/senna-prune bench --decode-steps 2
+
+# one mutant at a time on one thread; survivors are listed at the end, and run again where they were: mutants/ keeps what was done
+mutants: $(READY_MUTANTS)
+	OMP_NUM_THREADS=1 $(VENV_MUTANTS)/bin/mutmut run --max-children 1 $(MUTANTS)
+	$(VENV_MUTANTS)/bin/mutmut results
+
+$(READY_MUTANTS): setup.cfg configs/constraints.txt
+	$(PYTHON) -m venv $(VENV_MUTANTS)
+	$(VENV_MUTANTS)/bin/pip install --quiet --constraint configs/constraints.txt --editable '.[test,mutants]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(VENV_LMMS) build dist *.egg-info
+	rm -rf $(VENV) $(VENV_LMMS) $(VENV_DOCS) $(VENV_MUTANTS) build dist mutants *.egg-info
