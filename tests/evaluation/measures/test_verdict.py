@@ -1,0 +1,64 @@
+"""What may be said of a setting, and what may not."""
+
+from __future__ import annotations
+
+import pytest
+
+from senna_autoprune.evaluation.measures.intervals import Paired
+from senna_autoprune.evaluation.measures.verdict import BLIND, FEW, NOT_SHOWN, SAFE, Evidence, evidence, judge, passes
+
+
+def _evidence(
+    lower: float | None = -0.008, scenes: int = 75, dangerous: int = 0, upper: float = 0.0391, setting: str = "autoprune"
+) -> Evidence:
+    return Evidence(setting, 0.25, 300, scenes, 0.0, lower, dangerous, upper)
+
+
+def test_a_safe_setting_in_one_sentence() -> None:
+    found = judge(_evidence(), margin=0.01, safety=0.05)
+    assert found.outcome == SAFE
+    assert found.sentence == (
+        "25 % of tokens with autoprune: not worse by more than 1.0 point (95 %, 75 scenes), "
+        "no newly dangerous flip in 75 scenes (at most 4.0 % of scenes)"
+    )
+
+
+def test_without_a_margin_the_bound_is_said() -> None:
+    found = judge(_evidence(lower=-0.0231, dangerous=3, upper=0.1))
+    assert found.outcome is None
+    assert found.sentence == (
+        "25 % of tokens with autoprune: not worse by more than 2.4 points (95 %, 75 scenes), "
+        "a newly dangerous flip in 3 of 75 scenes (at most 10.0 % of scenes)"
+    )
+
+
+def test_both_margins_must_be_met() -> None:
+    assert judge(_evidence(lower=-0.02), margin=0.01).outcome == NOT_SHOWN
+    found = judge(_evidence(), margin=0.01, safety=0.02)
+    assert found.outcome == NOT_SHOWN
+    assert "149 scenes without one would show 2.0 %" in found.sentence
+    assert not passes(_evidence(lower=-0.01), 0.01)  # the bound must lie above
+
+
+def test_questions_that_a_blind_model_passes_show_nothing() -> None:
+    control = _evidence(setting="no-image", lower=-0.005)
+    found = judge(_evidence(), margin=0.01, safety=0.05, blind=[_evidence(setting="majority", lower=-0.2), control])
+    assert found.outcome == BLIND
+    assert found.sentence == "these questions cannot show harm: no-image too is not worse by more than 1.0 point"
+
+
+def test_few_scenes_are_said_and_very_few_get_no_verdict() -> None:
+    assert "fewer than the intervals were checked for" in judge(_evidence(scenes=39)).sentence
+    assert judge(_evidence(scenes=9), margin=0.5).outcome == FEW
+    assert judge(_evidence(lower=None, scenes=12), margin=0.5).outcome == FEW
+
+
+def test_evidence_of_answers() -> None:
+    scenes = [f"s{i // 3}" for i in range(180)]
+    pairs = Paired.of([True] * 180, [i not in (0, 1, 90) for i in range(180)], scenes)
+    found = evidence("fastv", 0.2, pairs, ["s0", "s0", "s30"])
+    assert found is not None
+    assert (found.questions, found.scenes, found.dangerous) == (180, 60, 2)
+    assert found.difference == pytest.approx(-3 / 180)
+    assert found.lower is not None and found.lower < -3 / 180 - 0.01
+    assert evidence("fastv", 0.2, Paired.of([], [], []), []) is None
