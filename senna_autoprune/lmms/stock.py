@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 
-from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.adapters.checkpoint import load_checkpoint
 from senna_autoprune.evaluation.controls import MEAN_GREY
-
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 @dataclass
@@ -71,42 +66,8 @@ def load_stock(
     Raises:
         SennaPruneError: no such folder, not such a model, pickled or damaged weights, no chat template.
     """
-    from safetensors import SafetensorError
-    from transformers import AutoModelForImageTextToText, AutoProcessor
-
-    if not Path(pretrained).is_dir() and not HUB_ID.fullmatch(pretrained):
-        raise SennaPruneError(f"pretrained={pretrained!r} is neither a folder nor a hub id like llava-hf/llava-1.5-7b-hf")
-    if dtype not in DTYPES:
-        raise SennaPruneError(f"dtype={dtype!r} is unknown; choose one of {', '.join(DTYPES)}")
-    where = {"revision": revision} if revision is not None else {}
-    chosen = torch.device(device) if device is not None else default_device()
-    attention = {"attn_implementation": attn_implementation} if attn_implementation is not None else {}
-    try:
-        found: Any = AutoModelForImageTextToText.from_pretrained(
-            pretrained, dtype=dtype, trust_remote_code=False, use_safetensors=True, output_loading_info=True, **attention, **where
-        )
-        processor = AutoProcessor.from_pretrained(pretrained, trust_remote_code=False, **where)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        raise SennaPruneError(f"cannot load {pretrained}: {' '.join(str(error).split())[:300]}") from error
-    model, loaded = found
-    if loaded["missing_keys"]:  # transformers would go on with random weights in their place
-        missing = sorted(loaded["missing_keys"])
-        raise SennaPruneError(f"cannot load {pretrained}: {len(missing)} of its weights are missing, the first is {missing[0]}")
-    if getattr(processor, "chat_template", None) is None:
-        raise SennaPruneError(f"{pretrained}: its processor has no chat template, so nobody says how it wants to be asked")
-    if getattr(model.config, "image_token_id", None) is None:
-        raise SennaPruneError(f"{pretrained}: {type(model).__name__} names no image token, so its visual tokens cannot be told from text")
-    processor.tokenizer.padding_side = "left"
-    if processor.tokenizer.pad_token is None:
-        processor.tokenizer.pad_token = processor.tokenizer.eos_token
-    return StockModel(model.eval().to(chosen), processor, chosen)
-
-
-def default_device() -> torch.device:
-    """The GPU of this process (``LOCAL_RANK`` under accelerate or torchrun), else the CPU."""
-    import os
-
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else torch.device("cpu")
+    found = load_checkpoint(pretrained, revision, dtype, device, attn_implementation)
+    return StockModel(found.model, found.processor, found.device)
 
 
 def blank(image: Image.Image) -> Image.Image:
