@@ -99,7 +99,7 @@ def parse(text: str, spec: Parse, question_type: str = "other", question: str = 
     spec = spec.of(question_type)
     if len(text) > LONGEST:
         return Invalid(text[:LONGEST], f"longer than {LONGEST} characters")
-    kind = spec.kind
+    kind: str = spec.kind
     if kind == "auto":
         kind = {"plan": "plan", "choice": "choice", "yes_no": "label"}.get(question_type, "text")
         return _READ[kind](text, spec, question) if kind != "label" else read_label(text, YES_NO)
