@@ -160,11 +160,17 @@ def test_an_interrupted_build_ends_at_once_though_the_teacher_hangs(subset_root,
     server.script = lambda number, body: completion("late") if release.wait(600) else completion("never")
     out = tmp_path / "q.json"
     words = ("questions", "build", "--dataroot", subset_root, "--version", "v1.0-mini", "--scenes", "scene-0061")
-    build = subprocess.Popen(
-        [*CLI, *words, "--out", out, "--teacher", f"openai:{server.url}#tiny"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    # A shell's background job hands down SIGINT as ignored, and Python leaves it so: then ^C would reach nobody.
+    listening = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from senna_autoprune.cli import main; main()"
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as such a job would
+    try:
+        build = subprocess.Popen(
+            [sys.executable, "-c", listening, *words, "--out", out, "--teacher", f"openai:{server.url}#tiny"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
     try:
         while not server.requests:
             assert build.poll() is None

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from senna_autoprune.replay.heat import extremes, heat_png, image_crop, over_image, spread
-from senna_autoprune.senna.images import SennaImageProcessor, content_patches
+from senna_autoprune.senna.images import SennaImageProcessor, content_patches, pad_to_square
 
 GRID = 4
 
@@ -46,6 +46,16 @@ def test_every_pixel_shows_a_content_patch() -> None:
 
 def test_crop_of_a_camera_image() -> None:
     assert image_crop(1600, 900, 24) == pytest.approx((0, 350 * 24 / 1600, 24, 13.5))
+
+
+@pytest.mark.parametrize(("width", "height"), [(4, 1), (1, 4), (101, 70), (70, 101), (5, 5)])
+def test_the_crop_begins_at_the_pixel_where_the_padding_ends(width: int, height: int) -> None:
+    """The odd pixel of padding goes to the far side: the crop is floored as the padding is, not halved."""
+    side = max(width, height)
+    white = pad_to_square(Image.new("L", (width, height), 255).convert("RGB"), (0, 0, 0))
+    rows, columns = np.nonzero(np.asarray(white)[..., 0])
+    crop = image_crop(width, height, grid=side)  # a patch is a pixel
+    assert crop == pytest.approx((columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1))
 
 
 def test_overlay_is_transparent_where_cold() -> None:

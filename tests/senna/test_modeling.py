@@ -200,6 +200,19 @@ def test_labels_train_text_only(processor):
     assert model.img_adapter.adapter[0].weight.grad.abs().sum() > 0
 
 
+def test_labels_at_visual_positions_are_not_learnt(processor):
+    """A caller may give labels of the expanded length; what stands at a visual token's place has no word to predict."""
+    model = tiny_model(seed=3)
+    batch = processor(text=question(2), images=views(2), answers="keep")
+    expansion = model._expand(batch["input_ids"])
+    labels = model._fit(batch["labels"], expansion, "labels").clone()  # (1, N)
+    labels[expansion.visual_mask] = -100
+    clean = model(**{**batch, "labels": labels}).loss
+    labels[expansion.visual_mask] = 7
+    assert model(**{**batch, "labels": labels}).loss.item() == pytest.approx(clean.item(), rel=1e-6)
+    assert model(**batch).loss.item() == pytest.approx(clean.item(), rel=1e-6)
+
+
 def test_mismatches_are_named(model, processor):
     batch = processor(text=question(3), images=views(3))
     ids, pixels = batch["input_ids"], batch["pixel_values"]

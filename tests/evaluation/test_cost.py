@@ -1,0 +1,53 @@
+"""What a setting costs: sums of work, not means of ratios; pairs of the same question, not medians of two crowds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from senna_autoprune.evaluation.cost import cost_measures
+from senna_autoprune.evaluation.store import AnswerRow
+
+
+def trace(full: float, pruned: float, average: float = 4.0, views: int = 2, k: float | None = 0.2) -> dict[str, Any]:
+    return {
+        "mutual_information": 1.0, "k": k, "x0": 2.0, "visual_tokens": 12, "text_tokens": 9, "tokens_per_layer": [12, 4],
+        "average_tokens": average, "retention_tokens": average / 12, "per_view": [average / views] * views,
+        "flops_full": full, "flops_pruned": pruned, "kv_bytes": 10, "notes": [],
+    }  # fmt: skip
+
+
+def row(question: int, setting: str = "a", ms: float = 1.0, kv: int = 10, **changes: Any) -> AnswerRow:
+    return AnswerRow(question, setting, "ok", "KEEP", None, 1.0, ms, 1.0, 4, kv, **changes)
+
+
+def test_the_flops_ratio_is_a_ratio_of_sums() -> None:
+    """A long prompt costs more and weighs more; the mean of the two ratios would be 0.3."""
+    measures = cost_measures([row(0, trace=trace(100.0, 50.0)), row(1, trace=trace(1000.0, 100.0))], [])
+    assert measures["flops_ratio"] == pytest.approx(150 / 1100)
+
+
+def test_tokens_a_view_are_each_questions_own() -> None:
+    measures = cost_measures([row(0, trace=trace(1, 1, average=4, views=1)), row(1, trace=trace(1, 1, average=12, views=6))], [])
+    assert measures["tokens_per_view"] == pytest.approx((4 / 1 + 12 / 6) / 2)
+    assert measures["tokens_per_layer"] == pytest.approx(8)
+    assert measures["kept_per_view"] is None  # one view and six have no common list
+
+
+def test_times_are_compared_question_by_question() -> None:
+    """Medians of each side would say 3 / 3 = 1; the pairs say 2."""
+    unpruned = [row(0, "unpruned", ms=1), row(1, "unpruned", ms=3), row(2, "unpruned", ms=50)]
+    pruned = [row(2, ms=100), row(0, ms=2), row(1, ms=3), row(9, ms=1)]
+    assert cost_measures(pruned, unpruned)["prefill_ratio"] == {"median": 2.0, "p10": pytest.approx(1.2), "p90": 2.0}
+
+
+def test_a_gain_is_measured_over_bound() -> None:
+    unpruned = [row(0, "unpruned", ms=10)]
+    measures = cost_measures([row(0, ms=5, trace=trace(100, 25))], unpruned)
+    assert (measures["prefill_speedup"], measures["flops_bound"], measures["reached"]) == (2.0, 4.0, 0.5)
+
+
+def test_the_clamp_counts_questions_with_a_curve() -> None:
+    rows = [row(0, trace=trace(1, 1, k=0.0)), row(1, trace=trace(1, 1, k=0.3)), row(2, trace=trace(1, 1, k=None))]
+    assert cost_measures(rows, [])["clamped"] == 0.5
