@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "calibrate": ("senna_autoprune.cli.calibrate", "Choose AutoPrune's gamma for a model, without labels."),
     "curves": ("senna_autoprune.cli.curves", "Draw a run's retention curves by mutual information (Fig. 2)."),
     "eval": ("senna_autoprune.cli.eval", "Planning accuracy unpruned and pruned, with controls."),
+    "methods": ("senna_autoprune.cli.methods", "The pruning methods: paper, needs and options of each."),
     "replay": ("senna_autoprune.cli.replay", "Watch a scene with pruned tokens: HTML page, MCAP, MP4."),
     "report": ("senna_autoprune.cli.report", "A run as one page: what was run, accuracy with controls, flips, cost."),
     "questions": ("senna_autoprune.cli.questions", "Build and inspect Senna's question files from nuScenes tables."),

@@ -33,7 +33,7 @@ question_options = block(
     click.option("--images", help="Folder of relative image paths. Default: the question file's data root, else its folder."),
 )
 method_options = block(
-    click.option("--method", help="Pruning method of the registry. Default: autoprune."),
+    click.option("--method", help="Pruning method (`senna-prune methods`), or package.module:Class. Default: autoprune."),
     click.option("--mode", help="paper or release (autoprune)."),
     click.option("--scope", help="scene: rank all views together; view: the same number from each."),
 )

@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 from senna_autoprune.config import AskConfig, Scalar, parse_range, read_value, suggest
 from senna_autoprune.evaluation.answerer import Setting
 from senna_autoprune.evaluation.controls import PRUNING_CONTROLS
-from senna_autoprune.pruning.methods.registry import METHODS
+from senna_autoprune.pruning.methods.registry import METHODS, is_method, split_variant
 
 DEFAULT_RETENTION = (0.20, 0.25, 0.30, 0.35, 0.40)
 CALIBRATED = "calibrated"  # value of gamma that asks for a label-free choice (calibration.py)
@@ -74,7 +74,7 @@ class SweepConfig(AskConfig):
         if "plan" not in self.types:
             raise ValueError("types: a sweep's table is about planning answers, so the types must hold plan")
         for method in self.options:
-            if method not in METHODS:
+            if not is_method(method):
                 raise ValueError(f"options: unknown method {method!r}{suggest(method, list(METHODS))}")
         specs(self)
         return self
@@ -144,8 +144,8 @@ def variant(text: str, options: Mapping[str, Mapping[str, Scalar]]) -> RowSpec:
     Raises:
         ValueError: an unknown method (with a suggestion), or an option that is not NAME=VALUE.
     """
-    name, *parts = text.split(":")
-    if name not in METHODS:
+    name, parts = split_variant(text)
+    if not is_method(name):
         raise ValueError(f"methods: unknown method {name!r}{suggest(name, ['all', *METHODS])}")
     given: dict[str, Scalar] = {}
     for part in parts:

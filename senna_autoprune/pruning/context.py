@@ -134,7 +134,7 @@ class SampleContext:
     generator (CPU, seeded), decoder (the stock decoder module), rotary (cosines and sines (N, h) of the original positions),
     compact (positions are renumbered after each cut), missing (why cls_scores or keys are None).
     Moving: boundary (the layer about to run), hidden (M, d) its input, layout, attention (rows of the layer below, if asked for),
-    measured (numbers on the host), allocation, view_counts (tokens left per view, where known on the host).
+    measured (numbers on the host), allocation, view_counts (tokens left per view, where known on the host), ranked (scores so far).
     """
 
     layers: int
@@ -157,6 +157,7 @@ class SampleContext:
     measured: list[float] = field(default_factory=list)
     allocation: Allocation | None = None
     view_counts: list[int] | None = None
+    ranked: list[Tensor] = field(default_factory=list)
     scratch: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 

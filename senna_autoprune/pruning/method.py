@@ -30,6 +30,11 @@ class Method:
     needs: ClassVar[frozenset[str]] = frozenset()  # what to ask the vision tower for, e.g. "cls_scores"
     rows: ClassVar[str] = "text"  # attention rows that scores read: "text" or "last"
     own_budget: ClassVar[bool] = False  # a mode whose released constants are its budget, so that none is given
+    spends: ClassVar[str] = "entering"  # what the budget counts: tokens "entering" or "leaving" a layer; "released": the notes tell
+    # for ``senna-prune methods``
+    paper: ClassVar[str] = ""
+    cuts: ClassVar[str] = "between layers"  # or "before the decoder"
+    optional: ClassVar[frozenset[str]] = frozenset()  # what the method uses where the vision tower has it, and can do without
 
     def check_choice(self, name: str, choices: tuple[str, ...]) -> None:
         """Raise SennaPruneError unless the field ``name`` is one of ``choices``."""
@@ -46,7 +51,7 @@ class Method:
 
     def allocate(self, context: SampleContext) -> Allocation:
         """How many visual tokens enter each layer."""
-        raise NotImplementedError
+        raise SennaPruneError(f"{type(self).__name__} has no allocate(context): say how many visual tokens enter each layer")
 
     def scores_from_attention(self, layer: int) -> bool:
         """Whether the cut at the input of ``layer`` reads the attention of the layer below."""
@@ -54,12 +59,21 @@ class Method:
 
     def score(self, context: SampleContext, layer: int) -> Tensor:
         """(v,) importance of the current visual tokens at the input of ``layer``. Default: mean attention of the layer below."""
-        assert context.attention is not None
+        if context.attention is None:
+            raise SennaPruneError(
+                f"{type(self).__name__} has no score(context, layer), and there is no attention to rank by at the input of layer {layer}; "
+                "define score, or cut at a layer >= 1 whose scores_from_attention is true"
+            )
         return context.attention.mean_to_visual()
 
     def select(self, context: SampleContext, layer: int, count: int) -> Tensor:
         """(count,) ascending indices of the current visual tokens that stay. Default: the best scores, per scene or per view."""
         scores = context.scratch["scores"] = self.score(context, layer)
+        if not isinstance(scores, Tensor) or scores.shape != context.layout.visual.shape:
+            said = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+            tokens = len(context.layout.visual)
+            raise SennaPruneError(f"{type(self).__name__}.score: gave {said} for {tokens} visual tokens; give one score each")
+        context.ranked.append(scores)
         if self.scope == "scene":
             context.view_counts = None
             return top_tokens(scores, count)
@@ -70,7 +84,7 @@ class Method:
 
     def revive(self, context: SampleContext, layer: int, dropped: Tensor, count: int) -> Revived:
         """``count`` new tokens out of the ``dropped`` ((D,) ascending indices); asked if the allocation selects fewer than enter."""
-        raise NotImplementedError
+        raise SennaPruneError(f"{type(self).__name__} selects fewer tokens than enter layer {layer}, but has no revive to make the rest")
 
     def describe(self, context: SampleContext) -> dict[str, Any]:
         """mutual_information, k and x0 for the trace, where the method has them."""

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.pruning.checks import check_allocation, check_numbers, check_revived, check_scores, check_selection
 from senna_autoprune.pruning.context import SampleContext, SampleLayout, VisualContext, initial_layouts, runs_of
 from senna_autoprune.pruning.cost import LayerCost
 from senna_autoprune.pruning.decoder import attention
@@ -154,6 +155,7 @@ class PruningHooks:
         seconds = self.timer.take()
         if state is None or len(state.entering) <= len(self.layers):
             return  # no prefill of ours, or one that failed half-way
+        check_scores(self.policy, [scores for context in state.contexts for scores in context.ranked])
         cache = getattr(output, "past_key_values", None) if state.cache is None else state.cache
         kv_bytes = 0
         if cache is not None:
@@ -241,7 +243,6 @@ class PruningHooks:
         """The cut at the input of layer ``boundary`` (L: after the last): allocate if it is time, select, revive, gather."""
         rows = state.capture.result if state.capture is not None else None
         state.capture = None
-        active = [context for context in state.contexts if context.visual]
         for sample, context in enumerate(state.contexts):
             context.boundary, context.hidden = boundary, hidden[sample]
             context.attention = rows[sample] if rows is not None else None
@@ -249,7 +250,7 @@ class PruningHooks:
                 cos, sin = kwargs["position_embeddings"]  # (B or 1, N, h)
                 context.rotary = (cos[sample % cos.shape[0]], sin[sample % sin.shape[0]])
         if boundary - 1 in self.policy.probes(len(self.layers)):
-            self._allocate(active, boundary - 1)
+            self._allocate(state, boundary - 1)
         if any(_chosen(context, boundary) < len(context.layout.visual) for context in state.contexts):
             hidden = self._gather(state, boundary, hidden, kwargs)
         if state.cut and kwargs:
@@ -262,13 +263,20 @@ class PruningHooks:
             context.hidden = context.attention = None  # nothing of a layer outlives it
         return hidden, kwargs
 
-    def _allocate(self, contexts: list[SampleContext], layer: int) -> None:
+    def _allocate(self, state: Prefill, layer: int) -> None:
+        asking = [sample for sample, context in enumerate(state.contexts) if context.visual]
+        contexts = [state.contexts[sample] for sample in asking]
+        last = layer == max(self.policy.probes(len(self.layers)))
         numbers = [self.policy.measure(context, layer) for context in contexts]
+        for number in numbers:
+            check_numbers(self.policy, number)
         asked = [number for number in numbers if number is not None]
         values = iter(torch.stack(asked).tolist() if asked else [])  # the one synchronisation with the host
-        for context, number in zip(contexts, numbers, strict=True):
+        for sample, context, number in zip(asking, contexts, numbers, strict=True):
             context.measured = next(values) if number is not None else []
-            context.allocation = self.policy.allocate(context)
+            allocation = self.policy.allocate(context)
+            check_allocation(self.policy, context, allocation, [counts[sample] for counts in state.entering], last)
+            context.allocation = allocation
 
     def _gather(self, state: Prefill, boundary: int, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
         cuts, merged = [], []
@@ -278,9 +286,11 @@ class PruningHooks:
                 kept, revived = torch.arange(current, device=hidden.device), None
             else:
                 kept, revived = self.policy.select(context, boundary, chosen), None
+                check_selection(self.policy, kept, current, chosen, boundary)
                 extra = _allocated(context, boundary) - chosen
                 if extra > 0:
                     revived = self.policy.revive(context, boundary, _complement(kept, current), extra)
+                    check_revived(self.policy, revived, extra, boundary)
             merged.append(revived.tokens if revived else None)
             cuts.append(cut(context.layout, hidden.shape[1], kept, boundary - 1, revived))
         gathered = gather_batch(hidden, merged, cuts)

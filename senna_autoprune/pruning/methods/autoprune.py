@@ -53,6 +53,9 @@ class AutoPrune(Policy):
     min_keep: int = 1
     noise: Mapping[int, Tensor] | None = None
 
+    paper = "arXiv 2509.23931"
+    optional = frozenset({"cls_scores"})
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_choice("mode", ("paper", "release"))
@@ -63,6 +66,7 @@ class AutoPrune(Policy):
         self.released = self.mode == "release"
         self.positions = "compact" if self.released else "original"  # type: ignore[misc]
         self.needs = frozenset({"cls_scores"}) if self.released else frozenset()  # type: ignore[misc]
+        self.spends = "released" if self.released else self.count  # type: ignore[misc]
         changed = [
             name
             for name, default in (("indicator", "mutual_information"), ("curve", "logistic"), ("scope", "scene"), ("flops", None))

@@ -29,6 +29,8 @@ class CDPruner(Policy):
 
     scope: str = "view"
     positions = "compact"
+    paper = "arXiv 2506.10967"
+    cuts = "before the decoder"
 
     def allocate(self, context: SampleContext) -> Allocation:
         """The same number in every layer."""

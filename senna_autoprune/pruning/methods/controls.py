@@ -18,6 +18,9 @@ from senna_autoprune.pruning.policy import Policy
 class RandomPruning(Policy):
     """Keep R V visual tokens drawn at random (seeded; the draw depends on the seed and on V, not on the scene)."""
 
+    paper = "control"
+    cuts = "before the decoder"
+
     def allocate(self, context: SampleContext) -> Allocation:
         """The same number in every layer."""
         return keep_before_decoder(context)
@@ -30,6 +33,9 @@ class RandomPruning(Policy):
 @dataclass(kw_only=True)
 class UniformPruning(Policy):
     """Keep every n-th visual token of each view, the same number in each view up to one."""
+
+    paper = "control"
+    cuts = "before the decoder"
 
     def allocate(self, context: SampleContext) -> Allocation:
         """The same number in every layer."""

@@ -26,6 +26,8 @@ class DivPrune(Policy):
     """
 
     positions = "compact"
+    paper = "arXiv 2503.02175"
+    cuts = "before the decoder"
 
     def allocate(self, context: SampleContext) -> Allocation:
         """The same number in every layer."""

@@ -25,6 +25,8 @@ class FasterVLM(Policy):
 
     scope: str = "view"
     positions = "compact"
+    paper = "arXiv 2412.01818"
+    cuts = "before the decoder"
     needs = frozenset({"cls_scores"})
 
     def allocate(self, context: SampleContext) -> Allocation:

@@ -24,6 +24,7 @@ class FastV(Policy):
 
     k: int = 2
     rows = "last"
+    paper = "arXiv 2403.06764"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -32,6 +32,9 @@ class Prune2Drive(Policy):
     scope: str = "view"
     view_ratios: Sequence[float] | None = None
 
+    paper = "arXiv 2508.13305"
+    cuts = "before the decoder"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.scope != "view":

@@ -34,6 +34,8 @@ class PyramidDrop(Policy):
     layer_list: Sequence[int] = (8, 16, 24)
     ratio_list: Sequence[float] = (0.5, 0.25, 0.125)
 
+    paper = "arXiv 2410.17247"
+
     def __post_init__(self) -> None:
         self.check_choice("mode", ("paper", "release"))
         self.own_budget = self.mode == "release"  # type: ignore[misc]

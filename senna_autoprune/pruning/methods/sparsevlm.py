@@ -49,6 +49,8 @@ class SparseVLM(Policy):
     bias: float = 0.0
     noise: Mapping[int, Tensor] | None = None
 
+    paper = "arXiv 2410.04417"
+
     def __post_init__(self) -> None:
         self.check_choice("mode", ("paper", *CUTS))
         if self.retain not in LISTS["v1.5"]:

@@ -32,7 +32,10 @@ class ToMe(Policy):
     scope: str = "view"
     steps: int = 8
     positions = "compact"
+    paper = "arXiv 2210.09461"
+    cuts = "before the decoder"
     needs = frozenset({"keys"})
+    optional = frozenset({"keys"})
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -32,7 +32,10 @@ class VisionZip(Policy):
     scope: str = "view"
     contextual_share: float = 10 / 64
     positions = "compact"
+    paper = "arXiv 2412.04467"
+    cuts = "before the decoder"
     needs = frozenset({"cls_scores", "keys"})
+    optional = frozenset({"keys"})
 
     def __post_init__(self) -> None:
         super().__post_init__()
