@@ -135,7 +135,7 @@ def options_of(question: str) -> dict[str, str]:
         if len(run) >= max(2, len(best)):
             best = run
     ends = [one[1] for one in best[1:]] + [len(question)]
-    return {letter: question[begin:end].strip() for (letter, _, begin), end in zip(best, ends, strict=True)}
+    return {letter: question[begin:end].strip() for (letter, _, begin), end in zip(best, ends, strict=False)}
 
 
 def read_choice(text: str, question: str = "") -> Answer:

@@ -194,12 +194,14 @@ class Score:
         horizons_s: of L2 and collision.
         conventions: ``uniad``: at the horizon itself; ``stp3``: mean of all steps up to it.
         agreement_m: two trajectories agree if no waypoint is further from its counterpart.
+        heading: the ego box of a collision is turned along its ``path``, or stays ``fixed`` as it starts (ST-P3's, UniAD's).
     """
 
     measures: tuple[Literal["accuracy", "macro_f1", "l2", "collision", "text", "agreement"], ...] = ()
     horizons_s: tuple[float, ...] = Field(default=(1.0, 2.0, 3.0), min_length=1, max_length=20)
     conventions: tuple[Literal["stp3", "uniad"], ...] = Field(default=("stp3", "uniad"), min_length=1)
     agreement_m: float = Field(default=0.5, gt=0, le=100)
+    heading: Literal["path", "fixed"] = "path"
 
     @field_validator("horizons_s")
     @classmethod

@@ -145,7 +145,7 @@ def iter_samples(nusc: NuScenes, scene: dict[str, Any], can_bus: CanBus, navigat
 
 def _iter_samples(nusc: NuScenes, scene: dict[str, Any], can_bus: CanBus, navigation: Navigation) -> Iterator[Sample]:
     keyframes = keyframes_of(nusc, scene)
-    poses = [_Pose.of(nusc, keyframe) for keyframe in keyframes]
+    poses = [Pose.of(nusc, keyframe) for keyframe in keyframes]
     path = np.array([pose.lidar_in_global for pose in poses]).reshape(-1, 3)  # (N, 3)
     times_s = np.array([keyframe["timestamp"] for keyframe in keyframes], dtype=np.int64) / 1e6  # (N,)
     annotated = any(keyframe["anns"] for keyframe in keyframes)
@@ -201,7 +201,7 @@ def _image_path(nusc: NuScenes, keyframe: dict[str, Any], view: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Pose:
+class Pose:
     """The ego pose and the LIDAR mount at a keyframe. Rotations are those *into* the inner frame."""
 
     ego: np.ndarray  # (3,) in global
@@ -211,7 +211,7 @@ class _Pose:
     lidar_in_global: np.ndarray  # (3,)
 
     @classmethod
-    def of(cls, nusc: NuScenes, keyframe: dict[str, Any]) -> _Pose:
+    def of(cls, nusc: NuScenes, keyframe: dict[str, Any]) -> Pose:
         from nuscenes.utils.geometry_utils import transform_matrix
         from pyquaternion import Quaternion
 
@@ -235,7 +235,7 @@ class _Pose:
         return (in_ego - self.mount) @ self.to_lidar_rotation.T
 
 
-def _displacement_speed(path: np.ndarray, times_s: np.ndarray, i: int, pose: _Pose, as_released: bool) -> float:
+def _displacement_speed(path: np.ndarray, times_s: np.ndarray, i: int, pose: Pose, as_released: bool) -> float:
     """Speed in m/s from the keyframes before and after keyframe i; path (N, 3) in global, times_s (N,).
 
     As released the displacement over both steps is taken for one second's, the step before a scene's first keyframe is
@@ -252,7 +252,7 @@ def _displacement_speed(path: np.ndarray, times_s: np.ndarray, i: int, pose: _Po
 
 
 def _agents(
-    nusc: NuScenes, keyframe: dict[str, Any], pose: _Pose
+    nusc: NuScenes, keyframe: dict[str, Any], pose: Pose
 ) -> tuple[np.ndarray, list[str], np.ndarray, np.ndarray]:
     """Boxes of a keyframe: centres (n, 2) float64, names (n), tracks (n, 6, 2) and masks (n, 6) float32.
 
