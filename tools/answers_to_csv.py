@@ -17,8 +17,10 @@ from pathlib import Path
 
 from senna_autoprune import SennaPruneError
 from senna_autoprune.demo import label_of_run
-from senna_autoprune.evaluation.answers import parse_plan
-from senna_autoprune.evaluation.store import AnswerRow, QuestionRow, RunStore, write_atomically
+from senna_autoprune.evaluation.measures.parsing import parse_plan
+from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
+from senna_autoprune.evaluation.runs.store import RunStore
+from senna_autoprune.files.atomic import write_atomically
 
 DANGEROUS = tuple("=+-@'＝＋－＠")
 COLUMNS = (

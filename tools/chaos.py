@@ -30,8 +30,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from senna_autoprune.config import read_yaml
 from senna_autoprune.demo import LABEL
+from senna_autoprune.files.yaml_files import read_yaml
 
 STAGES = {"start-up": 2, "opening": 2, "answering": 3, "writing": 3}  # how often each is chosen, of ten
 WRITTEN = ("answers.jsonl", "metrics.json")  # of all answers, in this order

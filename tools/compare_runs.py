@@ -13,11 +13,12 @@ import sys
 
 from senna_autoprune import SennaPruneError
 from senna_autoprune.demo import label_of_run
-from senna_autoprune.evaluation.answers import parse_plan
-from senna_autoprune.evaluation.flips import flip_table
-from senna_autoprune.evaluation.retention import bootstrap, by_scene, hit_statistics, mcnemar, mean_measure
-from senna_autoprune.evaluation.store import QuestionRow, RunStore
-from senna_autoprune.evaluation.summary import flips_between
+from senna_autoprune.evaluation.measures.flips import flip_table
+from senna_autoprune.evaluation.measures.parsing import parse_plan
+from senna_autoprune.evaluation.measures.retention import bootstrap, by_scene, hit_statistics, mcnemar, mean_measure
+from senna_autoprune.evaluation.measures.summary import flips_between
+from senna_autoprune.evaluation.runs.rows import QuestionRow
+from senna_autoprune.evaluation.runs.store import RunStore
 
 
 def read(run: str, setting: str) -> dict[tuple[str, str, str], tuple[QuestionRow, str]]:

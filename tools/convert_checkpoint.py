@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from senna_autoprune import SennaPruneError, load_senna
-from senna_autoprune.evaluation.provenance import model_fingerprint
+from senna_autoprune.evaluation.answering.provenance import model_fingerprint
 
 
 def main(arguments: list[str] | None = None) -> None:

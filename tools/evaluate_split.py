@@ -13,10 +13,11 @@ import sys
 from pathlib import Path
 
 from senna_autoprune import SennaPruneError, load_senna
-from senna_autoprune.config import EvalConfig, build
 from senna_autoprune.demo import label_of
-from senna_autoprune.evaluation.run import evaluate
-from senna_autoprune.evaluation.store import AnswerRow
+from senna_autoprune.evaluation.config import EvalConfig
+from senna_autoprune.evaluation.evaluate import evaluate
+from senna_autoprune.evaluation.runs.rows import AnswerRow
+from senna_autoprune.files.yaml_files import build
 from senna_autoprune.nuscenes.questions import build_questions
 from senna_autoprune.nuscenes.records import BuildSettings
 from senna_autoprune.nuscenes.scenes import load_tables

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from senna_autoprune import SennaPruneError
 from senna_autoprune.demo import label_of_run
-from senna_autoprune.evaluation.official import planning_metric
-from senna_autoprune.evaluation.store import RunStore, write_atomically
-from senna_autoprune.evaluation.summary import official_records
+from senna_autoprune.evaluation.measures.official import planning_metric
+from senna_autoprune.evaluation.measures.summary import official_records
+from senna_autoprune.evaluation.runs.store import RunStore
+from senna_autoprune.files.atomic import write_atomically
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from senna_autoprune.evaluation.answers import parse_plan
+from senna_autoprune.evaluation.measures.parsing import parse_plan
 
 if TYPE_CHECKING:
     from senna_autoprune.adapters.schema import Parse

@@ -15,9 +15,9 @@ import yaml
 from senna_autoprune.adapters.checkpoint import load_checkpoint
 from senna_autoprune.adapters.model import DrivingModel
 from senna_autoprune.adapters.schema import Adapter, adapter_of
-from senna_autoprune.config import read_yaml, suggest
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.json_files import read_json
+from senna_autoprune.files.json_files import read_json
+from senna_autoprune.files.yaml_files import read_yaml, suggest
 
 SENNA_TYPES = ("senna", "llava_llama")  # ours, and what the original's config.json calls itself
 GROUP = "senna_prune.adapters"

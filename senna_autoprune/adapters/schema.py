@@ -26,8 +26,8 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
 from senna_autoprune.adapters.prompt import placeholders
-from senna_autoprune.config import build, suggest
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.files.yaml_files import build, suggest
 
 AXES = ("right-forward", "forward-left", "forward-right")  # of a pair: what its first and second number measure
 KINDS = ("auto", "plan", "label", "choice", "waypoints", "json", "text")

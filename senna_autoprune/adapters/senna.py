@@ -14,9 +14,9 @@ from senna_autoprune.adapters.model import Generated, Prepared, Seen, cut_at, di
 from senna_autoprune.adapters.prompt import fill
 from senna_autoprune.adapters.schema import Adapter
 from senna_autoprune.adapters.views import Asked, Picture, pictures_of
-from senna_autoprune.config import to_dict
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation.answers import PATHS, SPEEDS
+from senna_autoprune.evaluation.measures.parsing import PATHS, SPEEDS
+from senna_autoprune.files.yaml_files import to_dict
 from senna_autoprune.senna.expansion import expand_marks
 from senna_autoprune.senna.prompts import build_prompt
 from senna_autoprune.senna.vision import SennaImageFeatures

@@ -25,9 +25,9 @@ from senna_autoprune.adapters.prompt import fill
 from senna_autoprune.adapters.schema import Adapter
 from senna_autoprune.adapters.senna import wait
 from senna_autoprune.adapters.views import Asked, Picture, pictures_of
-from senna_autoprune.config import to_dict
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.image_files import open_image
+from senna_autoprune.files.image_files import open_image
+from senna_autoprune.files.yaml_files import to_dict
 
 ROWS = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")  # (B, n), padded on the left
 GREY = (0.48145466, 0.4578275, 0.40821073)  # CLIP's image mean, where a processor states none

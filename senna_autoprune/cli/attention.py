@@ -46,8 +46,8 @@ def command(
 
     With nothing given, the embedded model looks at an embedded scene.
     """
-    from senna_autoprune.evaluation.figures import picture_path
     from senna_autoprune.report.attention import STRONGEST, choose, look, save_attention
+    from senna_autoprune.report.drawing import picture_path
     from senna_autoprune.senna import load_senna
 
     wanted = None if layers is None else _layers(layers)

@@ -65,13 +65,13 @@ def command(
     from rich.console import Console
     from rich.progress import Progress
 
+    from senna_autoprune.bench.machine import describe, one_line
+    from senna_autoprune.bench.passes import UNPRUNED, to_json
+    from senna_autoprune.bench.plan import BenchPlan, run
+    from senna_autoprune.bench.shapes import SHAPES, BenchShape
+    from senna_autoprune.bench.vision import senna_config
     from senna_autoprune.cli import bench_tables
     from senna_autoprune.cli.values import parse_shares
-    from senna_autoprune.evaluation.bench import UNPRUNED, to_json
-    from senna_autoprune.evaluation.bench_machine import describe, one_line
-    from senna_autoprune.evaluation.bench_run import BenchPlan, run
-    from senna_autoprune.evaluation.bench_shapes import SHAPES, BenchShape
-    from senna_autoprune.evaluation.bench_vision import senna_config
 
     begun = perf_counter()
     given: dict[str, Any] = {name: value for name, value in geometry.items() if value is not None}
@@ -136,7 +136,7 @@ def command(
     if document["overhead_at_1"] is not None:
         out.print(f"overhead of the hooks at retention 1.00: {100 * document['overhead_at_1']:.1f} %")
     if plan.batch_size > 1 and result.rounds == plan.rounds:
-        from senna_autoprune.evaluation.bench_batches import build_prompts, measure_batches
+        from senna_autoprune.bench.batches import build_prompts, measure_batches
 
         started = perf_counter()
         prompts = build_prompts(shape, plan.batch_size, plan.dtype, device, seed + 1)

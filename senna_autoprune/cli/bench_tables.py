@@ -7,9 +7,9 @@ from typing import Any
 
 from rich.table import Table
 
-from senna_autoprune.evaluation.bench import BenchRow, Timing
-from senna_autoprune.evaluation.bench_batches import BatchRow
-from senna_autoprune.evaluation.bench_sample import SampleCheck
+from senna_autoprune.bench.batches import BatchRow
+from senna_autoprune.bench.passes import BenchRow, Timing
+from senna_autoprune.bench.sample import SampleCheck
 
 ANSWER_TOKENS = 16  # of the answer that the stages are added up for
 

@@ -53,9 +53,9 @@ def command(
     from importlib.metadata import version
 
     from senna_autoprune.cli.eval_tables import console_for, show_grid
-    from senna_autoprune.evaluation.benchmark_table import grid, outcome_line, tabulate, write_files
-    from senna_autoprune.evaluation.benchmarks import Cell, cells_of, place_of, read_result, require_lmms_eval, run_cells
-    from senna_autoprune.evaluation.suites import load_suite
+    from senna_autoprune.lmms.cells import TaskCell, cells_of, place_of, read_result, require_lmms_eval, run_cells
+    from senna_autoprune.lmms.suites import load_suite
+    from senna_autoprune.lmms.table import grid, outcome_line, tabulate, write_files
 
     chosen = load_suite(suite, methods, tasks, tokens)
     place = place_of(model, out or f"runs/benchmarks-{Path(suite).stem}-{Path(model).name}", **options)
@@ -70,7 +70,7 @@ def command(
 
     started: list[float] = []
 
-    def on_start(cell: Cell) -> None:
+    def on_start(cell: TaskCell) -> None:
         started.append(perf_counter())
         click.echo(f"$ {shlex.join(cell.command)}", err=True)
 

@@ -33,10 +33,10 @@ def command(
 
     k of eq. 8 then runs from 0.1 to 1 of the paper's k0 between the 95th and the 5th percentile of mutual information.
     """
-    from senna_autoprune.evaluation.calibration import calibrate
-    from senna_autoprune.evaluation.questions import load_questions, samples_of
-    from senna_autoprune.evaluation.sweep import in_turns
-    from senna_autoprune.evaluation.sweep_config import SweepConfig
+    from senna_autoprune.evaluation.answering.calibration import calibrate
+    from senna_autoprune.evaluation.answering.questions import load_questions, samples_of
+    from senna_autoprune.evaluation.sweep.config import SweepConfig
+    from senna_autoprune.evaluation.sweep.sweep import in_turns
     from senna_autoprune.senna import load_senna
 
     config = SweepConfig(questions=questions, images=images)

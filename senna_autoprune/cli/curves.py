@@ -18,8 +18,8 @@ def command(run: str, budget: str | None, out: str | None) -> None:
     """
     import numpy as np
 
-    from senna_autoprune.evaluation.figures import picture_path
     from senna_autoprune.report.curves import curves_of, save_curves
+    from senna_autoprune.report.drawing import picture_path
 
     path = picture_path(out) if out is not None else None
     curves = curves_of(run, budget)

@@ -52,8 +52,9 @@ def command(
     """
     from senna_autoprune.cli.eval_tables import console_for, show
     from senna_autoprune.cli.values import fill_in_embedded, parse_option
-    from senna_autoprune.config import EvalConfig, load_config
     from senna_autoprune.demo import label_of
+    from senna_autoprune.evaluation.config import EvalConfig
+    from senna_autoprune.files.yaml_files import load_config
 
     given = {name: value for name, value in flags.items() if value is not None}
     if option_values:
@@ -84,8 +85,8 @@ def command(
 def _evaluate(config: Any, retry_failed: bool, console: Any) -> Any:
     """Load and run under a progress bar with an estimate of the time left."""
     from senna_autoprune.cli.progress import answers_bar
-    from senna_autoprune.evaluation.engines import open_engine
-    from senna_autoprune.evaluation.run import evaluate, prepare, run_directory
+    from senna_autoprune.evaluation.answering.open import open_engine
+    from senna_autoprune.evaluation.evaluate import evaluate, prepare, run_directory
 
     def say(line: str) -> None:
         console.print(line, markup=False)

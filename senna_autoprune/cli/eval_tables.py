@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from senna_autoprune.evaluation.grid import Grid
-from senna_autoprune.evaluation.run_grids import failures, grids, warnings
+from senna_autoprune.tables.grid import Grid
+from senna_autoprune.tables.run import failures, grids, warnings
 
 WIDE = 132  # columns assumed where the output is no terminal
 

@@ -53,10 +53,10 @@ def command(
     """
     from senna_autoprune.cli.eval_tables import console_for, show_grid
     from senna_autoprune.cli.values import fill_in_embedded
-    from senna_autoprune.config import load_config
     from senna_autoprune.demo import label_of
-    from senna_autoprune.evaluation.sweep_config import SweepConfig
-    from senna_autoprune.evaluation.sweep_files import grids, write_files
+    from senna_autoprune.evaluation.sweep.config import SweepConfig
+    from senna_autoprune.files.yaml_files import load_config
+    from senna_autoprune.tables.sweep import grids, write_files
 
     given = {name: value for name, value in flags.items() if value is not None}
     if option_values:
@@ -69,7 +69,7 @@ def command(
     result.table["facts"]["label"] = label_of(config.model, config.questions)
     figures: list[str] = []
     if config.figures:
-        from senna_autoprune.evaluation.figures import draw_all
+        from senna_autoprune.report.sweep_figures import draw_all
 
         figures = draw_all(result.directory, result.table, result.answers, result.questions)
     asked = shlex.join(["senna-prune", *sys.argv[1:]])
@@ -101,8 +101,8 @@ def _options(texts: tuple[str, ...]) -> dict[str, dict[str, Any]]:
 def _sweep(config: Any, retry_failed: bool, console: Any) -> Any:
     """Load and run under a progress bar with an estimate of the time left."""
     from senna_autoprune.cli.progress import answers_bar
-    from senna_autoprune.evaluation.engines import open_engine
-    from senna_autoprune.evaluation.sweep import check, directory_of, sweep
+    from senna_autoprune.evaluation.answering.open import open_engine
+    from senna_autoprune.evaluation.sweep.sweep import check, directory_of, sweep
 
     def say(line: str) -> None:
         console.print(line, markup=False)

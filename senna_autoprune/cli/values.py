@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from senna_autoprune.config import parse_range, read_value
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.files.yaml_files import parse_range, read_value
 
 
 def parse_shares(text: str) -> list[float]:

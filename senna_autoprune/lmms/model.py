@@ -25,15 +25,15 @@ from PIL import Image
 from tqdm import tqdm
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation.answerer import question_seed
-from senna_autoprune.evaluation.provenance import versions
-from senna_autoprune.evaluation.stopwatch import SaneLogits
-from senna_autoprune.lmms.answers import Answer, AnswerLog, Cost, key_of, mean_cost, stamp
+from senna_autoprune.evaluation.answering.provenance import versions
+from senna_autoprune.evaluation.answering.settings import question_seed
+from senna_autoprune.evaluation.answering.stopwatch import SaneLogits
+from senna_autoprune.lmms.answer_log import Answer, AnswerLog, Cost, key_of, mean_cost, stamp
 from senna_autoprune.lmms.stock import StockModel, blank, load_stock
 from senna_autoprune.pruning.methods.registry import build_policy
 
 MAX_NEW_TOKENS = 1024  # of tasks that name no limit, as in lmms-eval's own llava_hf
-UNPRUNED = "none"
+NO_METHOD = "none"
 
 
 @dataclass
@@ -111,10 +111,10 @@ class SennaPruneLlava(lmms):
             raise SennaPruneError(f"no_image={no_image!r}: write true or false")
         if not str(batch_size).isdecimal() or not int(batch_size):
             raise SennaPruneError(f"batch_size={batch_size!r}: give a number of questions, automatic sizes are not supported")
-        if method == UNPRUNED and options:
+        if method == NO_METHOD and options:
             raise SennaPruneError(f"method=none prunes nothing and takes no {', '.join(sorted(options))}")
         self._log: AnswerLog | None = None
-        self.policy = build_policy(method, seed=seed, **options) if method != UNPRUNED else None
+        self.policy = build_policy(method, seed=seed, **options) if method != NO_METHOD else None
         self.no_image, self.seed, self.batch_size = no_image, seed, int(batch_size)
         self._stock: StockModel | None = load_stock(str(pretrained), revision, dtype, device, attn_implementation)
         if answers is not None:

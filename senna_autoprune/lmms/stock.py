@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from senna_autoprune.adapters.checkpoint import load_checkpoint
-from senna_autoprune.evaluation.controls import MEAN_GREY
+from senna_autoprune.evaluation.answering.settings import MEAN_GREY
 
 
 @dataclass

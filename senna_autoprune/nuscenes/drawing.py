@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.image_files import open_image
+from senna_autoprune.files.image_files import open_image
 from senna_autoprune.nuscenes.questions_file import Question
 from senna_autoprune.nuscenes.scenes import FUTURE_STEPS, rows_present
 from senna_autoprune.nuscenes.strings import channel, strings

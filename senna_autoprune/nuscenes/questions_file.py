@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.json_files import read_json, text_fault
+from senna_autoprune.files.json_files import read_json, text_fault
 from senna_autoprune.nuscenes.strings import question_type, question_view
 
 IMAGE_MARKS = ("<image>", "<image-placeholder>")

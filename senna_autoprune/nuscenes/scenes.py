@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.json_files import read_json
+from senna_autoprune.files.json_files import read_json
 from senna_autoprune.nuscenes.builders import Geometry
 from senna_autoprune.nuscenes.can_bus import CanBus, nearest_message
 from senna_autoprune.nuscenes.rules import Navigation, navigation_command

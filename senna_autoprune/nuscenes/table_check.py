@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.json_files import text_fault
+from senna_autoprune.files.json_files import text_fault
 
 if TYPE_CHECKING:
     from nuscenes.nuscenes import NuScenes

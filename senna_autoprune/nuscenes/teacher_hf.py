@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.image_files import open_image
+from senna_autoprune.files.image_files import open_image
 from senna_autoprune.nuscenes.teacher import MAX_NEW_TOKENS, TeacherError
 
 

@@ -18,10 +18,11 @@ from PIL import Image
 from torch import Tensor
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation.answerer import UNPRUNED, Answerer, Setting
-from senna_autoprune.evaluation.answers import plan_meaning
-from senna_autoprune.evaluation.flips import severity
-from senna_autoprune.evaluation.store import AnswerRow
+from senna_autoprune.evaluation.answering.answerer import Answerer
+from senna_autoprune.evaluation.answering.settings import Setting
+from senna_autoprune.evaluation.measures.flips import severity
+from senna_autoprune.evaluation.measures.parsing import plan_meaning
+from senna_autoprune.evaluation.runs.rows import UNPRUNED, AnswerRow
 from senna_autoprune.pruning.trace import SampleTrace, Trace
 from senna_autoprune.replay.attribution import Through, kept_attribution, survivors, token_attribution
 from senna_autoprune.replay.sources import Shot, Source

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from senna_autoprune.evaluation.answers import parse_plan
-from senna_autoprune.evaluation.flips import HARMLESS, SEVERITIES
-from senna_autoprune.evaluation.store import AnswerRow
+from senna_autoprune.evaluation.measures.flips import HARMLESS, SEVERITIES
+from senna_autoprune.evaluation.measures.parsing import parse_plan
+from senna_autoprune.evaluation.runs.rows import AnswerRow
 from senna_autoprune.nuscenes.strings import strings
 from senna_autoprune.replay.frames import Frame, Replay, Sight
 from senna_autoprune.replay.heat import extremes, image_crop, palette, spread

@@ -29,7 +29,7 @@ from foxglove import channels as ch
 from foxglove import messages as fg
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.image_files import image_header
+from senna_autoprune.files.image_files import image_header
 from senna_autoprune.nuscenes.strings import channel
 from senna_autoprune.replay.frames import LAYER_GROUPS, Frame, Replay
 from senna_autoprune.replay.geometry import Pose, Sensor

@@ -7,10 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from senna_autoprune.config import EvalConfig, build
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation.answerer import UNPRUNED, Setting, settings_of
-from senna_autoprune.evaluation.store import RunStore
+from senna_autoprune.evaluation.answering.settings import Setting
+from senna_autoprune.evaluation.config import EvalConfig
+from senna_autoprune.evaluation.evaluate import settings_of
+from senna_autoprune.evaluation.runs.rows import UNPRUNED
+from senna_autoprune.evaluation.runs.store import RunStore
+from senna_autoprune.files.yaml_files import build
 from senna_autoprune.replay.attribution import Through
 from senna_autoprune.replay.frames import OnFrame, Replay, make_replay
 from senna_autoprune.replay.sources import Source, open_tables, run_source, scene_source

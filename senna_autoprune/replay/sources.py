@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation.answerer import UNPRUNED
-from senna_autoprune.evaluation.flips import HARMLESS, Flip, severity, sort_flips
-from senna_autoprune.evaluation.store import QuestionRow, RunStore
+from senna_autoprune.evaluation.measures.flips import HARMLESS, Flip, severity, sort_flips
+from senna_autoprune.evaluation.runs.rows import UNPRUNED, QuestionRow
+from senna_autoprune.evaluation.runs.store import RunStore
 from senna_autoprune.nuscenes import builders
 from senna_autoprune.nuscenes.can_bus import CanBus
 from senna_autoprune.nuscenes.records import Views

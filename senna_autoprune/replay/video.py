@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation.flips import HARMLESS, SEVERITIES
+from senna_autoprune.evaluation.measures.flips import HARMLESS, SEVERITIES
 from senna_autoprune.replay.frames import Frame, Replay
 from senna_autoprune.replay.heat import over_image, palette, spread
 
@@ -18,7 +18,7 @@ SIZE = (1280, 720)  # pixels
 RATE = 10  # pictures a second
 HOLD = 10  # pictures a frame: one second
 TILE, TOP, GAP = (424, 239), 0, 4
-RING = ("front left", "front", "front right", "back left", "back", "back right")
+TWO_ROWS = ("front left", "front", "front right", "back left", "back", "back right")  # as drawn, row by row
 GROUND, TEXT, FAINT, LINE, OTHER = (20, 23, 27), (230, 233, 237), (154, 165, 177), (108, 178, 255), (70, 78, 88)
 BAD, ODD, GOOD = (255, 123, 127), (240, 179, 87), (95, 208, 138)
 
@@ -69,7 +69,7 @@ def draw_frame(replay: Replay, number: int) -> np.ndarray:
 def _places(frame: Frame) -> list[tuple[int, int, tuple[int, int]]]:
     """Left, top and size of each image's tile: six known views on the ring, others in rows."""
     views = frame.shot.views
-    order = [RING.index(view) for view in views] if set(views) == set(RING) else list(range(len(views)))
+    order = [TWO_ROWS.index(view) for view in views] if set(views) == set(TWO_ROWS) else list(range(len(views)))
     columns = 3 if len(views) <= 6 else math.ceil(len(views) / 2)
     width = (SIZE[0] - (columns - 1) * GAP) // columns
     size = (width, TILE[1])

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from senna_autoprune.config import AskConfig, build
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation.figures import save, sign, style
-from senna_autoprune.evaluation.questions import load_questions
-from senna_autoprune.evaluation.store import QuestionRow
+from senna_autoprune.evaluation.answering.questions import load_questions
+from senna_autoprune.evaluation.config import AskConfig
+from senna_autoprune.evaluation.runs.rows import QuestionRow
+from senna_autoprune.files.yaml_files import build
 from senna_autoprune.pruning.budget import Allocation
 from senna_autoprune.pruning.context import SampleContext
 from senna_autoprune.pruning.decoder.models import find_decoder
@@ -34,6 +34,7 @@ from senna_autoprune.replay.frames import seen_patches
 from senna_autoprune.replay.heat import over_image, palette
 from senna_autoprune.replay.setup import embedded_parts
 from senna_autoprune.replay.sources import open_tables, scene_source, views_of
+from senna_autoprune.report.drawing import save, sign, style
 from senna_autoprune.senna.images import content_patches, open_image
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 STRONGEST = 0.25  # share of the visual tokens whose staying is counted: the default retention
 MAX_NEW_TOKENS = 32
-RING = ("back left", "front left", "front", "front right", "back right", "back")  # as drawn, from left to right
+PANORAMA = ("back left", "front left", "front", "front right", "back right", "back")  # as drawn, from left to right
 PANEL = (320, 180)  # pixels of a view
 
 
@@ -273,7 +274,9 @@ def draw_attention(found: QuestionAttention, views: Sequence[str], label: str | 
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
 
-    order = sorted(range(len(views)), key=lambda view: RING.index(views[view])) if set(views) == set(RING) else list(range(len(views)))
+    order = list(range(len(views)))
+    if set(views) == set(PANORAMA):
+        order.sort(key=lambda view: PANORAMA.index(views[view]))
     pictures = [open_image(image) for image in found.images]
     thumbs = [np.asarray(picture.resize(PANEL)) for picture in pictures]
     colours = ListedColormap(palette() / 255)

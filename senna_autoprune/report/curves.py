@@ -1,4 +1,4 @@
-"""The paper's Fig. 2 from a run: how each question's complexity shaped its retention curve. Drawn by evaluation/figures.py."""
+"""The paper's Fig. 2 from a run: how each question's complexity shaped its retention curve. Drawn by curve_figures.py."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from senna_autoprune.config import BUDGETS
 from senna_autoprune.demo import label_of_run
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation.figures import Family, draw_curves, family, save, sign, style
-from senna_autoprune.evaluation.store import RunStore
-from senna_autoprune.evaluation.sweep_config import budget_name
+from senna_autoprune.evaluation.config import BUDGETS
+from senna_autoprune.evaluation.runs.store import RunStore
+from senna_autoprune.evaluation.sweep.config import budget_name
+from senna_autoprune.report.curve_figures import Family, draw_curves, family
+from senna_autoprune.report.drawing import save, sign, style
 
 Budget = tuple[str, float]  # ("retention", 0.25)
 

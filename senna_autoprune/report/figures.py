@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from senna_autoprune.evaluation.grid import interval, number, percent
-from senna_autoprune.evaluation.run_grids import known_conditions, ordered
-from senna_autoprune.evaluation.summary import UNPRUNED
+from senna_autoprune.evaluation.runs.rows import UNPRUNED
 from senna_autoprune.report.information import QUARTERS, Measured
 from senna_autoprune.report.run import short
 from senna_autoprune.report.svg import Ink
+from senna_autoprune.tables.grid import interval, number, percent
+from senna_autoprune.tables.run import known_conditions, ordered
 
 WIDTH = 4.7  # inches: about the width of a phone, so that nothing must be scaled much
 ROW = 0.27  # inches

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from senna_autoprune.evaluation.answers import parse_plan
-from senna_autoprune.evaluation.grid import Grid, number, percent
-from senna_autoprune.evaluation.metrics import share
-from senna_autoprune.evaluation.store import AnswerRow, QuestionRow
-from senna_autoprune.evaluation.summary import UNPRUNED
+from senna_autoprune.evaluation.measures.metrics import share
+from senna_autoprune.evaluation.measures.parsing import parse_plan
+from senna_autoprune.evaluation.runs.rows import UNPRUNED, AnswerRow, QuestionRow
 from senna_autoprune.report.run import Run, section
+from senna_autoprune.tables.grid import Grid, number, percent
 
 QUARTERS = ("first quarter", "second quarter", "third quarter", "last quarter")  # of the layers
 

@@ -8,10 +8,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from senna_autoprune.evaluation.controls import MAJORITY, NO_IMAGE, RANDOM_ANSWER
-from senna_autoprune.evaluation.flips import HARMLESS, SEVERITIES
-from senna_autoprune.evaluation.grid import UNDEFINED, Grid, interval, number, percent
-from senna_autoprune.evaluation.run_grids import (
+from senna_autoprune.evaluation.measures.flips import HARMLESS, SEVERITIES
+from senna_autoprune.evaluation.runs.rows import MAJORITY, NO_IMAGE, RANDOM_ANSWER, UNPRUNED
+from senna_autoprune.replay.pages import environment, page_style
+from senna_autoprune.replay.sources import views_of
+from senna_autoprune.report.figures import Figure, figures
+from senna_autoprune.report.information import information_grid, information_of, separation
+from senna_autoprune.report.run import Run, facts, flatten, section, short
+from senna_autoprune.report.svg import PAGE, drawing, inline_svg
+from senna_autoprune.report.thumbnails import thumbnail
+from senna_autoprune.tables.grid import UNDEFINED, Grid, interval, number, percent
+from senna_autoprune.tables.run import (
     breakdown_grid,
     cost_grid,
     failures,
@@ -22,14 +29,6 @@ from senna_autoprune.evaluation.run_grids import (
     recall_grid,
     warnings,
 )
-from senna_autoprune.evaluation.summary import UNPRUNED
-from senna_autoprune.replay.pages import environment, page_style
-from senna_autoprune.replay.sources import views_of
-from senna_autoprune.report.figures import Figure, figures
-from senna_autoprune.report.information import information_grid, information_of, separation
-from senna_autoprune.report.run import Run, facts, flatten, section, short
-from senna_autoprune.report.svg import PAGE, drawing, inline_svg
-from senna_autoprune.report.thumbnails import thumbnail
 
 PACKAGE = "senna_autoprune.report"
 LONGEST_ANSWER = 300  # characters of an answer that are shown
@@ -165,7 +164,7 @@ def _inline(figure: Figure) -> dict[str, Any]:
 
 def budget_of(run: Run) -> str:
     """The budget of the run's method for a reader."""
-    from senna_autoprune.evaluation.answerer import Setting
+    from senna_autoprune.evaluation.answering.settings import Setting
     from senna_autoprune.replay.setup import budget_words
 
     entry = section(run.description, "settings")[run.method]

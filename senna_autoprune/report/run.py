@@ -10,8 +10,9 @@ from typing import Any
 
 from senna_autoprune.demo import label_of_run
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation.store import METRICS, AnswerRow, QuestionRow, RunStore
-from senna_autoprune.evaluation.summary import summarise
+from senna_autoprune.evaluation.measures.summary import summarise
+from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
+from senna_autoprune.evaluation.runs.store import METRICS, RunStore
 
 RESAMPLES = 2000  # of the bootstrap, where a run does not say
 LONGEST_VALUE = 400  # characters of a fact
@@ -75,10 +76,10 @@ def _resamples(directory: Path) -> int:
     return found if isinstance(found, int) and 100 <= found <= 1_000_000 else RESAMPLES
 
 
-Facts = list[tuple[str, list[tuple[str, str]]]]
+FactSections = list[tuple[str, list[tuple[str, str]]]]
 
 
-def facts(description: Mapping[str, Any], metrics: Mapping[str, Any] | None = None) -> Facts:
+def facts(description: Mapping[str, Any], metrics: Mapping[str, Any] | None = None) -> FactSections:
     """What was run, as titled lists of (name, value): everything that config.yaml says, nothing left out but what is empty."""
     places, identity, config = (section(description, name) for name in ("places", "identity", "config"))
     hashes = {name.removesuffix("_sha256"): value for name, value in identity.items() if name.endswith("_sha256")}

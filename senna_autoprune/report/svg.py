@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from senna_autoprune.evaluation.figures import style
+from senna_autoprune.report.drawing import style
 
 if TYPE_CHECKING:
     from markupsafe import Markup

@@ -7,16 +7,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from senna_autoprune.config import read_yaml
 from senna_autoprune.demo import label_of_run
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation.figures import FIGURE_MEANINGS
-from senna_autoprune.evaluation.store import CONFIG, CONFIG_BYTES, write_atomically
-from senna_autoprune.evaluation.sweep_files import grids
+from senna_autoprune.evaluation.runs.store import CONFIG, CONFIG_BYTES
+from senna_autoprune.files.atomic import write_atomically
+from senna_autoprune.files.yaml_files import read_yaml
 from senna_autoprune.replay.pages import base64_text, environment
 from senna_autoprune.report.page import PACKAGE, frame
 from senna_autoprune.report.run import facts
+from senna_autoprune.report.sweep_figures import FIGURE_MEANINGS
 from senna_autoprune.report.write import FIGURES, REPORT, Written, make_folder
+from senna_autoprune.tables.sweep import grids
 
 TABLE = "table.json"
 LARGEST = 50_000_000  # bytes of a table

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.image_files import open_image
+from senna_autoprune.files.image_files import open_image
 from senna_autoprune.nuscenes.drawing import LAYOUT
 from senna_autoprune.replay.pages import jpeg_uri
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation.figures import save, sign
-from senna_autoprune.evaluation.store import CONFIG, CONFIG_BYTES, write_atomically
+from senna_autoprune.evaluation.runs.store import CONFIG, CONFIG_BYTES
+from senna_autoprune.files.atomic import write_atomically
+from senna_autoprune.report.drawing import save, sign
 from senna_autoprune.report.figures import figures
 from senna_autoprune.report.information import information_of
 from senna_autoprune.report.page import Replays, render_report
@@ -105,7 +106,7 @@ def _write_figures(run: Run, folder: Path) -> list[Path]:
 
 def is_sweep(directory: str | Path) -> bool:
     """Whether a run directory is one of ``senna-prune sweep``."""
-    from senna_autoprune.config import read_yaml
+    from senna_autoprune.files.yaml_files import read_yaml
 
     path = Path(directory) / CONFIG
     return path.is_file() and "sweep" in read_yaml(path, CONFIG_BYTES)

@@ -17,7 +17,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.image_files import ImageLike, open_image
+from senna_autoprune.files.image_files import ImageLike, open_image
 
 
 def pad_to_square(image: Image.Image, colour: tuple[int, int, int]) -> Image.Image:

@@ -15,8 +15,8 @@ from rich.console import Console
 from senna_autoprune import demo
 from senna_autoprune.cli import main
 from senna_autoprune.cli.eval_tables import console_for, show
-from senna_autoprune.evaluation.grid import interval, percent
-from senna_autoprune.evaluation.store import RunStore
+from senna_autoprune.evaluation.runs.store import RunStore
+from senna_autoprune.tables.grid import interval, percent
 from tests.evaluation.conftest import Place, make_place
 from tests.fixtures import shared
 
@@ -63,7 +63,7 @@ def test_tables_json_and_resume(
     assert len(lines) == 40
     assert "_ms" not in lines[0]
 
-    monkeypatch.setattr("senna_autoprune.evaluation.answerer.Answerer._ask", None)  # nothing may be asked again
+    monkeypatch.setattr("senna_autoprune.evaluation.answering.answerer.Answerer._ask", None)  # nothing may be asked again
     assert _run(monkeypatch, *_arguments(place, checkpoint, "--types", "plan,vru", "--json")) == 0
     again = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert again.pop("speed") is None
@@ -183,7 +183,7 @@ def test_numbers_as_words() -> None:
 
 
 def test_names_and_reasons_of_hostile_files_are_not_markup() -> None:
-    from tests.evaluation.test_summary import KEEP, _question, _row, summarise
+    from tests.evaluation.measures.test_summary import KEEP, _question, _row, summarise
 
     hostile = "[red]x[/nothing]"
     rows = [_row(0, "unpruned", KEEP), _row(0, hostile, KEEP), _row(1, hostile, None, reason=hostile)]

@@ -14,8 +14,8 @@ import yaml
 from senna_autoprune.cli import main
 from senna_autoprune.cli.eval import command as eval_command
 from senna_autoprune.cli.sweep import command
-from senna_autoprune.config import EvalConfig
-from senna_autoprune.evaluation.sweep_config import SweepConfig
+from senna_autoprune.evaluation.config import EvalConfig
+from senna_autoprune.evaluation.sweep.config import SweepConfig
 from tests.evaluation.conftest import Place, make_place
 
 
@@ -67,7 +67,7 @@ def test_flags_and_yaml_say_the_same(
     assert (place.folder / "run" / "figures" / "share_of_views.svg").is_file()
     assert "senna-prune sweep --model" in (place.folder / "run" / "table.md").read_text()
 
-    monkeypatch.setattr("senna_autoprune.evaluation.answerer.Answerer._generate", None)  # nothing may be asked again
+    monkeypatch.setattr("senna_autoprune.evaluation.answering.answerer.Answerer._generate", None)  # nothing may be asked again
     written = place.folder / "sweep.yaml"
     values = {
         "model": str(checkpoint), "questions": str(place.questions), "out": str(place.folder / "run"), "resamples": 100,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from senna_autoprune.config import EvalConfig
+from senna_autoprune.evaluation.config import EvalConfig
 from senna_autoprune.senna import Senna
 from tests.senna.tiny import tiny_model, tiny_processor, views
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from senna_autoprune.evaluation.sweep_config import SweepConfig
+from senna_autoprune.evaluation.sweep.config import SweepConfig
 from tests.evaluation.conftest import LABELS, Asked, Place, counting_senna
 
 METHODS_ASKED = ("autoprune", "fastv", "divprune")

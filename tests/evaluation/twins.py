@@ -7,7 +7,7 @@ from math import comb
 
 import numpy as np
 
-from senna_autoprune.evaluation.answers import PATHS, SPEEDS, Plan
+from senna_autoprune.evaluation.measures.parsing import PATHS, SPEEDS, Plan
 
 
 def macro_f1_by_counting(labels: Sequence[Plan], answers: Sequence[Plan]) -> float | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from senna_autoprune.evaluation.answers import (
+from senna_autoprune.evaluation.measures.breakdown import attributes_of
+from senna_autoprune.evaluation.measures.parsing import (
     INVALID,
     INVALID_PLAN,
     LIGHTS,
@@ -18,7 +19,6 @@ from senna_autoprune.evaluation.answers import (
     parse_road_users,
     plan_meaning,
 )
-from senna_autoprune.evaluation.breakdown import attributes_of
 
 FUZZ = settings(settings.get_profile("fuzz"), max_examples=300)
 WORDS = (

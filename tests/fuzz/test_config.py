@@ -12,9 +12,10 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from senna_autoprune.config import BUDGETS, EvalConfig, build, dump_yaml, load_config, parse_range, read_value, read_yaml, to_dict
 from senna_autoprune.errors import SennaPruneError, one_line
-from senna_autoprune.evaluation.sweep_config import SweepConfig
+from senna_autoprune.evaluation.config import BUDGETS, EvalConfig
+from senna_autoprune.evaluation.sweep.config import SweepConfig
+from senna_autoprune.files.yaml_files import build, dump_yaml, load_config, parse_range, read_value, read_yaml, to_dict
 
 FUZZ = settings(settings.get_profile("fuzz"), max_examples=150)
 VALUES = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=10), st.lists(st.text(max_size=4), max_size=3))

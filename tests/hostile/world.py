@@ -16,7 +16,7 @@ import sentencepiece
 from safetensors.torch import save_file
 
 import senna_autoprune.demo
-from senna_autoprune.evaluation.answers import PATHS, SPEEDS
+from senna_autoprune.evaluation.measures.parsing import PATHS, SPEEDS
 from senna_autoprune.senna.original import original_name
 from tests.evaluation.conftest import PLAN, record
 from tests.senna.tiny import tiny_model, tiny_processor, views

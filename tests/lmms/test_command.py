@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from senna_autoprune.evaluation.benchmarks import cells_of, place_of, run_cells
-from senna_autoprune.evaluation.suites import load_suite
+from senna_autoprune.lmms.cells import cells_of, place_of, run_cells
+from senna_autoprune.lmms.suites import load_suite
 from tests.lmms.tiny import VISUAL_TOKENS
 
 SUITE = f"""

@@ -15,7 +15,7 @@ from datasets import Dataset, DatasetDict
 from lmms_eval.tasks import TaskManager
 from PIL import Image
 
-from senna_autoprune.evaluation.suites import SUITES, load_suite
+from senna_autoprune.lmms.suites import SUITES, load_suite
 from tests.lmms.tiny import COLOURS, VISUAL_TOKENS
 
 

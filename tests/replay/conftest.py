@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import senna_autoprune.demo
-from senna_autoprune.evaluation.answerer import Setting
+from senna_autoprune.evaluation.answering.settings import Setting
 from senna_autoprune.nuscenes.scenes import load_tables
 from senna_autoprune.replay.frames import Replay, make_replay
 from senna_autoprune.replay.sources import scene_source

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from senna_autoprune.cli import main
-from senna_autoprune.evaluation.store import ANSWERS, RunStore
+from senna_autoprune.evaluation.runs.store import ANSWERS, RunStore
 from senna_autoprune.replay import setup
 from tests.fixtures import shared
 from tests.replay.conftest import DATAROOT

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation.answerer import Setting
-from senna_autoprune.evaluation.store import AnswerRow
+from senna_autoprune.evaluation.answering.settings import Setting
+from senna_autoprune.evaluation.runs.rows import AnswerRow
 from senna_autoprune.nuscenes.builders import plan_question
 from senna_autoprune.nuscenes.can_bus import CanBus
 from senna_autoprune.nuscenes.scenes import iter_samples, load_tables

@@ -16,7 +16,7 @@ from mcap_protobuf.decoder import DecoderFactory
 from PIL import Image
 from pyquaternion import Quaternion
 
-from senna_autoprune.evaluation.answerer import Setting
+from senna_autoprune.evaluation.answering.settings import Setting
 from senna_autoprune.nuscenes.scenes import load_tables
 from senna_autoprune.nuscenes.strings import channel, view_names
 from senna_autoprune.replay.frames import Replay, make_replay

@@ -9,8 +9,9 @@ from typing import Any
 
 from PIL import Image
 
-from senna_autoprune.evaluation.breakdown import attributes_of
-from senna_autoprune.evaluation.store import AnswerRow, QuestionRow, RunStore
+from senna_autoprune.evaluation.measures.breakdown import attributes_of
+from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
+from senna_autoprune.evaluation.runs.store import RunStore
 
 KEEP, STOP, LEFT, SLOW = "KEEP, STRAIGHT", "STOP, STRAIGHT", "KEEP, LEFT_TURN", "DECELERATE, STRAIGHT"
 TEXT = "Your current speed is 6 m/s, the navigation command is 'go straight', state your SPEED plan."

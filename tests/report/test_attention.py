@@ -14,10 +14,10 @@ import senna_autoprune.demo
 from senna_autoprune.cli import main
 from senna_autoprune.demo import LABEL
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation import figures
-from senna_autoprune.evaluation.store import QuestionRow
+from senna_autoprune.evaluation.runs.rows import QuestionRow
+from senna_autoprune.report import drawing
 from senna_autoprune.report.attention import (
-    RING,
+    PANORAMA,
     LayerAttention,
     Movement,
     QuestionAttention,
@@ -156,7 +156,7 @@ def test_faults_are_said(senna: Senna, tmp_path: Path) -> None:
 
 def made_up(folder: Path, text: str = "go?") -> QuestionAttention:
     """Six views of 4 x 4 patches, all content; in layer 5 all attention lies on one patch of view 4."""
-    row = asked(folder, text, len(RING))
+    row = asked(folder, text, len(PANORAMA))
     for name in row.images:
         Image.new("RGB", (40, 40), "grey").save(folder / name)
     tokens, heat = np.full((6, 2), 1 / 12), np.full((6, 16), 1 / 96)
@@ -171,10 +171,10 @@ def made_up(folder: Path, text: str = "go?") -> QuestionAttention:
 
 def test_the_picture_shows_the_numbers(tmp_path: Path) -> None:
     names = ("front", "front left", "front right", "back left", "back right", "back")  # as the prompt feeds them
-    with figures.style():
+    with drawing.style():
         figure = draw_attention(made_up(tmp_path), names, "synthetic scenes")
     panels = [axis for axis in figure.axes if len(axis.images)]
-    assert [axis.get_title() for axis in panels[:6]] == list(RING)
+    assert [axis.get_title() for axis in panels[:6]] == list(PANORAMA)
     heat_rows = [[axis for axis in panels if len(axis.images) == 2][start : start + 6] for start in (0, 6)]
     assert [axis.get_title() for axis in heat_rows[0]] == ["17%"] * 6
     assert [axis.get_title() for axis in heat_rows[1]] == ["0%", "0%", "0%", "0%", "100%", "0%"]  # back right is the fifth of the ring
@@ -191,9 +191,9 @@ def test_the_picture_shows_the_numbers(tmp_path: Path) -> None:
 
 def test_text_of_a_stranger_is_only_text(tmp_path: Path) -> None:
     found = made_up(tmp_path, "$\\frac{broken$ \x1b[31m \x00 好")
-    with figures.style():
+    with drawing.style():
         figure = draw_attention(found, ("",) * 6)
-        figures.save(figure, tmp_path / "out.svg", tmp_path / "out.png")
+        drawing.save(figure, tmp_path / "out.svg", tmp_path / "out.png")
     assert "\x1b" not in (tmp_path / "out.svg").read_text() and "\x00" not in (tmp_path / "out.svg").read_text()
 
 

@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from senna_autoprune.cli import main
-from senna_autoprune.config import EvalConfig, dump_yaml, read_yaml
-from senna_autoprune.evaluation import figures
-from senna_autoprune.evaluation.figures import FIGURE_MEANINGS
-from senna_autoprune.evaluation.run import evaluate
-from senna_autoprune.evaluation.store import RunStore
+from senna_autoprune.evaluation.config import EvalConfig
+from senna_autoprune.evaluation.evaluate import evaluate
+from senna_autoprune.evaluation.runs.store import RunStore
+from senna_autoprune.files.yaml_files import dump_yaml, read_yaml
+from senna_autoprune.report import sweep_figures as figures
+from senna_autoprune.report.sweep_figures import FIGURE_MEANINGS
 from senna_autoprune.senna import load_senna
 from tests.evaluation.conftest import make_place
 from tests.replay.browser import ATTACKS, chromium, errors, resize

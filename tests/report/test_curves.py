@@ -12,8 +12,9 @@ from PIL import Image
 from senna_autoprune.cli import main
 from senna_autoprune.demo import LABEL, embedded
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation import figures
-from senna_autoprune.evaluation.store import AnswerRow, QuestionRow, RunStore
+from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
+from senna_autoprune.evaluation.runs.store import RunStore
+from senna_autoprune.report import curve_figures, drawing
 from senna_autoprune.report.curves import curves_of, save_curves
 
 LAYERS, TOKENS = 4, 10
@@ -73,8 +74,8 @@ def test_the_middle_budget_and_only_curves_that_were_used(run: Path) -> None:
 
 def test_lines_are_the_curves_and_the_kept_tokens(run: Path) -> None:
     """The area under each drawn curve is the budget, and the steps are the trace's own counts."""
-    with figures.style():
-        figure = figures.draw_curves(curves_of(run, "0.3").families, "0.3")
+    with drawing.style():
+        figure = curve_figures.draw_curves(curves_of(run, "0.3").families, "0.3")
     left, right = figure.axes[:2]
     assert len(left.lines) == len(right.lines) == 3
     for line in left.lines:
@@ -88,10 +89,10 @@ def test_lines_are_the_curves_and_the_kept_tokens(run: Path) -> None:
 
 
 def test_many_questions_are_thinned_and_said(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "CURVE_LIMIT", 2)
+    monkeypatch.setattr("senna_autoprune.report.curve_figures.CURVE_LIMIT", 2)
     families = curves_of(run, "0.3").families
-    with figures.style():
-        figure = figures.draw_curves(families, "0.3")
+    with drawing.style():
+        figure = curve_figures.draw_curves(families, "0.3")
     assert len(figure.axes[0].lines) == 2 and len(families[0].traces) == 3
     assert "first 2 of 3 questions" in figure.axes[0].get_title(loc="left")
 
@@ -116,7 +117,7 @@ def test_embedded_runs_say_so_on_the_picture(tmp_path: Path, monkeypatch: pytest
     run = make_run(tmp_path / "run", {"autoprune": ("autoprune", {"retention": 0.25})}, model=str(found.model_dir))
     curves = curves_of(run)
     assert curves.label == LABEL
-    monkeypatch.setitem(figures.STYLE, "svg.fonttype", "none")  # text stays text
+    monkeypatch.setitem(drawing.STYLE, "svg.fonttype", "none")  # text stays text
     save_curves(curves, tmp_path / "curves.svg")
     assert LABEL in (tmp_path / "curves.svg").read_text()
     assert command(monkeypatch, run, "--out", tmp_path / "a.png") == 0

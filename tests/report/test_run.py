@@ -11,8 +11,8 @@ import pytest
 
 from senna_autoprune.demo import LABEL, embedded
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation.store import RunStore
-from senna_autoprune.evaluation.summary import summarise
+from senna_autoprune.evaluation.measures.summary import summarise
+from senna_autoprune.evaluation.runs.store import RunStore
 from senna_autoprune.report.run import RESAMPLES, facts, flatten, read_run, short
 from tests.report.runs import made
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from senna_autoprune import image_files
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.image_files import image_header, open_image
+from senna_autoprune.files import image_files
+from senna_autoprune.files.image_files import image_header, open_image
 from senna_autoprune.senna.images import SennaImageProcessor, content_patches, pad_to_square
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from senna_autoprune.demo import LABEL
-from senna_autoprune.evaluation.run import evaluate
+from senna_autoprune.evaluation.evaluate import evaluate
 from tests.evaluation.conftest import counting_senna, make_place
 
 CHAOS = Path(__file__).resolve().parents[2] / "tools" / "chaos.py"

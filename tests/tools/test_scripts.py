@@ -16,7 +16,8 @@ import torch
 
 import senna_autoprune.demo
 from senna_autoprune.demo import LABEL
-from senna_autoprune.evaluation.store import AnswerRow, QuestionRow, RunStore
+from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
+from senna_autoprune.evaluation.runs.store import RunStore
 from senna_autoprune.nuscenes.strings import question_type
 from senna_autoprune.senna import load_senna
 from tests.fixtures import shared
@@ -207,7 +208,8 @@ def test_nothing_is_overwritten_and_no_false_copy_appears(tmp_path: Path, start:
     tiny_model().save_pretrained(tmp_path / "tiny")
     tiny_processor().save_pretrained(tmp_path / "tiny")
     numbers = iter(range(9))
-    monkeypatch.setattr("senna_autoprune.evaluation.provenance.model_fingerprint", lambda senna: {"weights_sha256": str(next(numbers))})
+    fingerprint = "senna_autoprune.evaluation.answering.provenance.model_fingerprint"
+    monkeypatch.setattr(fingerprint, lambda senna: {"weights_sha256": str(next(numbers))})
     ended = start("convert_checkpoint", tmp_path / "tiny", tmp_path / "copy")
     assert ended.code == 1 and "differs" in ended.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["taken", "tiny"]

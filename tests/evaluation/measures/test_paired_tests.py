@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from senna_autoprune.evaluation.measures.intervals import Paired
 from senna_autoprune.evaluation.measures.paired_tests import holm, non_inferiority, sample_size, scene_test, scenes_for_safety, sign_flip
-from senna_autoprune.evaluation.retention import mcnemar
+from senna_autoprune.evaluation.measures.retention import mcnemar
 from tests.evaluation.measures import simulated
 from tests.evaluation.measures.twins import holm_by_steps, sign_flip_by_listing
 

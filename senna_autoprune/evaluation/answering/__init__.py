@@ -1,0 +1,1 @@
+"""Questions + model + policy -> answer rows."""

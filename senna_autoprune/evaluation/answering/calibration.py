@@ -1,0 +1,138 @@
+"""Label-free calibration: what the complexity indicators say of some questions -> factors and gamma that fit this model.
+
+Mutual information's scale depends on the model: with sharp attention the paper's gamma clamps k at 0 for every question,
+and nothing adapts. Nothing here reads a label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.evaluation.runs.rows import QuestionRow
+from senna_autoprune.pruning.budget import Allocation
+from senna_autoprune.pruning.context import SampleContext
+from senna_autoprune.pruning.parts import indicators
+from senna_autoprune.pruning.parts.curves import CurveParameters
+from senna_autoprune.pruning.policy import Policy
+
+if TYPE_CHECKING:
+    from senna_autoprune.senna import Senna
+
+INDICATORS = ("mutual_information", "attention", "cosine")
+LOWEST_K = 0.1  # of k0, at the 95th percentile of the indicator
+
+
+@dataclass(kw_only=True)
+class IndicatorProbe(Policy):
+    """Prunes nothing and takes down every sample's indicators in ``found``, a dict a sample."""
+
+    retention: float | None = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.found: list[dict[str, float]] = []
+
+    def probes(self, layers: int) -> tuple[int, ...]:
+        """The decoder's input (cosine) and layer 0 (the two that read attention)."""
+        return (-1, 0)
+
+    def measure(self, context: SampleContext, layer: int) -> Tensor:
+        """(1,) cosine, then (2,) mutual information and average attention."""
+        if layer < 0:
+            return indicators.cosine_similarity(context.visual_hidden, context.text_hidden)[None]
+        assert context.attention is not None
+        rows = context.attention.to_visual()  # (H, T, V)
+        return torch.stack([indicators.mutual_information(rows), indicators.average_attention(rows)])
+
+    def allocate(self, context: SampleContext) -> Allocation:
+        """Everything, in every layer."""
+        if context.boundary == 0:
+            context.scratch["cosine"] = context.measured[0]
+        else:
+            information, attention = context.measured
+            values = {"mutual_information": information, "attention": attention, "cosine": context.scratch["cosine"]}
+            self.found.append(values)
+        return Allocation((context.visual,) * context.layers)
+
+
+def measure_indicators(
+    senna: Senna, questions: Iterable[QuestionRow], root: Path, prompt_template: str = "eval"
+) -> dict[str, list[float]]:
+    """Every indicator of each question (one prefill a question). Questions whose images cannot be read are left out.
+
+    Raises:
+        SennaPruneError: fewer than two questions could be measured, or an indicator is not finite.
+    """
+    probe, model = IndicatorProbe(), senna.model
+    for question in questions:
+        try:
+            images = [str(root / image) for image in question.images]
+            batch = senna.processor(text=question.text, images=images, prompt_template=prompt_template)
+        except SennaPruneError:
+            continue
+        with torch.inference_mode(), probe(model):
+            model(**batch.to(model.device), logits_to_keep=1)
+    if len(probe.found) < 2:
+        raise SennaPruneError("calibration: fewer than two questions could be measured; see --calibration and --images")
+    values = {name: [found[name] for found in probe.found] for name in INDICATORS}
+    for name, row in values.items():
+        if not np.isfinite(row).all():
+            raise SennaPruneError(f"calibration: {name} is not finite (broken weights, or a dtype too small)")
+    return values
+
+
+def scale_to_information(values: dict[str, list[float]], indicator: str) -> float:
+    """The factor that brings the indicator's mean to mutual information's, to six digits.
+
+    Raises:
+        SennaPruneError: its mean is 0.
+    """
+    mean = float(np.mean(values[indicator]))
+    if abs(mean) < 1e-12:
+        raise SennaPruneError(f"calibration: the mean of {indicator} is 0 on these questions, no factor can scale it")
+    return float(f"{np.mean(values['mutual_information']) / mean:.6g}")
+
+
+def calibrated_gamma(information: Sequence[float], layers: int) -> dict[str, float]:
+    """gamma and k0 with which k of eq. 8 runs from 0.1 K to K between the 95th and the 5th percentile of I.
+
+    K is the paper's k0 at this depth. Two conditions fix slope and intercept: gamma = 0.9 K / (I95 - I5) and
+    k0 = K + gamma I5; the inflexion, x = x0 + k by eq. 8 with beta = gamma, follows.
+
+    Raises:
+        SennaPruneError: the indicator is the same for (nearly) all questions, so nothing can adapt to them.
+    """
+    steepest = CurveParameters.for_depth(layers).k0
+    low, high = np.quantile(np.asarray(information), [0.05, 0.95])
+    if high - low < 1e-9:
+        raise SennaPruneError("calibration: mutual information is the same for all questions: nothing can adapt to them")
+    gamma = (1 - LOWEST_K) * steepest / (high - low)
+    return {"gamma": float(f"{gamma:.6g}"), "k0": float(f"{steepest + gamma * low:.6g}")}
+
+
+def calibrate(
+    senna: Senna, questions: Sequence[QuestionRow], root: Path, prompt_template: str = "eval"
+) -> dict[str, Any]:
+    """All of the above as plain data, for a run's config: percentiles, factors, gamma with k0, and on how many questions."""
+    values = measure_indicators(senna, questions, root, prompt_template)
+    percentiles = {
+        name: dict(zip(("p5", "p50", "p95"), np.quantile(row, [0.05, 0.5, 0.95]).tolist(), strict=True), mean=float(np.mean(row)))
+        for name, row in values.items()
+    }
+    result: dict[str, Any] = {"questions": len(values["cosine"]), "indicators": percentiles, "indicator_scale": {}}
+    for name in ("cosine", "attention"):
+        result["indicator_scale"][name] = scale_to_information(values, name)
+    layers = senna.model.get_decoder().config.num_hidden_layers
+    try:
+        result["gamma"] = calibrated_gamma(values["mutual_information"], layers)
+    except SennaPruneError as error:
+        result["gamma"] = {"error": str(error)}
+    return result

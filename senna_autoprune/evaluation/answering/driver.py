@@ -1,0 +1,84 @@
+"""What is still to be asked -> work units -> an engine's rows, each committed as it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from senna_autoprune.evaluation.answering.engine import Asking, Engine, Unit, Verdicts
+from senna_autoprune.evaluation.answering.local_engine import LocalEngine
+from senna_autoprune.evaluation.answering.questions import samples_of
+from senna_autoprune.evaluation.answering.speed import Speed, SpeedMeter
+from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
+from senna_autoprune.evaluation.runs.store import RunStore
+
+if TYPE_CHECKING:
+    from senna_autoprune.senna import Senna
+
+
+Samples = list[list[QuestionRow]]
+OnRow = Callable[[AnswerRow, int, int], None]  # row, rows finished, rows in all
+
+
+@dataclass
+class Prepared:
+    """What can be checked before a model is loaded: the questions, and how they are asked."""
+
+    questions: list[QuestionRow]
+    asking: Asking
+
+
+def engine_of(engine: Engine | Senna) -> Engine:
+    """A loaded model as the engine that asks it in this process."""
+    from senna_autoprune.senna import Senna
+
+    return LocalEngine(engine) if isinstance(engine, Senna) else engine
+
+
+def by_scene(samples: Samples, batch_size: int) -> list[Samples]:
+    """Samples as work units: a scene each, in order of appearance; scenes too short for a batch go together."""
+    scenes: dict[str, Samples] = {}
+    for sample in samples:
+        scenes.setdefault(sample[0].scene, []).append(sample)
+    units: list[Samples] = []
+    for scene in scenes.values():
+        if units and len(units[-1]) < batch_size:
+            units[-1] += scene
+        else:
+            units.append(scene)
+    return units
+
+
+def answer_all(
+    engine: Engine,
+    prepared: Prepared,
+    store: RunStore,
+    on_row: OnRow | None,
+    unreachable: dict[str, str] | None = None,
+    divide: Callable[[Samples, int], list[Samples]] = by_scene,
+) -> Speed | None:
+    """Ask what the store does not hold yet, every sample under all settings, committing every row.
+
+    Args:
+        unreachable: of ``Verdicts``. divide: puts the samples into work units, in the order in which they are asked;
+            its second argument is the batch size.
+    """
+    asking = prepared.asking
+    names = [setting.name for setting in asking.settings]
+    everything = {(question.question, name) for question in prepared.questions for name in names}
+    finished = store.finished()
+    done = len(everything & finished)
+    units = []
+    for samples in divide(samples_of(prepared.questions), asking.batch_size):
+        pairs = {(question.question, name) for sample in samples for question in sample for name in names}
+        if todo := pairs - finished:
+            units.append(Unit(tuple(map(tuple, samples)), frozenset(todo)))
+    meter = SpeedMeter(engine, len(names))
+    for row in engine.answer(asking, units, Verdicts(store.proven(), unreachable)):
+        store.add(row)
+        meter.row()
+        done += 1
+        if on_row is not None:
+            on_row(row, done, len(everything))
+    return meter.speed()

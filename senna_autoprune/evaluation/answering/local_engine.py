@@ -1,0 +1,68 @@
+"""The engine that asks one model in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from senna_autoprune.evaluation.answering.answerer import Answerer
+from senna_autoprune.evaluation.answering.calibration import calibrate
+from senna_autoprune.evaluation.answering.engine import Asking, ModelFacts, ModelPlace, Unit, Verdicts
+from senna_autoprune.evaluation.answering.provenance import machine, model_fingerprint, versions
+from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
+
+if TYPE_CHECKING:
+    from senna_autoprune.senna import Senna
+
+
+@dataclass
+class LocalEngine:
+    """One model in this process."""
+
+    senna: Senna
+    start_up_s: float | None = None
+    at_work: int = field(default=1, init=False)
+    since: float = field(default_factory=perf_counter, init=False)
+    _asked: tuple[Asking, Answerer] | None = field(default=None, init=False)
+
+    @classmethod
+    def load(cls, place: ModelPlace) -> LocalEngine:
+        """SennaPruneError: see ``ModelPlace.load``."""
+        begun = perf_counter()
+        senna = place.load()
+        return cls(senna, perf_counter() - begun)
+
+    def facts(self) -> ModelFacts:
+        device = str(self.senna.model.device)
+        return ModelFacts(model_fingerprint(self.senna), versions(), dict(self.senna.provenance), machine(device))
+
+    def calibrate(self, questions: Sequence[QuestionRow], root: Path, prompt_template: str) -> dict[str, Any]:
+        return calibrate(self.senna, questions, root, prompt_template)
+
+    def answer(self, asking: Asking, units: Sequence[Unit], verdicts: Verdicts) -> Iterator[AnswerRow]:
+        answerer = self._answerer(asking)
+        answerer.learn(verdicts.proven, verdicts.unreachable)
+        for unit in units:
+            for start in range(0, len(unit.samples), asking.batch_size):
+                together = [question for sample in unit.samples[start : start + asking.batch_size] for question in sample]
+                for row in answerer.answer(together, unit.todo):
+                    verdicts.learn(row)
+                    yield row
+
+    def _answerer(self, asking: Asking) -> Answerer:
+        """The same one for the same way of asking: it keeps the features of a grey view."""
+        if self._asked is None or self._asked[0] != asking:
+            answerer = Answerer(
+                self.senna,
+                asking.settings,
+                asking.root,
+                asking.seed,
+                asking.prompt_template,
+                asking.max_new_tokens,
+                batch_size=asking.batch_size,
+            )
+            self._asked = asking, answerer
+        return self._asked[1]

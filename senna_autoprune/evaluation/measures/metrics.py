@@ -1,0 +1,180 @@
+"""Measures of planning, road-user and motion answers, as arithmetic on confusion counts (numpy, any leading batch
+axes).
+
+Counts of one axis are an array (..., C, C + 1): row = class of the label, column = class of the answer, last column =
+``invalid``. Working on counts is what lets the bootstrap evaluate a measure for thousands of resamples at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import eq
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from senna_autoprune.evaluation.measures.parsing import INVALID, PATHS, SPEEDS, Plan, RoadUsers, plan_meaning
+
+Array = NDArray[Any]
+
+
+def confusion(labels: Sequence[str], answers: Sequence[str], classes: Sequence[str]) -> Array:
+    """Counts (C, C + 1) of label class against answer class; an answer outside ``classes`` is counted as invalid.
+
+    Raises:
+        ValueError: a label is not one of ``classes``, or the lengths differ.
+    """
+    index = {name: i for i, name in enumerate(classes)}
+    counts = np.zeros((len(classes), len(classes) + 1), dtype=np.int64)
+    for label, answer in zip(labels, answers, strict=True):
+        if label not in index:
+            raise ValueError(f"label {label!r} is not one of {', '.join(classes)}")
+        counts[index[label], index.get(answer, len(classes))] += 1
+    return counts
+
+
+def class_f1(counts: Array) -> Array:
+    """F1 of each class, (..., C); NaN for a class that is in neither labels nor answers. An invalid answer is a miss of
+    its label.
+    """
+    counts = np.asarray(counts, dtype=np.float64)
+    hit = np.diagonal(counts[..., :-1], axis1=-2, axis2=-1)  # (..., C)
+    labelled = counts.sum(axis=-1)  # (..., C)
+    answered = counts[..., :-1].sum(axis=-2)  # (..., C)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return 2 * hit / (labelled + answered)  # 2TP / (2TP + FN + FP)
+
+
+def class_recall(counts: Array) -> Array:
+    """Recall of each class, (..., C); NaN where no label has that class."""
+    counts = np.asarray(counts, dtype=np.float64)
+    hit = np.diagonal(counts[..., :-1], axis1=-2, axis2=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return hit / counts.sum(axis=-1)
+
+
+def macro_f1(*axes: Array) -> Array:
+    """Mean F1 over the classes of all ``axes`` together, (...,): with speed and path counts, over the nine
+    meta-actions.
+
+    A class that occurs in neither labels nor answers has no F1 and is left out of the mean (scikit-learn's convention);
+    NaN if every class is.
+    """
+    scores = np.concatenate([class_f1(counts) for counts in axes], axis=-1)
+    present = ~np.isnan(scores)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(present, scores, 0.0).sum(axis=-1) / present.sum(axis=-1)
+
+
+def plan_confusions(labels: Sequence[Plan], answers: Sequence[Plan]) -> tuple[Array, Array]:
+    """(speed counts (4, 5), path counts (5, 6))."""
+    return (
+        confusion([p.speed for p in labels], [p.speed for p in answers], SPEEDS),
+        confusion([p.path for p in labels], [p.path for p in answers], PATHS),
+    )
+
+
+def share(hits: int, total: int) -> float | None:
+    """hits / total; None of nothing."""
+    return hits / total if total else None
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _per_class(values: Array, classes: Sequence[str]) -> dict[str, float | None]:
+    return {name: _number(value) for name, value in zip(classes, values, strict=True)}
+
+
+def _axis(counts: Array, classes: Sequence[str]) -> dict[str, Any]:
+    return {
+        "accuracy": share(int(np.trace(counts[:, :-1])), int(counts.sum())),
+        "macro_f1": _number(float(macro_f1(counts))),
+        "f1": _per_class(class_f1(counts), classes),
+        "recall": _per_class(class_recall(counts), classes),
+        "confusion": {"rows": list(classes), "columns": [*classes, INVALID], "counts": counts.tolist()},
+    }
+
+
+def plan_measures(labels: Sequence[Plan], answers: Sequence[Plan]) -> dict[str, Any]:
+    """All strict planning measures of one setting.
+
+    Returns:
+        ``count``, ``invalid`` (answers), ``exact_accuracy`` (both axes right), ``macro_f1`` over the nine meta-actions
+        and ``macro_f1_classes`` (how many of them occur), and for each axis accuracy, macro-F1, F1 and recall by class,
+        confusion counts.
+    """
+    speed, path = plan_confusions(labels, answers)
+    exact = sum(label == answer for label, answer in zip(labels, answers, strict=True))
+    present = np.concatenate([~np.isnan(class_f1(speed)), ~np.isnan(class_f1(path))])
+    return {
+        "count": len(labels),
+        "invalid": sum(not answer.valid for answer in answers),
+        "exact_accuracy": share(exact, len(labels)),
+        "macro_f1": _number(float(macro_f1(speed, path))),
+        "macro_f1_classes": int(present.sum()),
+        "speed": _axis(speed, SPEEDS),
+        "path": _axis(path, PATHS),
+    }
+
+
+def agreement(answers: Sequence[str], reference: Sequence[str]) -> float | None:
+    """Share of planning answers that mean what the unpruned model's answer means (``answers.plan_meaning``)."""
+    return share(sum(map(eq, map(plan_meaning, answers), map(plan_meaning, reference))), len(answers))
+
+
+def road_user_measures(labels: Sequence[RoadUsers], answers: Sequence[RoadUsers]) -> dict[str, Any]:
+    """Precision and recall of "yes, there is a vulnerable road user"; an invalid answer is a miss where the label is
+    yes, and wrong (but no false alarm) where it is no. ``distance_error_m``: mean |ahead - ahead| of the nearest road
+    user named on both sides.
+
+    Raises:
+        ValueError: a label is neither yes nor no.
+    """
+    tp = fp = fn = tn = invalid = 0
+    errors: list[int] = []
+    for label, answer in zip(labels, answers, strict=True):
+        if label.present is None:
+            raise ValueError("a label of a road-user question begins with neither yes nor no")
+        invalid += not answer.valid
+        tp += bool(label.present and answer.present)
+        fn += bool(label.present and not answer.present)
+        fp += bool(not label.present and answer.present)
+        tn += label.present is False and answer.present is False
+        if label.users and answer.users:
+            errors.append(abs(min(u.ahead_m for u in label.users) - min(u.ahead_m for u in answer.users)))
+    precision, recall = share(tp, tp + fp), share(tp, tp + fn)
+    return {
+        "count": len(labels),
+        "invalid": invalid,
+        "accuracy": share(tp + tn, len(labels)),
+        "precision": precision,
+        "recall": recall,
+        "f1": share(2 * tp, 2 * tp + fp + fn),
+        "confusion": {"tp": tp, "fp": fp, "fn": fn, "tn": tn},
+        "distance_error_m": share(sum(errors), len(errors)),
+        "distance_pairs": len(errors),
+    }
+
+
+def motion_measures(labels: Sequence[dict[int, Plan]], answers: Sequence[dict[int, Plan]]) -> dict[str, Any]:
+    """Accuracy per *object* of the labels; an object without a line in the answer is invalid. Objects only the answer
+    names are counted (``extra``) and cost nothing else.
+    """
+    true: list[Plan] = []
+    said: list[Plan] = []
+    extra = 0
+    for label, answer in zip(labels, answers, strict=True):
+        for number, plan in label.items():
+            true.append(plan)
+            said.append(answer.get(number, Plan(INVALID, INVALID)))
+        extra += len(answer.keys() - label.keys())
+    return {"questions": len(labels), "extra": extra, **plan_measures(true, said)}
+
+
+def class_measures(labels: Sequence[str], answers: Sequence[str], classes: Sequence[str]) -> dict[str, Any]:
+    """Accuracy, macro-F1, recall and confusion of a question type with one class per answer (traffic lights)."""
+    counts = confusion(labels, answers, classes)
+    return {"count": len(labels), "invalid": int(counts[:, -1].sum()), **_axis(counts, classes)}

@@ -1,0 +1,176 @@
+"""Retention: a measure of the pruned answers divided by the same measure of the unpruned ones, with an interval and a
+paired test.
+
+Keyframes of one scene are 0.5 s apart and far from independent, so the bootstrap resamples *scenes* with replacement
+(percentile interval). A measure is a function of sums over questions: statistics (S, D), one row a scene, are summed
+under resampling counts (B, S), and the measure runs once on the (B, D) result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from senna_autoprune.evaluation.measures.metrics import macro_f1
+from senna_autoprune.evaluation.measures.parsing import PATHS, SPEEDS, Plan
+
+Array = NDArray[Any]
+Measure = Callable[[Array], Array]  # statistics (..., D) -> values (...)
+_CHUNK = 256  # resamples at a time: (256, 850 scenes) counts are 1.7 MB
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with its bootstrap interval. ``low``/``high`` are None with fewer than two scenes, or where the value is
+    undefined.
+
+    ``undefined``: resamples in which the measure was undefined (the unpruned model had nothing right), left out of the
+    interval.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    scenes: int
+    resamples: int
+    undefined: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def by_scene(rows: Array, scenes: Sequence[Hashable]) -> Array:
+    """Sums of per-question statistics (Q, D) within each scene -> (S, D), scenes in order of first appearance."""
+    order = {scene: i for i, scene in enumerate(dict.fromkeys(scenes))}
+    sums = np.zeros((len(order), rows.shape[1]), dtype=np.float64)
+    np.add.at(sums, [order[scene] for scene in scenes], rows)
+    return sums
+
+
+def resample_counts(scenes: int, resamples: int, seed: int) -> Array:
+    """How often each scene is drawn in each resample, (B, S) float64: S draws with replacement, seeded."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(scenes, np.full(scenes, 1 / scenes), size=resamples).astype(np.float64)
+
+
+def _interval(point: float, samples: Array, scenes: int, resamples: int, level: float) -> Interval:
+    if not np.isfinite(point):
+        return Interval(None, None, None, scenes, resamples, int((~np.isfinite(samples)).sum()))
+    finite = samples[np.isfinite(samples)]
+    undefined = int(samples.size - finite.size)
+    if scenes < 2 or finite.size == 0:
+        return Interval(float(point), None, None, scenes, resamples, undefined)
+    low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(point), float(low), float(high), scenes, resamples, undefined)
+
+
+def bootstrap(
+    statistics: Sequence[Array],
+    combine: Callable[..., Array],
+    resamples: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Percentile interval of ``combine(*sums)`` over scenes.
+
+    Args:
+        statistics: arrays (S, D_i) with the same scenes in the same order (paired: one resample draws the same scenes
+            for all).
+        combine: takes sums (..., D_i) of each, returns values (...); NaN or inf where undefined.
+    """
+    scenes = statistics[0].shape[0]
+    if scenes == 0:
+        return Interval(None, None, None, 0, resamples)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        point = float(combine(*(s.sum(axis=0) for s in statistics)))
+        values = np.empty(resamples)
+        counts = resample_counts(scenes, resamples, seed)  # (B, S)
+        for start in range(0, resamples, _CHUNK):
+            part = counts[start : start + _CHUNK]
+            values[start : start + _CHUNK] = combine(*(part @ s for s in statistics))
+    return _interval(point, values, scenes, resamples, level)
+
+
+def mean_measure(sums: Array) -> Array:
+    """Statistics (hits, count) -> share."""
+    return sums[..., 0] / sums[..., 1]
+
+
+def macro_f1_measure(sums: Array) -> Array:
+    """Statistics = flattened speed (4 x 5) and path (5 x 6) counts, D = 50 -> macro-F1 over the nine meta-actions."""
+    cut = len(SPEEDS) * (len(SPEEDS) + 1)
+    lead = sums.shape[:-1]
+    speed = sums[..., :cut].reshape(*lead, len(SPEEDS), len(SPEEDS) + 1)
+    path = sums[..., cut:].reshape(*lead, len(PATHS), len(PATHS) + 1)
+    return macro_f1(speed, path)
+
+
+def hit_statistics(hits: Sequence[bool]) -> Array:
+    """(Q, 2): 1 where right, and 1 for the question."""
+    return np.stack([np.asarray(hits, dtype=np.float64), np.ones(len(hits))], axis=1)
+
+
+def plan_statistics(labels: Sequence[Plan], answers: Sequence[Plan]) -> Array:
+    """(Q, 50): the one-hot confusion counts of each question, as ``macro_f1_measure`` reads them."""
+    speed_index = {name: i for i, name in enumerate(SPEEDS)}
+    path_index = {name: i for i, name in enumerate(PATHS)}
+    cut = len(SPEEDS) * (len(SPEEDS) + 1)
+    rows = np.zeros((len(labels), cut + len(PATHS) * (len(PATHS) + 1)))
+    for row, label, answer in zip(rows, labels, answers, strict=True):
+        row[speed_index[label.speed] * (len(SPEEDS) + 1) + speed_index.get(answer.speed, len(SPEEDS))] = 1
+        row[cut + path_index[label.path] * (len(PATHS) + 1) + path_index.get(answer.path, len(PATHS))] = 1
+    return rows
+
+
+def retention(
+    pruned: Array,
+    unpruned: Array,
+    scenes: Sequence[Hashable],
+    measure: Measure = mean_measure,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """measure(pruned) / measure(unpruned) with its interval over scenes; undefined where the unpruned measure is 0.
+
+    Args:
+        pruned, unpruned: per-question statistics (Q, D) of the same questions.
+        scenes: scene of each question.
+    """
+    sums = [by_scene(pruned, scenes), by_scene(unpruned, scenes)]
+    return bootstrap(sums, lambda p, u: _ratio(measure(p), measure(u)), resamples, seed)
+
+
+def _ratio(above: Array, below: Array) -> Array:
+    """above / below, NaN where below is 0 (also for 0 / 0 and x / 0)."""
+    return np.where(below == 0, np.nan, above / np.where(below == 0, 1, below))
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Paired answers: ``lost`` right only unpruned, ``gained`` right only pruned; two-sided exact p of such a split
+    under p = 1/2.
+    """
+
+    lost: int
+    gained: int
+    p_value: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def mcnemar(unpruned_right: Sequence[bool], pruned_right: Sequence[bool]) -> McNemar:
+    """McNemar's exact test; p = 1 where no pair differs. It treats questions as independent: read it beside the
+    interval over scenes.
+    """
+    from scipy.stats import binomtest
+
+    pairs = list(zip(unpruned_right, pruned_right, strict=True))
+    lost = sum(u and not p for u, p in pairs)
+    gained = sum(p and not u for u, p in pairs)
+    p_value = float(binomtest(lost, lost + gained, 0.5).pvalue) if lost + gained else 1.0
+    return McNemar(lost, gained, p_value)

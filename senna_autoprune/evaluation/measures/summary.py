@@ -1,0 +1,259 @@
+"""The rows of a run -> ``metrics.json``: every setting beside its controls, on the same questions.
+
+A question counts if *every* setting of the run gave it an answer: all rows of a table are then about the same
+questions, and pairs exist. An empty or broken answer of a model is an answer (invalid, wrong); a sample that could not
+be asked is not, and is listed as failed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from senna_autoprune.evaluation.measures import controls, metrics
+from senna_autoprune.evaluation.measures.breakdown import breakdown
+from senna_autoprune.evaluation.measures.cost import cost_measures, full_tokens
+from senna_autoprune.evaluation.measures.flips import Flip, flip_table, severity, sort_flips
+from senna_autoprune.evaluation.measures.official import planning_metric
+from senna_autoprune.evaluation.measures.parsing import (
+    INVALID,
+    LIGHTS,
+    Plan,
+    parse_light,
+    parse_motion,
+    parse_plan,
+    parse_road_users,
+    plan_meaning,
+    text_scores,
+)
+from senna_autoprune.evaluation.measures.retention import (
+    bootstrap,
+    by_scene,
+    hit_statistics,
+    macro_f1_measure,
+    mcnemar,
+    mean_measure,
+    plan_statistics,
+    retention,
+)
+from senna_autoprune.evaluation.runs.rows import MAJORITY, NO_IMAGE, PRUNING_CONTROLS, RANDOM_ANSWER, UNPRUNED, AnswerRow, QuestionRow
+
+SCHEMA = 1
+
+Texts = dict[int, str]  # question -> answer
+
+
+def official_records(questions: Sequence[QuestionRow], answers: Mapping[int, str]) -> list[dict[str, str]]:
+    """Questions with their answers as ``official.planning_metric`` reads them."""
+    return [
+        {"token": q.token, "question": q.text, "gt": q.label, "answer": answers[q.question]}
+        for q in questions
+        if q.question in answers
+    ]
+
+
+def summarise(
+    questions: Sequence[QuestionRow], rows: Sequence[AnswerRow], method: str, seed: int = 0, resamples: int = 2000
+) -> dict[str, Any]:
+    """All measures of a run as plain data (NaN-free, JSON-ready).
+
+    Args:
+        rows: answers of all settings; those of ``unpruned`` must be among them.
+        method: the setting whose flips and breakdown are given in full.
+        seed, resamples: of the bootstrap and of the random answers.
+    """
+    by_setting: dict[str, list[AnswerRow]] = {}
+    for row in rows:
+        by_setting.setdefault(row.setting, []).append(row)
+    answered = {name: {r.question for r in found if r.answer is not None} for name, found in by_setting.items()}
+    complete = set.intersection(*answered.values()) if answered else set()
+    kept = [question for question in questions if question.question in complete]
+    texts = {name: {r.question: r.answer or "" for r in found} for name, found in by_setting.items()}
+    result: dict[str, Any] = {
+        "schema": SCHEMA,
+        "method": method,
+        "questions": _question_facts(questions, kept, rows),
+        "scenes": _scene_facts(kept),
+        "bootstrap": {"resamples": resamples, "seed": seed, "level": 0.95, "unit": "scene"},
+        "settings": {name: {"kind": "model"} for name in by_setting},
+    }
+    full = full_tokens([row for row in rows if row.question in complete])
+    for name, found in by_setting.items():
+        usable = [row for row in found if row.question in complete]
+        unpruned = [row for row in by_setting.get(UNPRUNED, []) if row.question in complete]
+        result["settings"][name]["cost"] = cost_measures(usable, unpruned, full)
+    plans = [q for q in kept if q.type == "plan" and parse_plan(q.label).valid]
+    if plans:
+        _add_plan_controls(texts, result, plans, seed)
+        for name in result["settings"]:
+            result["settings"][name]["plan"] = _plan_entry(plans, texts, name, seed, resamples)
+    for kind in sorted({q.type for q in kept} - {"plan"}):
+        group = [q for q in kept if q.type == kind]
+        for name in by_setting:
+            result["settings"][name][kind] = _other_entry(kind, group, texts[name])
+    result["unlabelled"] = dict(Counter(q.type for q in kept if not _label_is_readable(q)))
+    result["flips"] = _flips(kept, texts, list(by_setting), method)
+    if plans and method in texts and UNPRUNED in texts:
+        result["breakdown"] = _breakdown(plans, texts[UNPRUNED], texts[method])
+    return result
+
+
+def _question_facts(
+    questions: Sequence[QuestionRow], kept: Sequence[QuestionRow], rows: Sequence[AnswerRow]
+) -> dict[str, Any]:
+    tokens = {q.question: q.token for q in questions}
+    failed = [row for row in rows if row.status == "failed"]
+    return {
+        "asked": len(questions),
+        "complete": len(kept),
+        "by_type": dict(Counter(q.type for q in kept)),
+        "label_counts": dict(Counter(str(parse_plan(q.label)) for q in kept if q.type == "plan").most_common()),
+        "failed_rows": len(failed),
+        "failed_samples": len({tokens.get(row.question) for row in failed}),
+        "failed": [
+            {"question": r.question, "token": tokens.get(r.question), "setting": r.setting, "reason": r.reason}
+            for r in failed
+        ],
+    }
+
+
+def _scene_facts(kept: Sequence[QuestionRow]) -> dict[str, Any]:
+    unknown = sum(not q.scene_known for q in kept)
+    facts: dict[str, Any] = {"count": len({q.scene for q in kept}), "questions_without_scene": unknown}
+    if unknown:
+        facts["note"] = (
+            f"the scene of {unknown} of {len(kept)} questions is unknown: each such sample counts as a scene of its "
+            "own, so the intervals are too narrow if samples share scenes"
+        )
+    return facts
+
+
+def _add_plan_controls(texts: dict[str, Texts], result: dict[str, Any], plans: list[QuestionRow], seed: int) -> None:
+    """Answers without a model: the most frequent label, and labels drawn by frequency."""
+    labels = [q.label for q in plans]
+    majority = controls.majority_answer(labels)
+    drawn = controls.random_answers(labels, seed)
+    texts[MAJORITY] = {q.question: majority for q in plans}
+    texts[RANDOM_ANSWER] = {q.question: text for q, text in zip(plans, drawn, strict=True)}
+    result["settings"][MAJORITY] = {"kind": "answer", "answer": majority.strip()}
+    result["settings"][RANDOM_ANSWER] = {
+        "kind": "answer",
+        "expected_accuracy": controls.expected_random_accuracy(labels),
+    }
+
+
+def _official(plans: Sequence[QuestionRow], texts: Texts) -> tuple[dict[str, Any], list[bool] | None]:
+    """The original metric of one setting's answers, and which of them it calls right; where it raises, its exception."""
+    try:
+        score = planning_metric(official_records(plans, texts))
+    except (ValueError, KeyError, ZeroDivisionError) as error:
+        return {"accuracy": None, "error": f"{type(error).__name__}: {error}"}, None
+    return {"accuracy": score.accuracy, "correct": score.correct_count, "f1_score": score.f1_score}, score.correct
+
+
+def _plan_entry(
+    plans: list[QuestionRow], texts: Mapping[str, Texts], name: str, seed: int, resamples: int
+) -> dict[str, Any]:
+    labels, scenes = [parse_plan(q.label) for q in plans], [q.scene for q in plans]
+    here = [texts[name][q.question] for q in plans]
+    answers = [parse_plan(text) for text in here]
+    hits = _equal(answers, labels)
+    official, official_hits = _official(plans, texts[name])
+    accuracy = bootstrap([by_scene(hit_statistics(hits), scenes)], mean_measure, resamples, seed)
+    entry = {
+        **metrics.plan_measures(labels, answers),
+        "exact_accuracy_interval": accuracy.to_dict(),
+        "official": official,
+        "mcnemar_against": {
+            other: mcnemar(_equal([parse_plan(texts[other][q.question]) for q in plans], labels), hits).to_dict()
+            for other in (UNPRUNED, *PRUNING_CONTROLS, NO_IMAGE, MAJORITY)
+            if other in texts and other != name
+        },
+    }
+    if UNPRUNED not in texts:
+        return entry
+    reference = [texts[UNPRUNED][q.question] for q in plans]
+    before = [parse_plan(text) for text in reference]
+    _, before_official = _official(plans, texts[UNPRUNED])
+    ratios = {
+        "exact_accuracy": (hit_statistics(hits), hit_statistics(_equal(before, labels)), mean_measure),
+        "macro_f1": (plan_statistics(labels, answers), plan_statistics(labels, before), macro_f1_measure),
+    }
+    if official_hits is not None and before_official is not None:
+        ratios["official_accuracy"] = (hit_statistics(official_hits), hit_statistics(before_official), mean_measure)
+    entry["agreement"] = metrics.agreement(here, reference)
+    entry["retention"] = {
+        measured: retention(after, unpruned, scenes, measure, resamples, seed).to_dict()
+        for measured, (after, unpruned, measure) in ratios.items()
+    }
+    return entry
+
+
+def _breakdown(plans: Sequence[QuestionRow], unpruned: Texts, pruned: Texts) -> dict[str, Any]:
+    labels = [parse_plan(q.label) for q in plans]
+    before, after = ([texts[q.question] for q in plans] for texts in (unpruned, pruned))
+    return breakdown(
+        [q.attributes for q in plans],
+        _equal([parse_plan(text) for text in before], labels),
+        _equal([parse_plan(text) for text in after], labels),
+        [plan_meaning(a) == plan_meaning(b) for a, b in zip(before, after, strict=True)],
+    )
+
+
+def _equal(answers: Sequence[Plan], labels: Sequence[Plan]) -> list[bool]:
+    return [answer == label for answer, label in zip(answers, labels, strict=True)]
+
+
+def _label_is_readable(question: QuestionRow) -> bool:
+    if question.type == "plan":
+        return parse_plan(question.label).valid
+    if question.type == "vru":
+        return parse_road_users(question.label).valid
+    if question.type == "light":
+        return parse_light(question.label) != INVALID
+    if question.type == "motion":
+        return bool(parse_motion(question.label))
+    return True
+
+
+def _other_entry(kind: str, group: Sequence[QuestionRow], texts: Texts) -> dict[str, Any]:
+    """Measures of one question type but planning; questions whose label cannot be read are left out (``unlabelled``
+    counts them).
+    """
+    group = [q for q in group if _label_is_readable(q)]
+    labels, answers = [q.label for q in group], [texts[q.question] for q in group]
+    if kind == "vru":
+        return metrics.road_user_measures([parse_road_users(t) for t in labels], [parse_road_users(t) for t in answers])
+    if kind == "motion":
+        return metrics.motion_measures([parse_motion(t) for t in labels], [parse_motion(t) for t in answers])
+    if kind == "light":
+        return metrics.class_measures([parse_light(t) for t in labels], [parse_light(t) for t in answers], LIGHTS)
+    return text_scores(list(zip(labels, answers, strict=True)))
+
+
+def flips_between(
+    questions: Sequence[QuestionRow], unpruned: Mapping[int, str], pruned: Mapping[int, str], setting: str
+) -> list[Flip]:
+    """Every answer that changed, worst first; questions that lack an answer on either side are left out."""
+    flips = []
+    for q in questions:
+        before, after = unpruned.get(q.question), pruned.get(q.question)
+        if before is not None and after is not None and before != after:
+            worst = severity(q.type, q.label, before, after)
+            flips.append(Flip(q.question, q.token, q.scene, q.type, setting, worst, q.label, before, after))
+    return sort_flips(flips)
+
+
+def _flips(
+    kept: Sequence[QuestionRow], texts: Mapping[str, Texts], models: Sequence[str], method: str
+) -> dict[str, Any]:
+    """Per setting of a model (unpruned left out) the table by severity; every flip is listed for the method only."""
+    result: dict[str, Any] = {}
+    for name in models:
+        if name != UNPRUNED and UNPRUNED in models:
+            flips = flips_between(kept, texts[UNPRUNED], texts[name], name)
+            result[name] = flip_table(flips, len(kept))
+            if name == method:
+                result[name]["list"] = [flip.to_dict() for flip in flips]
+    return result

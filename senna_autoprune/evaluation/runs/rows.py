@@ -1,0 +1,62 @@
+"""A question and an answer as a run keeps them, and the names of the settings that every run has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+UNPRUNED = "unpruned"
+
+
+NO_IMAGE = "no-image"
+
+
+MAJORITY = "majority"
+
+
+RANDOM_ANSWER = "random-answer"
+
+
+PRUNING_CONTROLS = ("random", "uniform")
+
+
+UNREACHABLE = "n/a"  # status of a row whose setting is impossible on this model; its reason says what would be possible
+
+
+@dataclass(frozen=True)
+class QuestionRow:
+    """A question as a run keeps it. ``question``: index in the question file. ``scene_known`` is False where the scene
+    is unknown and ``scene`` is the sample's own token.
+    """
+
+    question: int
+    token: str
+    type: str
+    text: str
+    label: str
+    images: tuple[str, ...]
+    scene: str
+    scene_known: bool
+    attributes: dict[str, str]
+
+
+@dataclass(frozen=True)
+class AnswerRow:
+    """One answer. ``status`` is "ok", or "failed" with a ``reason``, or in a sweep "n/a" with the reason why its setting
+    is impossible; a failed row may still hold the answer's text (an empty or an endless one). Times in ms:
+    ``vision_ms`` of the sample's features (shared by its rows), ``prefill_ms`` of the first forward call of the decoder
+    with the features given, ``decode_ms`` of all later ones; these two and ``kv_bytes`` are a row's equal share of its
+    batch. ``trace``: what pruning did (JSON-ready).
+    """
+
+    question: int
+    setting: str
+    status: str
+    answer: str | None = None
+    reason: str | None = None
+    vision_ms: float | None = None
+    prefill_ms: float | None = None
+    decode_ms: float | None = None
+    new_tokens: int | None = None
+    kv_bytes: int | None = None
+    trace: dict[str, Any] | None = None

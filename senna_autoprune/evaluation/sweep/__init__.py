@@ -1,0 +1,1 @@
+"""Every method at every budget: cells, their driver, their table."""

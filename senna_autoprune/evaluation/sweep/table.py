@@ -1,0 +1,199 @@
+"""The cells of a sweep, measured: one plain-data table from which every output is written. Computes, writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from senna_autoprune.evaluation.measures.cost import CLAMP_WARNING
+from senna_autoprune.evaluation.measures.parsing import parse_plan
+from senna_autoprune.evaluation.measures.retention import mcnemar
+from senna_autoprune.evaluation.paper import paper, table3_at
+from senna_autoprune.evaluation.runs.rows import MAJORITY, NO_IMAGE, UNPRUNED, AnswerRow, QuestionRow
+from senna_autoprune.evaluation.sweep.config import budget_name
+
+if TYPE_CHECKING:
+    from senna_autoprune.evaluation.sweep.cells import Cell
+
+SCHEMA = 1
+LEVEL = 0.05  # of McNemar's test, for the marks
+PLAIN = (UNPRUNED, NO_IMAGE, MAJORITY)  # rows that no budget touches
+
+Hits = dict[str, list[bool]]  # setting -> right or wrong, question by question
+
+
+def tabulate(
+    cells: Sequence[Cell],
+    budgets: Sequence[tuple[str, float]],
+    questions: Sequence[QuestionRow],
+    rows: Sequence[AnswerRow],
+    metrics: Mapping[str, Any],
+    impossible: Mapping[str, str],
+) -> dict[str, Any]:
+    """The sweep as plain data (JSON-ready).
+
+    Args:
+        rows: answers of all settings but the impossible ones; metrics: ``summarise`` of them.
+        impossible: setting -> why it cannot be.
+    Returns:
+        ``columns`` (budgets), ``plain`` (unpruned, no-image, majority), ``cells`` (row by row), ``paper``, ``facts``.
+    """
+    hits = right_answers(questions, rows)
+    label = {cell.setting.name: cell.row.label for cell in cells}
+    full = metrics["settings"].get(UNPRUNED, {}).get("cost", {}).get("tokens_per_view")
+    columns = [_column(budget, full) for budget in budgets]
+    plain = {name: measured(metrics, name) for name in PLAIN if "plan" in metrics["settings"].get(name, {})}
+    entries = []
+    for cell in cells:
+        name, budget = cell.setting.name, budget_name(cell.budget)
+        entry: dict[str, Any] = {"row": cell.row.label, "kind": cell.row.kind, "budget": budget, "setting": name}
+        if "plan" not in metrics["settings"].get(name, {}):
+            reason = impossible.get(name, "no planning question was answered by every setting")
+            entries.append({**entry, "status": "n/a", "reason": reason})
+            continue
+        peers = [one for one in cells if one.budget == cell.budget and one.setting.name in hits]
+        entry.update(status="ok", **measured(metrics, name))
+        random = next((one.setting.name for one in peers if one.row.kind == "control" and one.row.label == "random"), None)
+        if random is not None and random != name:
+            entry["against_random"] = mcnemar(hits[random], hits[name]).to_dict()
+        rival = best_rival(name, [one.setting.name for one in peers if one.row.kind != "control"], hits)
+        if rival is not None and cell.row.kind != "control":
+            entry["against_rival"] = {"rival": label[rival], **mcnemar(hits[rival], hits[name]).to_dict()}
+        entry["marks"] = marks(entry)
+        entries.append(entry)
+    plans = next((entry["plan"]["count"] for entry in metrics["settings"].values() if "plan" in entry), 0)
+    return {
+        "schema": SCHEMA,
+        "columns": columns,
+        "plain": plain,
+        "cells": entries,
+        "paper": {"source": paper()["source"], **{key: paper()["table3"][key] for key in ("label", "measure")}}
+        | {"rows": table3_at([column["share"] for column in columns] if all(c["share"] for c in columns) else [])},
+        "paper_ablations": _paper_ablations(cells),
+        "facts": {
+            "questions": plans,
+            "scenes": metrics["scenes"],
+            "failed_rows": metrics["questions"]["failed_rows"],
+            "failed": metrics["questions"]["failed"][:20],
+            "majority_answer": metrics["settings"].get(MAJORITY, {}).get("answer"),
+            "bootstrap": metrics["bootstrap"],
+            "tests": sum(name in entry for entry in entries for name in ("against_random", "against_rival")),
+            "level": LEVEL,
+            "batch_size": metrics["run"]["config"].get("batch_size", 1),
+            "machine": metrics["run"]["machine"],
+        },
+        "warnings": _warnings(entries, columns),
+    }
+
+
+def right_answers(questions: Sequence[QuestionRow], rows: Sequence[AnswerRow]) -> Hits:
+    """For every setting, which planning questions it got exactly right; only questions that all settings answered."""
+    texts: dict[str, dict[int, str]] = {}
+    for row in rows:
+        texts.setdefault(row.setting, {})
+        if row.answer is not None:
+            texts[row.setting][row.question] = row.answer
+    plans = [q for q in questions if q.type == "plan" and parse_plan(q.label).valid]
+    common = [q for q in plans if all(q.question in found for found in texts.values())]
+    labels = [parse_plan(q.label) for q in common]
+    return {
+        name: [parse_plan(found[q.question]) == label for q, label in zip(common, labels, strict=True)]
+        for name, found in texts.items()
+    }
+
+
+def best_rival(name: str, peers: Sequence[str], hits: Hits) -> str | None:
+    """The most often right of the other methods at the same budget; of equals the first."""
+    others = [peer for peer in dict.fromkeys(peers) if peer != name]
+    return max(others, key=lambda peer: sum(hits[peer])) if others else None
+
+
+def marks(entry: Mapping[str, Any]) -> list[str]:
+    """``R+``: separated from random and better; ``R-``: worse; ``B+``/``B-``: likewise from the best rival."""
+    found = []
+    for letter, key in (("R", "against_random"), ("B", "against_rival")):
+        test = entry.get(key)
+        if test is not None and test["p_value"] < LEVEL:
+            found.append(letter + ("+" if test["gained"] > test["lost"] else "-"))
+    return found
+
+
+def measured(metrics: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What the table says of one setting of ``metrics``: accuracy, retention, cost, flips."""
+    entry = metrics["settings"][name]
+    plan, cost, flips = entry["plan"], entry.get("cost"), metrics["flips"].get(name)
+    found: dict[str, Any] = {
+        "accuracy": plan["exact_accuracy_interval"],
+        "official_accuracy": plan["official"]["accuracy"],
+        "macro_f1": plan["macro_f1"],
+        "invalid": plan["invalid"],
+        "agreement": plan.get("agreement"),
+        "retention": plan.get("retention", {}).get("exact_accuracy"),
+        "retention_official": plan.get("retention", {}).get("official_accuracy"),
+        "retention_macro_f1": plan.get("retention", {}).get("macro_f1"),
+    }
+    if cost is not None:
+        found.update(
+            tokens_per_view=cost["tokens_per_view"],
+            retention_tokens=cost["retention_tokens"],
+            flops_ratio=cost["flops_ratio"],
+            prefill_ms=cost["prefill_ms"],
+            prefill_ratio=cost["prefill_ratio"],
+            kv_ratio=cost["kv_ratio"]["median"],
+            kept_per_view=cost.get("kept_per_view"),
+            clamped=cost.get("clamped"),
+            notes=cost.get("notes", {}),
+        )
+    if flips is not None:
+        counts = {severity: one["count"] for severity, one in flips["by_severity"].items()}
+        found["flips"] = {"compared": flips["compared"], "all": flips["flips"], "harmful": flips["harmful"], **counts}
+    return found
+
+
+def _column(budget: tuple[str, float], full: float | None) -> dict[str, Any]:
+    """A budget as a share and as tokens of a view, where the number of tokens a view has is known."""
+    name, value = budget
+    if name == "retention":
+        tokens = value * full if full else None
+        return {"budget": budget_name(budget), "share": value, "tokens_per_view": tokens}
+    return {"budget": budget_name(budget), "share": value / full if full else None, "tokens_per_view": value}
+
+
+def _paper_ablations(cells: Sequence[Cell]) -> dict[str, Any]:
+    """The parts of the paper's Table 4 that belong to the sweep's ablations; empty without any."""
+    labels = {cell.row.label for cell in cells if cell.row.kind == "ablation"}
+    table = paper()["table4"]
+    rows = {
+        f"{option}={value}": figures
+        for part, option in (("indicators", "indicator"), ("curves", "curve"))
+        for value, figures in table[part].items()
+        if f"{option}={value}" in labels
+    }
+    return {"label": table["label"], "measure": table["measure"], "columns": table["columns"], "rows": rows} if rows else {}
+
+
+def _overspent(entry: Mapping[str, Any], columns: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a cell used more tokens than its column allows: by over 2 % and over half a token a layer."""
+    target = next(column["tokens_per_view"] for column in columns if column["budget"] == entry["budget"])
+    spent, views = entry.get("tokens_per_view"), len(entry.get("kept_per_view") or ()) or 1
+    return target is not None and spent is not None and spent - target > max(0.02 * target, 0.5 / views)
+
+
+def _warnings(entries: Sequence[Mapping[str, Any]], columns: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What must be said beside the table."""
+    clamped = [f"{e['row']} at {e['budget']}" for e in entries if (e.get("clamped") or 0) > CLAMP_WARNING]
+    found = []
+    if clamped:
+        found.append(
+            f"k is clamped at 0 for more than {CLAMP_WARNING:.0%} of the questions, so nothing adapts to them ({', '.join(clamped)}): "
+            "this model's mutual information needs another gamma, see the row autoprune:gamma=calibrated"
+        )
+    over = [f"{e['row']} at {e['budget']} ({e['tokens_per_view']:.1f} a view)" for e in entries if _overspent(e, columns)]
+    if over:
+        found.append(f"used more visual tokens than the column's budget, so not on a level with the others: {', '.join(over)}")
+    noted: dict[str, list[str]] = {}
+    for entry in entries:
+        for note in entry.get("notes") or {}:
+            noted.setdefault(note, []).append(entry["row"])
+    found += [f"{', '.join(dict.fromkeys(rows))}: {note}" for note, rows in noted.items()]
+    return found

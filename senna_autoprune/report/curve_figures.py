@@ -1,0 +1,79 @@
+"""Retention curves of a run as a figure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from senna_autoprune.evaluation.runs.rows import AnswerRow
+from senna_autoprune.pruning.parts.curves import retention_curve
+
+CURVE_LIMIT = 200  # curves drawn at most
+
+
+@dataclass(frozen=True)
+class Family:
+    """The questions of one setting of AutoPrune: their traces, each with k, x0 and mutual information."""
+
+    name: str
+    curve: str  # of ``pruning.curves.CURVES``
+    traces: list[dict[str, Any]]
+
+    @property
+    def flat(self) -> int:
+        """How many questions are so complex that k is clamped at 0."""
+        return sum(trace["k"] <= 1e-12 for trace in self.traces)
+
+
+def family(name: str, curve: str, setting: str, answers: Sequence[AnswerRow]) -> Family | None:
+    """The family of ``setting``; None if none of its answers has a curve."""
+    traces = [row.trace for row in answers if row.setting == setting and row.trace is not None]
+    curved = [trace for trace in traces if trace["k"] is not None and trace["mutual_information"] is not None]
+    return Family(name, curve, curved) if curved else None
+
+
+def draw_curves(families: Sequence[Family], budget: str) -> Any:
+    """The paper's Fig. 2: each question's retention curve over depth, coloured by its mutual information.
+
+    A row a family: on the left the curves of eq. 5-8 from the k and x0 of the traces, on the right what was really kept.
+
+    Args:
+        families: at least one. budget: of all of them, for the title.
+    """
+    from matplotlib import pyplot
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    values = [trace["mutual_information"] for one in families for trace in one.traces[:CURVE_LIMIT]]
+    low, high = min(values), max(values)
+    scaled = any(re.search(r"indicator[= ](cosine|attention)", one.name) for one in families)
+    colours = ScalarMappable(Normalize(low, high if high > low else low + 1e-6), cmap="viridis")
+    down = len(families)
+    figure, axes = pyplot.subplots(down, 2, figsize=(8.2, 2.4 * down + 0.5), squeeze=False, sharey=True, layout="constrained")
+    for one, (left, right) in zip(families, axes, strict=True):
+        for trace in sorted(one.traces[:CURVE_LIMIT], key=lambda trace: trace["mutual_information"]):
+            layers, colour = len(trace["tokens_per_layer"]), colours.to_rgba(trace["mutual_information"])
+            depth = np.linspace(0, layers, 100)
+            area = trace["retention_tokens"] * layers
+            shape = retention_curve(one.curve, trace["k"], trace["x0"], layers, area)(depth)
+            left.plot(depth, 100 * shape, color=colour, linewidth=0.8, alpha=0.7)
+            kept = 100 * np.asarray(trace["tokens_per_layer"]) / max(trace["visual_tokens"], 1)
+            right.step(range(layers), kept, where="mid", color=colour, linewidth=0.8, alpha=0.7)
+        asked = len(one.traces)
+        said = [f"first {CURVE_LIMIT} of {asked} questions"] if asked > CURVE_LIMIT else []
+        said += [f"{one.flat} of {asked} flat"] if one.flat else []
+        left.set_title(one.name + (f" ({', '.join(said)})" if said else ""), fontsize=8, loc="left", parse_math=False)
+        left.set_ylabel("visual tokens, %")
+        left.set_ylim(0, None)
+    for axis in axes.flat:
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    for axis in axes[-1]:
+        axis.set_xlabel("layer")
+    figure.suptitle(f"Budget {budget}: curves of eq. 5-8 by question (left), visual tokens entering each layer (right)", fontsize=10)
+    what = "mutual information, nats" + (" (cosine and attention scaled to it)" if scaled else "")
+    figure.colorbar(colours, ax=axes, label=what, pad=0.02, aspect=20 * down)
+    return figure

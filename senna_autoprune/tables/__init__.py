@@ -1,0 +1,1 @@
+"""Measures -> tables of text cells, which terminal, Markdown and HTML draw their own way."""

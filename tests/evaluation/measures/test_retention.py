@@ -1,0 +1,114 @@
+"""Bootstrap over scenes against nested loops; McNemar against sums of binomials."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from senna_autoprune.evaluation.measures.parsing import INVALID_PLAN, PATHS, SPEEDS, Plan
+from senna_autoprune.evaluation.measures.retention import (
+    bootstrap,
+    by_scene,
+    hit_statistics,
+    macro_f1_measure,
+    mcnemar,
+    mean_measure,
+    plan_statistics,
+    resample_counts,
+    retention,
+)
+from tests.evaluation.twins import bootstrap_by_loops, macro_f1_by_counting, mcnemar_by_summing
+
+
+def _questions(seed: int, count: int = 40, scenes: int = 6) -> tuple[list[str], list[bool], list[bool]]:
+    rng = np.random.default_rng(seed)
+    names = [f"scene-{i}" for i in rng.integers(0, scenes, size=count)]
+    return names, (rng.random(count) < 0.6).tolist(), (rng.random(count) < 0.5).tolist()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_retention_interval_equals_nested_loops(seed: int) -> None:
+    scenes, before, after = _questions(seed)
+    found = retention(hit_statistics(after), hit_statistics(before), scenes, resamples=300, seed=seed)
+    draws = resample_counts(len(set(scenes)), 300, seed)
+
+    def ratio(taken: list[int]) -> float | None:
+        below = sum(before[i] for i in taken)
+        return sum(after[i] for i in taken) / below if below else None
+
+    low, high, undefined = bootstrap_by_loops(scenes, draws, ratio)
+    assert found.value == pytest.approx(sum(after) / sum(before))
+    assert (found.low, found.high, found.undefined) == (pytest.approx(low), pytest.approx(high), undefined)
+    assert found.low is not None and found.value is not None and found.high is not None
+    assert found.low <= found.value <= found.high
+
+
+def test_macro_f1_interval_equals_nested_loops() -> None:
+    rng = np.random.default_rng(5)
+    labels = [Plan(SPEEDS[rng.integers(4)], PATHS[rng.integers(5)]) for _ in range(30)]
+    answers = [
+        INVALID_PLAN if rng.random() < 0.2 else labels[i] if rng.random() < 0.5 else labels[0] for i in range(30)
+    ]
+    scenes = [f"s{i % 5}" for i in range(30)]
+    sums = by_scene(plan_statistics(labels, answers), scenes)
+    found = bootstrap([sums], macro_f1_measure, resamples=120, seed=3)
+
+    def value(taken: list[int]) -> float | None:
+        return macro_f1_by_counting([labels[i] for i in taken], [answers[i] for i in taken])
+
+    low, high, _ = bootstrap_by_loops(scenes, resample_counts(5, 120, 3), value)
+    assert found.value == pytest.approx(macro_f1_by_counting(labels, answers))
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+
+
+def test_scenes_are_resampled_not_samples() -> None:
+    """Two scenes, one all right and one all wrong: the mean of a resample can only be 0, 1/2 or 1."""
+    hits = [True] * 50 + [False] * 50
+    scenes = ["a"] * 50 + ["b"] * 50
+    found = bootstrap([by_scene(hit_statistics(hits), scenes)], mean_measure, resamples=500)
+    assert (found.low, found.value, found.high) == (0.0, 0.5, 1.0)
+
+
+def test_the_same_answers_retain_exactly_one() -> None:
+    scenes, before, _ = _questions(1)
+    same = retention(hit_statistics(before), hit_statistics(before), scenes)
+    assert (same.low, same.value, same.high) == (1.0, 1.0, 1.0)
+
+
+def test_no_right_unpruned_answer_is_undefined_not_infinite() -> None:
+    found = retention(hit_statistics([True, False]), hit_statistics([False, False]), ["a", "b"])
+    assert (found.value, found.low, found.high) == (None, None, None)
+    assert found.undefined == found.resamples
+
+
+def test_one_scene_or_none_has_no_interval() -> None:
+    one = retention(hit_statistics([True, False]), hit_statistics([True, True]), ["a", "a"])
+    assert (one.value, one.low, one.high, one.scenes) == (0.5, None, None, 1)
+    none = retention(hit_statistics([]), hit_statistics([]), [])
+    assert (none.value, none.scenes) == (None, 0)
+
+
+def test_a_resample_draws_as_many_scenes_as_there_are() -> None:
+    counts = resample_counts(7, 50, seed=1)
+    assert counts.shape == (50, 7)
+    assert (counts.sum(axis=1) == 7).all()
+    assert counts.max() > 1  # with replacement
+
+
+def test_seed_decides() -> None:
+    scenes, before, after = _questions(4)
+    intervals = [retention(hit_statistics(after), hit_statistics(before), scenes, seed=seed) for seed in (1, 1, 2)]
+    assert intervals[0] == intervals[1]
+    assert intervals[0] != intervals[2]
+
+
+@settings(deadline=None)
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_mcnemar_equals_the_sum_of_binomials(lost: int, gained: int) -> None:
+    before = [True] * lost + [False] * gained + [True, False]
+    after = [False] * lost + [True] * gained + [True, False]
+    found = mcnemar(before, after)
+    assert (found.lost, found.gained) == (lost, gained)
+    assert found.p_value == pytest.approx(mcnemar_by_summing(lost, gained))
