@@ -11,8 +11,8 @@ from senna_autoprune.adapters.answers import Answer, Choice, FreeText, Invalid, 
 from senna_autoprune.adapters.schema import Parse, Score
 from senna_autoprune.adapters.waypoints import waypoint_measures
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation.answers import INVALID_PLAN, Plan, text_scores
-from senna_autoprune.evaluation.metrics import class_measures, plan_measures, share
+from senna_autoprune.evaluation.measures.metrics import class_measures, plan_measures, share
+from senna_autoprune.evaluation.measures.parsing import INVALID_PLAN, Plan, text_scores
 
 if TYPE_CHECKING:
     from senna_autoprune.nuscenes.futures import Future

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.lmms.answers import Answer, AnswerLog, Cost, mean_cost
+from senna_autoprune.lmms.answer_log import Answer, AnswerLog, Cost, mean_cost
 
 IDENTITY = {"model": "tiny", "method": "autoprune", "tokens": 8}
 COST = Cost(prompt_tokens=20, new_tokens=3, visual_tokens=16, average_visual_tokens=8.0, flops_full=10.0, flops_pruned=5.0)

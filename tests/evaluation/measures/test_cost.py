@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from senna_autoprune.evaluation.cost import cost_measures
-from senna_autoprune.evaluation.store import AnswerRow
+from senna_autoprune.evaluation.measures.cost import cost_measures
+from senna_autoprune.evaluation.runs.rows import AnswerRow
 
 
 def trace(full: float, pruned: float, average: float = 4.0, views: int = 2, k: float | None = 0.2) -> dict[str, Any]:

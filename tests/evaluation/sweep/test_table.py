@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from senna_autoprune.evaluation.breakdown import attributes_of
-from senna_autoprune.evaluation.store import AnswerRow, QuestionRow
-from senna_autoprune.evaluation.summary import summarise
-from senna_autoprune.evaluation.sweep_table import tabulate
-from tests.evaluation.test_cost import trace
+from senna_autoprune.evaluation.measures.breakdown import attributes_of
+from senna_autoprune.evaluation.measures.summary import summarise
+from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
+from senna_autoprune.evaluation.sweep.table import tabulate
+from tests.evaluation.measures.test_cost import trace
 
 RIGHT, WRONG = "KEEP, STRAIGHT", "STOP, STRAIGHT"
 QUESTIONS = 12

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from senna_autoprune.evaluation.store import AnswerRow, QuestionRow, RunStore, write_atomically
+from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
+from senna_autoprune.evaluation.runs.store import RunStore
+from senna_autoprune.files.atomic import write_atomically
 
 QUESTIONS = [QuestionRow(0, "t", "plan", "text", "KEEP, STRAIGHT", ("a.jpg",), "s", True, {})]
 FULL = 2  # sqlite's synchronous = FULL: every commit waits for fsync
