@@ -21,7 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "methods": ("senna_autoprune.cli.methods", "The pruning methods: paper, needs and options of each."),
     "replay": ("senna_autoprune.cli.replay", "Watch a scene with pruned tokens: HTML page, MCAP, MP4."),
     "report": ("senna_autoprune.cli.report", "A run as one page: what was run, accuracy with controls, flips, cost."),
-    "questions": ("senna_autoprune.cli.questions", "Build and inspect Senna's question files from nuScenes tables."),
+    "questions": ("senna_autoprune.cli.questions", "Build questions from nuScenes tables, convert other formats; filter, sample, merge."),
     "sweep": ("senna_autoprune.cli.sweep", "Every method at every budget in one table, beside the paper's figures."),
 }
 

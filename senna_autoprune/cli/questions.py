@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 import click
 
+from senna_autoprune.cli import questions_convert, questions_select
+
 
 class _OnSample(Protocol):
     def __call__(self, done: int, total: int, /) -> None: ...
@@ -17,7 +19,11 @@ class _OnSample(Protocol):
 
 @click.group("questions", context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
-    """Build and inspect Senna's question files from nuScenes tables."""
+    """Build, inspect, convert and choose questions."""
+
+
+for _name, _command in {"convert": questions_convert.command, **questions_select.COMMANDS}.items():
+    command.add_command(_command, _name)
 
 
 def _listed(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
@@ -138,7 +144,7 @@ def inspect(file: str, image: tuple[str, str] | None, dataroot: str | None, vers
 
     found = inspect_questions(file)
     _print_variant(found.sidecar)
-    _print_labels(found.counts.to_dict())
+    print_labels(found.counts.to_dict())
     click.echo(f"{found.samples} samples, {found.images} images, {found.missing_images} of them missing; ", nl=False)
     click.echo(f"{found.samples_without_all_images} samples lack at least one")
     if found.example:
@@ -182,7 +188,7 @@ def _print_built(out: str, sidecar: dict[str, Any]) -> None:
         f"{sidecar['records']} questions about {samples['with_questions']} of {samples['seen']} samples -> {out}"
     )
     _print_variant(sidecar)
-    _print_labels(sidecar)
+    print_labels(sidecar)
     if navigation["commands"]:
         click.echo("commands: " + ", ".join(f"{name} {n}" for name, n in navigation["commands"].items()))
     click.echo(
@@ -226,7 +232,7 @@ def _print_variant(sidecar: dict[str, Any]) -> None:
         click.echo("no sidecar: data version and variant are unknown")
 
 
-def _print_labels(counted: dict[str, Any]) -> None:
+def print_labels(counted: dict[str, Any]) -> None:
     for kind, count in counted["questions"].items():
         click.echo(f"{kind:<12}{count:>7} questions")
         labels = counted["labels"].get(kind, {})

@@ -15,18 +15,18 @@ MAX_BYTES = 64_000_000  # of a file read at once; the largest we know, an index 
 _NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-def read_json(path: str | PathLike[str]) -> Any:
+def read_json(path: str | PathLike[str], limit: int = MAX_BYTES) -> Any:
     """What a JSON file holds.
 
     Raises:
-        SennaPruneError: the file is missing, unreadable, larger than ``MAX_BYTES``, no JSON, nested too deeply, or holds
+        SennaPruneError: the file is missing, unreadable, larger than ``limit``, no JSON, nested too deeply, or holds
         what is no text.
     """
     try:
         with Path(path).open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-        if len(raw) > MAX_BYTES:
-            raise SennaPruneError(f"{path} is larger than {MAX_BYTES} bytes: not what its name says")
+            raw = file.read(limit + 1)
+        if len(raw) > limit:
+            raise SennaPruneError(f"{path} is larger than {limit} bytes: not what its name says")
         value = json.loads(raw.decode("utf-8-sig"))
     except FileNotFoundError as error:
         raise SennaPruneError(f"file not found: {path}") from error

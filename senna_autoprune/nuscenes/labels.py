@@ -1,7 +1,7 @@
 """What the answers of a question file say: labels per type, their counts, and the majority answer every table needs.
 
 A label is what is counted: the whole answer of a plan question, yes or no of a VRU question, the plan of each object of
-a motion question, the colour of a traffic light. Free text (description, explanation) has none.
+a motion question, the colour of a traffic light, the letter of a choice, yes or no. Free text (description, explanation) has none.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from senna_autoprune.nuscenes.questions_file import Question
 
 _OBJECT_ANSWER = re.compile(r"^Object \d+: (.+)$", re.MULTILINE)
 _LIGHT = re.compile(r"\b(red|green|yellow|none)\b", re.IGNORECASE)
+_LETTER = re.compile(r"\s*\(?([A-Za-z])(?:[.):]|\s*$)", re.ASCII)
+_YES_NO = re.compile(r"\s*(yes|no)\b", re.IGNORECASE | re.ASCII)
 
 
 def labels_of(kind: str, answer: str) -> list[str]:
-    """The labels an answer holds: one for plan, vru and light, one per object for motion, none for free text."""
+    """The labels an answer holds: one per object for motion, one for the other closed types, none for free text."""
     if kind == "plan":
         return [answer.strip()]
     if kind == "vru":
@@ -27,6 +29,12 @@ def labels_of(kind: str, answer: str) -> list[str]:
     if kind == "light":
         colour = _LIGHT.search(answer)
         return [colour.group(1).capitalize() if colour else "other"]
+    if kind == "choice":
+        letter = _LETTER.match(answer)
+        return [letter.group(1).upper() if letter else "other"]
+    if kind == "yes_no":
+        word = _YES_NO.match(answer)
+        return [word.group(1).lower() if word else "other"]
     return []
 
 

@@ -26,6 +26,7 @@ from senna_autoprune.nuscenes.strings import question_type, question_view
 
 IMAGE_MARKS = ("<image>", "<image-placeholder>")
 SIDECAR_SUFFIX = ".meta.json"
+STATED_TYPES = ("choice", "yes_no")  # types that no words tell: a multiple choice with its letter, a question of yes or no
 _CHUNK = 1 << 20  # characters read at once, at least
 _LONGEST_RECORD = 1 << 24  # characters; beyond this the file is no list of questions
 _SPACE = re.compile("[ \t\r\n\ufeff]*")
@@ -77,8 +78,14 @@ class Question(dict[str, Any]):
 
     @property
     def type(self) -> str:
-        """plan, vru, motion, light, description, explanation or other, by the text alone."""
-        return question_type(self.text)
+        """plan, vru, motion, light, description or explanation by the text alone; another text is of the type its record
+        states (choice, yes_no: of converted files), else other.
+        """
+        known = question_type(self.text)
+        if known != "other":
+            return known
+        stated = self.get("senna_prune", {}).get("type")
+        return stated if isinstance(stated, str) and stated in STATED_TYPES else known
 
     @property
     def view(self) -> str | None:
@@ -126,7 +133,7 @@ def iter_questions(path: str | os.PathLike[str]) -> Iterator[Question]:
     Raises:
         SennaPruneError: as ``read_questions``, when the fault is reached.
     """
-    for number, value in enumerate(_iter_list(Path(path))):
+    for number, value in enumerate(iter_json_list(Path(path))):
         yield _checked(value, f"{path}: record {number}")
 
 
@@ -232,7 +239,7 @@ class QuestionWriter:
             self._part.replace(self.path)
 
 
-def _iter_list(path: Path) -> Iterator[Any]:
+def iter_json_list(path: Path) -> Iterator[Any]:
     """The elements of a file that is one JSON list, decoded one at a time.
 
     Elements must be objects or lists to be told from their own beginnings at a chunk's end; anything else is an error.

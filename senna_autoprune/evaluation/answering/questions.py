@@ -53,7 +53,7 @@ def load_questions(config: AskConfig) -> tuple[list[QuestionRow], Path]:
 
 def _row(index: int, record: Question, sidecar: dict[str, Any]) -> QuestionRow:
     scene = record.scene
-    facts = _scene_facts(record, sidecar)
+    facts = scene_facts(record, sidecar)
     return QuestionRow(
         question=index,
         token=record.token,
@@ -67,7 +67,7 @@ def _row(index: int, record: Question, sidecar: dict[str, Any]) -> QuestionRow:
     )
 
 
-def _scene_facts(record: Question, sidecar: dict[str, Any]) -> dict[str, str]:
+def scene_facts(record: Question, sidecar: dict[str, Any]) -> dict[str, str]:
     """``description`` and ``location`` of the record's scene, as far as anybody wrote them down."""
     scenes = sidecar.get("scenes")
     listed = scenes.get(record.scene) if isinstance(scenes, dict) else None

@@ -1,0 +1,1 @@
+"""Question files of other people, and what is done with question files: convert, filter, sample, merge."""
