@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.files.json_files import read_json, text_fault
 from senna_autoprune.formats.pairs import Pair
-from senna_autoprune.json_files import read_json, text_fault
 from senna_autoprune.nuscenes.questions_file import iter_json_list
 
 LARGEST = 2_000_000_000  # bytes of a file that is one JSON object (DriveLM's training set has some hundred million)

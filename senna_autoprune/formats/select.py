@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from senna_autoprune import __version__
-from senna_autoprune.config import suggest
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation.breakdown import ATTRIBUTES, attributes_of
-from senna_autoprune.evaluation.questions import scene_facts
+from senna_autoprune.evaluation.answering.questions import scene_facts
+from senna_autoprune.evaluation.measures.breakdown import ATTRIBUTES, attributes_of
+from senna_autoprune.files.yaml_files import suggest
 from senna_autoprune.nuscenes.labels import LabelCounts, labels_of
 from senna_autoprune.nuscenes.questions import FORMAT
 from senna_autoprune.nuscenes.questions_file import Question, QuestionFile, QuestionWriter, read_questions, write_sidecar
