@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,18 @@ from torch import Tensor
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from demo_model.mini import IMAGE_SIZE
+from demo_world.asks import Asked
+from senna_autoprune.nuscenes import builders
+from senna_autoprune.nuscenes.strings import strings
 
 
 class KeyframeData:
     """The arrays that ``tools/make_training_data.py`` wrote, all parts as one list."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, parts: int | None = None) -> None:
         self._parts = []
         self.rows: list[dict] = []
-        for records in sorted(folder.glob("part*.jsonl")):
+        for records in sorted(folder.glob("part*.jsonl"))[:parts]:
             lines = [line for line in records.read_text().split("\n") if line.endswith("}")]
             base = str(records.with_suffix(""))
             arrays = [np.load(f"{base}.{kind}.npy", mmap_mode="r") for kind in ("images", "classes", "relations")]
@@ -27,6 +31,10 @@ class KeyframeData:
             self.rows += [json.loads(line) for line in lines]
         if not self.rows:
             raise FileNotFoundError(f"no part*.jsonl in {folder}: run tools/make_training_data.py first")
+
+    def asked(self, row: int) -> list[Asked]:
+        """The questions of a keyframe, of all six types."""
+        return [Asked(kind, question or _question(kind, view), answer, view) for kind, view, answer, question in self.rows[row]["asked"]]
 
     def count(self) -> int:
         return len(self.rows)
@@ -46,6 +54,17 @@ class KeyframeData:
     def relations(self, row: int) -> np.ndarray:
         """(6, 128) uint8, index into ``RELATIONS``."""
         return self._get(row, 2)
+
+
+@lru_cache
+def _question(kind: str, view: str | None) -> str:
+    """A question that follows from its kind and view."""
+    if kind == "light":
+        return builders.light_question()
+    if kind == "vru":
+        return strings()["vru"]["question"].format(distance=int(strings()["vru"]["distance_m"]))
+    assert kind == "description" and view is not None
+    return builders.description_question(view)
 
 
 def normalise(images: np.ndarray) -> Tensor:

@@ -11,17 +11,20 @@ import torch
 from torch import nn
 from transformers import CLIPVisionConfig, LlamaConfig
 
+from demo_world.asks import geometric, taught
 from demo_world.facts import Facts
+from demo_world.world import generate
 from senna_autoprune.nuscenes.rules import NAVIGATION_COMMANDS
-from senna_autoprune.nuscenes.strings import strings
+from senna_autoprune.nuscenes.strings import strings, view_names
 from senna_autoprune.senna.configuration import SennaConfig
 from senna_autoprune.senna.modeling import SennaForConditionalGeneration
 from senna_autoprune.senna.prompts import build_prompt, split_at_images, template_names
 
 IMAGE_SIZE, PATCH = 224, 14
 VISION_WIDTH, VISION_LAYERS = 128, 3  # layers that are used; the stock tower has one more above the features
-WIDTH, LAYERS, HEADS, MLP = 96, 16, 3, 256
-VOCABULARY = 900
+WIDTH, LAYERS, HEADS, MLP = 96, 32, 3, 256
+VOCABULARY = 2000
+CORPUS_SEED = 900_000
 LIFT = 8.0  # bias that keeps the adapter's GELUs in their straight part: GELU(x + 8) is x + 8 within 1e-3 for |x| < 4
 FIRST_ROW, ROWS, COLUMNS = 4, 8, 16  # the whole patch rows of a 16:9 picture in its padded square
 
@@ -55,10 +58,10 @@ def plan_question(speed: int, command: str) -> str:
 
 
 def _corpus() -> Iterator[str]:
+    """Prompts and answers of all six types, and the extra questions."""
     rng = random.Random(0)
     data = strings()
-    facts = Facts(False, False, "none", "nothing", False, False, "", "")
-    assert set(EXTRA_QUESTIONS) <= set(vars(facts))
+    assert set(EXTRA_QUESTIONS) <= set(vars(Facts(False, False, "none", "nothing", False, False, "", "")))
     for index in range(400):
         question = plan_question(rng.randint(0, 19), rng.choice(NAVIGATION_COMMANDS))
         template = template_names()[index % 2]
@@ -67,10 +70,16 @@ def _corpus() -> Iterator[str]:
         if index < 100:
             for speed, path in itertools.product(data["speeds"].values(), data["paths"].values()):
                 yield f"{speed}, {path}"
-        yield data["vru"]["question"].format(distance=20)
         for text in EXTRA_QUESTIONS.values():
             yield text + " ASSISTANT:"
         yield "none green amber red nothing car lorry yes no day night missing free taken unclear"
+    for seed in range(CORPUS_SEED, CORPUS_SEED + 40):
+        scene = generate(seed, "corpus", edition=2)
+        everything = {view: dict.fromkeys(range(len(scene.bodies)), 100) for view in view_names()}
+        for asked in scene.questions:
+            for each in geometric(scene, asked) + taught(scene, asked, everything):
+                for text in (each.question + " ASSISTANT:", each.answer):
+                    yield from (line for line in text.split("\n") if line)
 
 
 def train_tokenizer(path: Path) -> None:
@@ -86,7 +95,7 @@ def train_tokenizer(path: Path) -> None:
         byte_fallback=True,
         split_digits=True,
         split_by_whitespace=False,
-        max_sentencepiece_length=32,
+        max_sentencepiece_length=64,
         normalization_rule_name="identity",
         remove_extra_whitespaces=False,
         character_coverage=1.0,
@@ -96,8 +105,8 @@ def train_tokenizer(path: Path) -> None:
     path.write_bytes(model.getvalue())
 
 
-def build_config(vocabulary: int) -> SennaConfig:
-    """Tower 3 (+1) x 128, decoder 16 x 96: about 2.6 M weights."""
+def build_config(vocabulary: int, layers: int = LAYERS) -> SennaConfig:
+    """Tower 3 (+1) x 128, decoder 32 x 96: about 4.6 M weights."""
     vision = CLIPVisionConfig(
         hidden_size=VISION_WIDTH,
         intermediate_size=4 * VISION_WIDTH,
@@ -111,7 +120,7 @@ def build_config(vocabulary: int) -> SennaConfig:
         vocab_size=vocabulary,
         hidden_size=WIDTH,
         intermediate_size=MLP,
-        num_hidden_layers=LAYERS,
+        num_hidden_layers=layers,
         num_attention_heads=HEADS,
         num_key_value_heads=HEADS,
         max_position_embeddings=2048,
@@ -138,7 +147,7 @@ def initialise(model: SennaForConditionalGeneration) -> None:
             if isinstance(linear, nn.Linear):
                 nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
         for out in (layer.self_attn.o_proj, layer.mlp.down_proj):
-            out.weight.mul_((2 * LAYERS) ** -0.5)
+            out.weight.mul_((2 * model.config.text_config.num_hidden_layers) ** -0.5)
     nn.init.normal_(model.get_decoder().embed_tokens.weight, std=0.5)
     nn.init.normal_(model.lm_head.weight, std=0.02)
     first, second, third = (cast(nn.Linear, model.img_adapter.adapter[i]) for i in (0, 2, 4))

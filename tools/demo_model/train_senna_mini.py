@@ -3,10 +3,10 @@
     python tools/train_senna_mini.py --out RUN
     (again: it goes on from the last checkpoint in RUN, and ends in the same weights)
 
-Stages. (0) Training keyframes are rendered (two processes; 13 GB). (1) The tower learns what each patch shows (labels
-from the renderer). (2) Tower and decoder learn the plan answer and short questions about the same scene, packed into one
-sequence with a block mask, first on a part of the visual tokens, then on all 768. (3) Export to RUN/model: fp16 weights in
-our save_pretrained layout. The adapter hands the picture's 128 whole patches on unchanged
+Stages. (0) Training keyframes are rendered (two processes; 6 GB). (1) The tower learns what each patch shows (labels from the
+renderer). (2) Tower and decoder learn questions of all six types and short ones about the same scene, packed into one sequence
+with a block mask, first on a part of the visual tokens, then on all 768. (3) Export to RUN/model: fp16 weights in our
+save_pretrained layout. The adapter hands the picture's 128 whole patches on unchanged
 (``demo_model.mini.initialise``) and is not trained.
 """
 
@@ -17,6 +17,7 @@ import logging
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -24,26 +25,26 @@ import torch
 from demo_model.keyframes import KeyframeData
 from demo_model.mini import build_config, initialise, train_tokenizer
 from demo_model.training import DecoderTrainer, Team, TowerTrainer, patch_heads
+from demo_world.make_training_data import whole
 from senna_autoprune.senna.modeling import SennaForConditionalGeneration
 from senna_autoprune.senna.tokenization import load_sentencepiece
 
 log = logging.getLogger("senna-mini")
-PARTS, FIRST_SEED, SEEDS_A_PART = 2, 1_000_000, 1_000_000
+FIRST_SEED, SEEDS_A_PART, KEYFRAMES_A_PART = 1_000_000, 10_000, 1000
 
 
-def render(folder: Path, keyframes: int) -> None:
-    """Training keyframes, one process a part; a part that is not whole is made anew."""
+def render(folder: Path, parts: int, processes: int) -> None:
+    """Training keyframes in parts, each written by a process of its own, ``processes`` at once; whole parts are left alone."""
     script = Path(__file__).parents[1] / "make_training_data.py"
-    running = []
-    for part in range(PARTS):
-        records = folder / f"part{part}.jsonl"
-        if records.exists() and sum(1 for _ in records.open()) == keyframes:
-            continue
-        words = ("--out", folder, "--part", part, "--keyframes", keyframes, "--first-seed", FIRST_SEED + part * SEEDS_A_PART)
-        running.append(subprocess.Popen([sys.executable, str(script), *map(str, words)]))
-    codes = [process.wait() for process in running]
-    if any(codes):
-        sys.exit("rendering the training keyframes failed")
+
+    def one(part: int) -> int:
+        words = ("--out", folder, "--part", part, "--keyframes", KEYFRAMES_A_PART, "--first-seed", FIRST_SEED + part * SEEDS_A_PART)
+        return subprocess.run([sys.executable, str(script), *map(str, words)]).returncode
+
+    todo = [part for part in range(parts) if not whole(folder / f"part{part:03d}", KEYFRAMES_A_PART)]
+    with ThreadPoolExecutor(processes) as pool:
+        if any(pool.map(one, todo)):
+            sys.exit("rendering the training keyframes failed")
 
 
 def export(model: SennaForConditionalGeneration, tokenizer: Path, out: Path) -> None:
@@ -62,10 +63,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="checkpoints, log and the finished model")
     parser.add_argument("--data", type=Path, help="training keyframes; RUN/data if not given, rendered if not there")
-    parser.add_argument("--keyframes", type=int, default=13000, help="training keyframes a part (there are two)")
-    parser.add_argument("--tower-steps", type=int, default=650)
-    parser.add_argument("--decoder-steps", type=int, default=900)
-    parser.add_argument("--short-share", type=float, default=0.5, help="share of the decoder's steps on a part of the visual tokens")
+    parser.add_argument("--parts", type=int, default=12, help=f"of {KEYFRAMES_A_PART} training keyframes each")
+    parser.add_argument("--tower-steps", type=int, default=600)
+    parser.add_argument("--decoder-steps", type=int, default=1500)
+    parser.add_argument("--short-share", type=float, default=0.55, help="share of the decoder's steps on a part of the visual tokens")
     parser.add_argument("--short-keep", type=int, default=112, help="visual tokens in those steps")
     parser.add_argument("--batch", type=int, default=16, help="keyframes a step, over all processes")
     parser.add_argument("--seed", type=int, default=0)
@@ -74,7 +75,7 @@ def main() -> None:
     options.data = options.data or options.out / "data"
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "meeting").unlink(missing_ok=True)
-    render(options.data, options.keyframes)
+    render(options.data, options.parts, options.processes)
     torch.multiprocessing.spawn(worker, (options,), options.processes)
 
 
@@ -96,7 +97,8 @@ def worker(rank: int, options: argparse.Namespace) -> None:
         train_tokenizer(tokenizer_file)
     torch.distributed.barrier()
     tokenizer = load_sentencepiece(tokenizer_file)
-    model, heads, data = SennaForConditionalGeneration(build_config(len(tokenizer))), patch_heads(), KeyframeData(options.data)
+    data = KeyframeData(options.data, options.parts)
+    model, heads = SennaForConditionalGeneration(build_config(len(tokenizer))), patch_heads()
     initialise(model)
     TowerTrainer(model, heads, data, options.out, options.seed, team).run(options.tower_steps, options.batch)
     trainer = DecoderTrainer(model, heads, tokenizer, data, options.out, options.seed, team)

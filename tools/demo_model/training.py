@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,10 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
 from demo_model.keyframes import KeyframeData, normalise
-from demo_model.mini import EXTRA_QUESTIONS, VISION_WIDTH, extra_answer, kept_patches, plan_question
-from demo_model.packing import EXTRAS, VIEW_TOKENS, Packing, decoder_pass, tower_patches
+from demo_model.mini import EXTRA_QUESTIONS, VISION_WIDTH, extra_answer, kept_patches
+from demo_model.muon import Muon
+from demo_model.packing import VIEW_TOKENS, Branch, Packing, decoder_pass, tower_patches
+from demo_world.asks import Asked
 from demo_world.facts import RELATIONS
 from demo_world.meshes import CLASS_ID, CLASSES
 from senna_autoprune.senna.modeling import SennaForConditionalGeneration
@@ -27,11 +31,30 @@ from senna_autoprune.senna.modeling import SennaForConditionalGeneration
 log = logging.getLogger("senna-mini")
 VIEWS = 6
 TOWN, ROAD = ("signal", "walker", "brake_lights", "ahead"), ("ahead", "left", "right")
-CLASS_WEIGHTS = (0.3, 0.3, 0.3, 0.7, 0.5, 1.0, 1.5, 0.7, 2.0, 2.0, 2.5, 2.0, 2.0, 2.5)  # per class of CLASSES
+CLASS_WEIGHTS = (0.3, 0.3, 0.3, 0.7, 0.5, 1.0, 1.5, 0.7, 2.0, 2.0, 2.5, 2.0, 2.0, 2.5, 2.5)  # per class of CLASSES
 RELATION_WEIGHTS = (0.15, 2.0, 1.0, 2.0, 2.0, 2.5, 0.7)
 VALIDATION = 300  # last keyframes of the last part, never trained on
 TOWER, DECODER = 1, 2  # stages, as they enter the seeds
-SAVE_EVERY = 50  # steps
+SAVE_EVERY = 12  # steps
+EXTRAS = 2  # extra questions a keyframe and step
+OTHERS = 2  # questions of other types than plan, a keyframe and step
+OFTEN = {"vru": 0.22, "motion": 0.3, "light": 0.16, "description": 0.17, "explanation": 0.15}  # how often these
+LINE, MOST_OBJECTS = "Object ", 6  # of a motion question
+WEIGHTS = {"plan": 1.0, "vru": 0.6, "motion": 1.0, "light": 0.4, "description": 0.6, "explanation": 0.4, "extra": 0.7}
+KINDS = tuple(WEIGHTS)
+
+
+def mixed_precision() -> torch.autocast:
+    """bfloat16 where the processor multiplies it natively; elsewhere it is emulated, ten times slower than float32."""
+    native = "avx512_bf16" in _processor_flags() or "amx_bf16" in _processor_flags()
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=native)
+
+
+@cache
+def _processor_flags() -> frozenset[str]:
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().split("\n") if file.exists() else []
+    return frozenset(next((line for line in lines if line.startswith("flags")), "").split())
 
 
 class Team:
@@ -72,7 +95,7 @@ def optimizers_for(
 ) -> list[torch.optim.Optimizer]:
     """Muon for the hidden matrices, AdamW for the rest."""
     inner = {id(p) for p in matrices}
-    muon = torch.optim.Muon(matrices, lr=lr, weight_decay=0.01, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+    muon = Muon(matrices, lr=lr, weight_decay=0.01, momentum=0.95)
     rest = [p for p in parameters if id(p) not in inner]
     return [muon, torch.optim.AdamW(rest, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.98))]
 
@@ -134,7 +157,7 @@ class TowerTrainer:
         pixels = normalise(np.concatenate([self.data.images(r)[v] for r, v in mine]))
         classes = torch.from_numpy(np.concatenate([self.data.classes(r)[v] for r, v in mine])).long()
         relations = torch.from_numpy(np.concatenate([self.data.relations(r)[v] for r, v in mine])).long()
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with mixed_precision():
             patches = tower_patches(self.tower, pixels)[:, kept_patches()]
         said, loss = patch_loss(self.heads, patches, classes, relations)
         for optimizer in self.optimizers:
@@ -149,10 +172,35 @@ class TowerTrainer:
 
 def patch_loss(heads: nn.ModuleList, patches: Tensor, classes: Tensor, relations: Tensor) -> tuple[Tensor, Tensor]:
     """Logits of the class, and the cross-entropy of class and relation of each patch."""
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with mixed_precision():
         said, related = heads[0](patches).float(), heads[1](patches).float()
     loss = F.cross_entropy(said.flatten(0, -2), classes.flatten(), torch.tensor(CLASS_WEIGHTS))
     return said, loss + F.cross_entropy(related.flatten(0, -2), relations.flatten(), torch.tensor(RELATION_WEIGHTS))
+
+
+@dataclass
+class Batch:
+    """Keyframes and their questions. pixels (6 B, 3, 224, 224), kept (B, K); ids, labels and owners (B, M) of the branches."""
+
+    template: str
+    pixels: Tensor
+    kept: Tensor
+    branches: list[list[Branch]]
+    ids: Tensor
+    labels: Tensor
+    owner: Tensor
+
+    def kinds(self) -> Tensor:
+        """(B, M) the kind of each token's question, index into ``KINDS``; -1 for padding."""
+        table = torch.full((len(self.branches), 1 + max(map(len, self.branches))), -1)
+        for row, branches in enumerate(self.branches):
+            table[row, 1 : 1 + len(branches)] = torch.tensor([KINDS.index(b.kind) for b in branches])
+        return table.gather(1, self.owner)
+
+
+def _means(history: list[dict[str, float]]) -> str:
+    names = sorted({name for row in history for name in row})
+    return ", ".join(f"{name} {np.mean([row[name] for row in history if name in row]):.3f}" for name in names)
 
 
 class DecoderTrainer:
@@ -173,7 +221,6 @@ class DecoderTrainer:
         self.packings = {name: Packing(tokenizer, name) for name in ("eval", "train")}
         self.rng = np.random.default_rng(seed)
         self.step = 0
-        self._branches: dict = {}
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, int))
         tower, layers = model.vision_tower, model.get_decoder().layers
         seen_layers: list[nn.Parameter] = [p for layer in tower.encoder.layers[:-1] for p in layer.parameters()]  # type: ignore[union-attr]
@@ -192,38 +239,38 @@ class DecoderTrainer:
             *optimizers_for(self.tower, [p for p in seen_layers if p.ndim == 2], 1e-3, 0.0),
         ]
 
-    def _branch(self, packing: Packing, question: str, answer: str, length: int) -> tuple[list[int], list[int]]:
-        key = (packing.template, question, answer)
-        if key not in self._branches:
-            self._branches[key] = packing.branch(question, answer, length)
-        return self._branches[key]
-
-    def _questions(self, packing: Packing, row: dict) -> tuple[list[int], list[int]]:
-        ids, labels = map(
-            list, self._branch(packing, plan_question(row["speed"], row["command"]), row["answer"] + "\n", packing.branches[0])
-        )
-        about = list(ROAD if row["family"] == "fast road" else TOWN)
+    def _branches(self, packing: Packing, row: int) -> list[Branch]:
+        """Questions of this step about a keyframe: its plan, some of other types, and some extra ones."""
+        known, asked = self.data.rows[row], self.data.asked(row)
+        by_kind: dict[str, list[Asked]] = {}
+        for each in asked:
+            if each.answer.count(LINE) <= MOST_OBJECTS:
+                by_kind.setdefault(each.kind, []).append(each)
+        others = [kind for kind in OFTEN if kind in by_kind]
+        often = np.array([OFTEN[kind] for kind in others])
+        chosen = []
+        for kind in ["plan", *self.rng.choice(others, min(OTHERS, len(others)), replace=False, p=often / often.sum())]:
+            pool = by_kind.get(kind, [])
+            ahead = [a for a in pool if a.view == "front"]
+            pool = ahead if ahead and self.rng.random() < 0.6 else pool
+            chosen += [pool[int(self.rng.integers(len(pool)))]] if pool else []
+        branches = [packing.branch(a.kind, a.question, a.answer) for a in chosen]
+        about = list(ROAD if known["family"] == "fast road" else TOWN)
         if self.rng.random() < 0.2:
             about[int(self.rng.integers(len(about)))] = str(self.rng.choice(["night", "rain"]))
         for name in self.rng.permutation(about)[:EXTRAS]:
-            more_ids, more_labels = self._branch(packing, EXTRA_QUESTIONS[name], extra_answer(name, row), packing.branches[1])
-            ids += more_ids
-            labels += more_labels
-        return ids, labels
+            branches.append(packing.branch("extra", EXTRA_QUESTIONS[name], extra_answer(name, known)))
+        return branches
 
-    def batch(self, rows: np.ndarray, keep: int, template: str) -> tuple[Tensor, ...]:
-        """Pixels (6 B, 3, 224, 224), kept visual tokens (B, K), branch ids and labels (B, M)."""
+    def batch(self, rows: np.ndarray, keep: int, template: str) -> Batch:
+        """Keyframes with their questions; ``keep`` of their visual tokens."""
         packing = self.packings[template]
-        asked = [self._questions(packing, self.data.rows[r]) for r in rows]
+        branches = [self._branches(packing, r) for r in rows]
         kept = np.tile(np.arange(VIEWS * VIEW_TOKENS), (len(rows), 1))
         if keep < VIEWS * VIEW_TOKENS:
             kept = np.stack([self._choose(r, keep) for r in rows])
-        return (
-            normalise(np.concatenate([self.data.images(r) for r in rows])),
-            torch.from_numpy(kept),
-            torch.tensor([ids for ids, _ in asked]),
-            torch.tensor([labels for _, labels in asked]),
-        )
+        pixels = normalise(np.concatenate([self.data.images(r) for r in rows]))
+        return Batch(template, pixels, torch.from_numpy(kept), branches, *packing.batch(branches))
 
     def _choose(self, row: int, keep: int) -> np.ndarray:
         """(keep,) visual tokens in order: those that show a thing first, then others at random."""
@@ -232,27 +279,33 @@ class DecoderTrainer:
         score = important + self.rng.random(len(shown)) * 0.99
         return np.sort(np.argpartition(-score, keep)[:keep])
 
-    def forward(self, pixels: Tensor, kept: Tensor, ids: Tensor, template: str) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits of the branches (B, M, vocabulary), and the patch features (B, 768, c)."""
-        packing, model = self.packings[template], self.model
-        positions, mask = packing.layout(kept)
-        patches = tower_patches(model.vision_tower, pixels)[:, kept_patches()].reshape(len(kept), VIEWS * VIEW_TOKENS, -1)
+        packing, model, kept = self.packings[batch.template], self.model, batch.kept
+        order, positions, mask = packing.layout(kept, batch.owner)
+        patches = tower_patches(model.vision_tower, batch.pixels)[:, kept_patches()].reshape(len(kept), VIEWS * VIEW_TOKENS, -1)
         shown = patches.gather(1, kept[..., None].expand(-1, -1, patches.shape[-1]))  # (B, K, c)
         visual = model.mm_projector(shown)
         embed = model.get_decoder().embed_tokens
         text = embed(packing.text).expand(len(kept), -1, -1)
-        x = torch.cat([text, visual.to(text.dtype), embed(ids)], 1)
+        prefix = torch.cat([text, visual.to(text.dtype)], 1)  # (B, P, d)
+        prefix = prefix.gather(1, order[..., None].expand(-1, -1, prefix.shape[-1]))
+        x = torch.cat([prefix, embed(batch.ids)], 1)
         hidden = decoder_pass(model.get_decoder(), x.to(visual.dtype), positions, mask)
-        return model.lm_head(hidden[:, -ids.shape[1] :]), patches
+        return model.lm_head(hidden[:, prefix.shape[1] :]), patches
 
-    def loss(self, logits: Tensor, labels: Tensor, template: str) -> tuple[Tensor, Tensor]:
-        """Mean answer loss of plan and of extra questions."""
-        plan = self.packings[template].branches[0]
-        flat = F.cross_entropy(logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100, reduction="none")
-        flat = flat.view(len(labels), -1)
-        counts = labels[:, 1:] != -100
-        of_plan, of_extra = flat[:, : plan - 1].sum() / counts[:, : plan - 1].sum(), flat[:, plan - 1 :].sum() / counts[:, plan - 1 :].sum()
-        return of_plan, of_extra
+    def losses(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Mean answer loss by kind of question."""
+        flat = F.cross_entropy(logits[:, :-1].float().flatten(0, 1), batch.labels[:, 1:].flatten(), ignore_index=-100, reduction="none")
+        flat = flat.view(len(batch.labels), -1)
+        counted = batch.labels[:, 1:] != -100
+        kind = batch.kinds()[:, 1:]
+        found = {}
+        for number, name in enumerate(KINDS):
+            mine = counted & (kind == number)
+            if mine.any():
+                found[name] = flat[mine].mean()
+        return found
 
     def _rows(self, batch: int) -> np.ndarray:
         """Keyframes of this step: one permutation of the training keyframes after another."""
@@ -269,7 +322,7 @@ class DecoderTrainer:
         matters; then 384 and all 768 in turn, and all of them at the end: that teaches to find it.
         """
         self.resume()
-        history: list[tuple[float, ...]] = []
+        history: list[dict[str, float]] = []
         start, first, team = time.time(), self.step, self.team
         while self.step < steps:
             progress = self.step / steps
@@ -283,57 +336,57 @@ class DecoderTrainer:
             self.step += 1
             if self.step % 25 == 0 and team.rank == 0:
                 seconds = (time.time() - start) / (self.step - first)
-                means = np.mean(history[-25:], 0)
-                log.info(
-                    "decoder step %d of %d, %.2f s a step, keep %d plan %.3f extra %.3f patches %.3f exact %.3f",
-                    *(self.step, steps, seconds, keep, *means),
-                )
+                log.info("decoder step %d of %d, %.2f s a step, keep %d: %s", self.step, steps, seconds, keep, _means(history[-25:]))
             if (self.step % SAVE_EVERY == 0 or self.step == steps) and team.rank == 0:
                 self.save()
             if self.step % 200 == 0 or self.step == steps:
                 exact = self.validate(VALIDATION if self.step == steps else 96)
                 if team.rank == 0:
-                    log.info("validation on held-out keyframes, all tokens: exact %.3f", exact)
+                    log.info("validation on held-out keyframes, all tokens, exact: %s", _means([exact]))
 
-    def _learn(self, rows: np.ndarray, keep: int) -> tuple[float, ...]:
-        """One step on this process's share of the rows: losses of plan, extras and patches, exact share."""
+    def _learn(self, rows: np.ndarray, keep: int) -> dict[str, float]:
+        """One step on this process's share of the rows: losses by kind of question and of patches, exact shares by kind."""
         rows = rows[self.team.rank :: self.team.size]
         self.rng = np.random.default_rng((self.seed, DECODER, self.step, self.team.rank))
-        template = "eval" if self.step % 7 else "train"
-        pixels, kept, ids, labels = self.batch(rows, keep, template)
+        batch = self.batch(rows, keep, "eval" if self.step % 7 else "train")
         classes = torch.from_numpy(np.stack([self.data.classes(r).reshape(-1) for r in rows])).long()
         relations = torch.from_numpy(np.stack([self.data.relations(r).reshape(-1) for r in rows])).long()
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits, patches = self.forward(pixels, kept, ids, template)
+        with mixed_precision():
+            logits, patches = self.forward(batch)
         of_patches = patch_loss(self.heads, patches, classes, relations)[1]
-        of_plan, of_extra = self.loss(logits, labels, template)
+        losses = self.losses(logits, batch)
         for optimizer in self.optimizers:
             optimizer.zero_grad()
-        (of_plan + of_extra + 0.5 * of_patches).backward()
+        (torch.stack([WEIGHTS[name] * loss for name, loss in losses.items()]).sum() + 0.5 * of_patches).backward()
         self.team.average([*self.decoder, *self.tower])
         for weights in (self.decoder, self.tower):
             nn.utils.clip_grad_norm_(weights, 1.0)
         for optimizer in self.optimizers:
             optimizer.step()
-        return of_plan.item(), of_extra.item(), of_patches.item(), self._exact(logits, labels, template)
+        exact = {f"{name} exact": float(np.mean(right)) for name, right in self.exact(logits, batch).items()}
+        return {name: loss.item() for name, loss in losses.items()} | {"patches": of_patches.item()} | exact
 
-    def _exact(self, logits: Tensor, labels: Tensor, template: str) -> float:
-        """Share of plan answers whose every token is right (given the true ones before it)."""
-        plan = self.packings[template].branches[0]
-        said, meant = logits[:, : plan - 1].argmax(-1), labels[:, 1:plan]
-        return float(((said == meant) | (meant == -100)).all(1).float().mean())
+    def exact(self, logits: Tensor, batch: Batch) -> dict[str, list[bool]]:
+        """By kind: for each of its branches, is every token of the answer right (given the true ones before it)?"""
+        right = (logits[:, :-1].argmax(-1) == batch.labels[:, 1:]) | (batch.labels[:, 1:] == -100)
+        found: dict[str, list[bool]] = {}
+        for row, branches in enumerate(batch.branches):
+            for number, branch in enumerate(branches, 1):
+                found.setdefault(branch.kind, []).append(bool(right[row][batch.owner[row, 1:] == number].all()))
+        return found
 
     @torch.no_grad()
-    def validate(self, count: int) -> float:
-        """Exact plan accuracy on held-out keyframes with all visual tokens, given the true tokens before each."""
-        self.rng = np.random.default_rng(self.seed)
+    def validate(self, count: int) -> dict[str, float]:
+        """Share of exact answers by kind on held-out keyframes with all visual tokens, given the true tokens before each."""
+        self.rng = np.random.default_rng((self.seed, self.team.rank))
         rows = np.arange(self.data.count() - VALIDATION, self.data.count())[:count][self.team.rank :: self.team.size]
-        right = []
+        right: dict[str, list[bool]] = {name: [] for name in KINDS}
         for first in range(0, len(rows), 8):
-            pixels, kept, ids, labels = self.batch(rows[first : first + 8], VIEWS * VIEW_TOKENS, "eval")
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                right.append(self._exact(self.forward(pixels, kept, ids, "eval")[0], labels, "eval") * len(labels))
-        return self.team.mean(sum(right) / len(rows))
+            batch = self.batch(rows[first : first + 8], VIEWS * VIEW_TOKENS, "eval")
+            with mixed_precision():
+                for name, answers in self.exact(self.forward(batch)[0], batch).items():
+                    right[name] += answers
+        return {name: self.team.mean(sum(answers)) / max(1e-9, self.team.mean(len(answers))) for name, answers in right.items()}
 
     def _parts(self) -> dict[str, nn.Module]:
         model = self.model

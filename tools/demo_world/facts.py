@@ -15,7 +15,7 @@ PROMPT_ORDER = ("CAM_FRONT", "CAM_FRONT_LEFT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT
 PROMPT_INDEX = [[c.channel for c in CAMERAS].index(name) for name in PROMPT_ORDER]
 GRID_ROWS, GRID_COLUMNS = 8, 16  # whole patch rows of a 16:9 picture padded to a square of 16 x 16 patches
 RELATIONS = ("nothing", "lorry ahead", "car ahead", "takes the left lane", "takes the right lane", "walker in the way", "elsewhere")
-_MIN_PIXELS = np.array([0, 0, 40, 30, 30, 10, 10, 6, 5, 5, 2, 2, 2, 2])  # per class of CLASSES, of a patch's 576
+_MIN_PIXELS = np.array([0, 0, 40, 30, 30, 10, 10, 6, 5, 5, 2, 2, 2, 2, 2])  # per class of CLASSES, of a patch's 576
 _TRUE_KINDS = (CLASS_ID["car"], CLASS_ID["lorry"], CLASS_ID["two-wheeler"], CLASS_ID["pedestrian"])
 _LEAD_CAUSES = ("brake lights", "lead")
 

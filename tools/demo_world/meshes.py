@@ -23,9 +23,10 @@ CLASSES = (
     "green light",
     "amber light",
     "red light",
+    "indicator",
 )
 CLASS_ID = {name: i for i, name in enumerate(CLASSES)}
-BRAKE_RED, TAIL_RED, HEAD_WHITE = (40, 30, 255), (25, 20, 75), (235, 250, 255)
+BRAKE_RED, TAIL_RED, HEAD_WHITE, AMBER = (40, 30, 255), (25, 20, 75), (235, 250, 255), (20, 170, 255)
 LAMPS = {0: (90, 235, 40), 1: (20, 170, 255), 2: (30, 25, 255)}
 
 
@@ -136,10 +137,14 @@ def _car(m: Mesh, kind: str, paint: tuple, lamp: int) -> None:
             m.side_plate(x, side * (width / 2 + 0.02), 0.33, 0.62, 0.6, (25, 25, 25))
         y = side * (width / 2 - 0.27)
         m.plate(-length / 2 - 0.02, 0, 0.6, 0.5, 0.12, (200, 200, 200), -1)
-        on = bool(lamp)
+        on = lamp == 1
         m.lamp((-length / 2 - 0.03, y, 0.82), 0.16 if on else 0.12, -1, BRAKE_RED if on else TAIL_RED, "brake light" if on else "car")
         m.lamp((length / 2 + 0.03, y, 0.66), 0.14, 1, HEAD_WHITE, "car")
-    if lamp:
+    if lamp in (2, 3):  # indicates to its left or right, on both ends
+        side = 1 if lamp == 2 else -1
+        for x, facing in ((-length / 2 - 0.04, -1), (length / 2 + 0.04, 1)):
+            m.lamp((x, side * (width / 2 - 0.2), 0.98), 0.24, facing, AMBER, "indicator")
+    if lamp == 1:
         m.lamp((-length / 2 + (0.9 if kind == "car" else -0.03), 0, 1.42 if kind == "car" else 2.0), 0.1, -1, BRAKE_RED, "brake light")
 
 

@@ -8,7 +8,7 @@ import torch
 
 from demo_model import training
 from demo_model.keyframes import KeyframeData
-from demo_model.mini import build_config, initialise, train_tokenizer
+from demo_model.mini import build_config, initialise
 from demo_model.training import DecoderTrainer, Team, TowerTrainer, patch_heads
 from demo_world.facts import RELATIONS
 from demo_world.meshes import CLASSES
@@ -30,6 +30,14 @@ ROW = {
     "walker": False,
     "left": "",
     "right": "",
+    "asked": [
+        ["plan", None, "KEEP, STRAIGHT\n", "Your current speed is 8 m/s."],
+        ["light", None, "Green", None],
+        ["vru", None, "No, I don't see any.", None],
+        ["motion", "front", "Object 1: KEEP, STRAIGHT\n", "Object 1: car."],
+        ["description", "back", "It is day.", None],
+        ["explanation", None, "The light is green.", "Why?"],
+    ],
 }
 KEYFRAMES = 5
 
@@ -49,13 +57,11 @@ def data(tmp_path, monkeypatch):
     return KeyframeData(tmp_path)
 
 
-def trained(data, run, tower_steps, decoder_steps):
+def trained(data, tokenizer_file, run, tower_steps, decoder_steps):
     run.mkdir(exist_ok=True)
-    if not (run / "tokenizer.model").exists():
-        train_tokenizer(run / "tokenizer.model")
-    tokenizer = load_sentencepiece(run / "tokenizer.model")
+    tokenizer = load_sentencepiece(tokenizer_file)
     torch.manual_seed(0)
-    model, heads = SennaForConditionalGeneration(build_config(len(tokenizer))), patch_heads()
+    model, heads = SennaForConditionalGeneration(build_config(len(tokenizer), layers=2)), patch_heads()
     initialise(model)
     TowerTrainer(model, heads, data, run, 0, Team(0, 1)).run(tower_steps, batch=2)
     if decoder_steps:
@@ -63,8 +69,8 @@ def trained(data, run, tower_steps, decoder_steps):
     return model.state_dict()
 
 
-def test_stopped_and_unbroken_runs_agree(data, tmp_path, monkeypatch):
-    whole = trained(data, tmp_path / "whole", 2, 2)
+def test_stopped_and_unbroken_runs_agree(data, tokenizer_file, tmp_path, monkeypatch):
+    whole = trained(data, tokenizer_file, tmp_path / "whole", 2, 2)
 
     class Killed(Exception):
         pass
@@ -81,18 +87,18 @@ def test_stopped_and_unbroken_runs_agree(data, tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(trainer, "_learn", at_step_one(trainer._learn))
             with pytest.raises(Killed):
-                trained(data, tmp_path / "stopped", 2, 2)
-    again = trained(data, tmp_path / "stopped", 2, 2)
+                trained(data, tokenizer_file, tmp_path / "stopped", 2, 2)
+    again = trained(data, tokenizer_file, tmp_path / "stopped", 2, 2)
     assert all(torch.equal(again[name], value) for name, value in whole.items())
-    fresh = SennaForConditionalGeneration(build_config(900))
+    fresh = SennaForConditionalGeneration(build_config(len(load_sentencepiece(tokenizer_file)), layers=2))
     assert not torch.equal(fresh.state_dict()["lm_head.weight"], whole["lm_head.weight"])
 
 
-def test_every_keyframe_once_an_epoch_and_none_held_out(data, tmp_path):
+def test_every_keyframe_once_an_epoch_and_none_held_out(data, tokenizer_file, tmp_path):
     run = tmp_path / "run"
-    trained(data, run, 0, 0)
-    tokenizer = load_sentencepiece(run / "tokenizer.model")
-    model = SennaForConditionalGeneration(build_config(len(tokenizer)))
+    trained(data, tokenizer_file, run, 0, 0)
+    tokenizer = load_sentencepiece(tokenizer_file)
+    model = SennaForConditionalGeneration(build_config(len(tokenizer), layers=2))
     trainer = DecoderTrainer(model, patch_heads(), tokenizer, data, run, 0, Team(0, 1))
     seen = []
     for trainer.step in range(6):

@@ -1,52 +1,42 @@
 """The trainer's fast passes against the stock modules: packed questions give the logits each would get alone."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
 from demo_model.keyframes import normalise
-from demo_model.mini import (
-    EXTRA_QUESTIONS,
-    build_config,
-    extra_answer,
-    initialise,
-    kept_patches,
-    plan_question,
-    train_tokenizer,
-)
+from demo_model.mini import EXTRA_QUESTIONS, LAYERS, build_config, extra_answer, initialise, kept_patches, plan_question
 from demo_model.packing import Packing, decoder_pass, tower_patches
+from senna_autoprune.nuscenes import builders
 from senna_autoprune.senna.images import SennaImageProcessor
 from senna_autoprune.senna.modeling import SennaForConditionalGeneration
 from senna_autoprune.senna.tokenization import load_sentencepiece
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    file: Path = tmp_path_factory.mktemp("mini") / "tokenizer.model"
-    train_tokenizer(file)
-    return load_sentencepiece(file)
+def tokenizer(tokenizer_file):
+    return load_sentencepiece(tokenizer_file)
 
 
 @pytest.fixture(scope="module")
 def model(tokenizer):
     torch.manual_seed(0)
-    model = SennaForConditionalGeneration(build_config(len(tokenizer))).eval()
+    model = SennaForConditionalGeneration(build_config(len(tokenizer), layers=3)).eval()
     initialise(model)
     return model
 
 
 def test_special_ids_and_whole_answers(tokenizer):
     assert (tokenizer.unk_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id) == (0, 1, 2)
-    text = "ACCELERATE, RIGHT_CHANGE\n"
-    ids = tokenizer(text, add_special_tokens=False).input_ids
-    assert tokenizer.decode(ids) == text and len(ids) <= 8
+    for text, most in (("ACCELERATE, RIGHT_CHANGE\n", 8), ("Object 1: KEEP, STRAIGHT\nObject 2: STOP, STRAIGHT\n", 24)):
+        ids = tokenizer(text, add_special_tokens=False).input_ids
+        assert tokenizer.decode(ids) == text and len(ids) <= most
 
 
 def test_weights_fit(model):
-    assert sum(p.numel() for p in model.parameters()) * 2 <= 12_000_000
-    assert model.config.text_config.num_hidden_layers >= 16 and model.config.num_visual_tokens == 128
+    layer = sum(p.numel() for p in model.get_decoder().layers[0].parameters())
+    assert (sum(p.numel() for p in model.parameters()) + (LAYERS - 3) * layer) * 2 <= 12_000_000
+    assert build_config(2000).text_config.num_hidden_layers == LAYERS == 32 and model.config.num_visual_tokens == 128
 
 
 @torch.no_grad()
@@ -55,23 +45,46 @@ def test_adapter_hands_patches_on(model):
     assert (model.img_adapter(patches) - patches[:, kept_patches()]).abs().max() < 1e-3
 
 
+def packed(model, packing, branches, features, kept):
+    """Logits of the branches when the visual tokens ``kept`` (1, K) of ``features`` (1, 768, d) are there."""
+    ids, _, owner = packing.batch([branches])
+    order, positions, mask = packing.layout(kept, owner)
+    embed = model.get_decoder().embed_tokens
+    prefix = torch.cat([embed(packing.text)[None], features[:, kept[0]]], 1)[:, order[0]]
+    return model.lm_head(decoder_pass(model.get_decoder(), torch.cat([prefix, embed(ids)], 1), positions, mask)[:, prefix.shape[1] :])
+
+
 @torch.no_grad()
 def test_packed_questions_equal_single_ones(model, tokenizer):
     packing = Packing(tokenizer, "eval")
-    features = torch.randn(1, 6, 128, 96)
-    texts = [(plan_question(9, "go straight"), "KEEP, STRAIGHT\n"), *[(q, "yes") for q in list(EXTRA_QUESTIONS.values())[:3]]]
-    branches = [packing.branch(q, a, n)[0] for (q, a), n in zip(texts, packing.branches, strict=True)]
-    kept = torch.arange(768)[None]
-    positions, mask = packing.layout(kept)
-    embed = model.get_decoder().embed_tokens
-    x = torch.cat([embed(packing.text)[None], features.flatten(1, 2), embed(torch.tensor([[i for branch in branches for i in branch]]))], 1)
-    packed = model.lm_head(decoder_pass(model.get_decoder(), x, positions, mask)[:, -sum(packing.branches) :])
-    prefix = [i for chunk in packing.prefix for i in [*chunk, model.config.image_token_id]]
+    features = torch.randn(1, 768, 96)
+    texts = [(plan_question(9, "go straight"), "KEEP, STRAIGHT\n"), (builders.light_question(), "Red")]
+    texts += [(builders.description_question("back"), "It is day."), (EXTRA_QUESTIONS["walker"], "yes")]
+    branches = [packing.branch("any", question, answer) for question, answer in texts]
+    logits = packed(model, packing, branches, features, torch.arange(768)[None])
+    by_place = dict(zip(packing.text_positions.tolist(), packing.text.tolist(), strict=True))
+    prefix = [by_place.get(place) for place in range(packing.prefix_length)]
+    mark = model.config.image_token_id  # one a view, as the processor writes it
+    short = [mark if i is None else i for i, before in zip(prefix, [0, *prefix], strict=False) if i is not None or before is not None]
     at = 0
-    for ids in branches:
-        alone = model(input_ids=torch.tensor([prefix + ids]), image_features=features).logits[:, -len(ids) :]
-        assert torch.allclose(alone, packed[:, at : at + len(ids)], atol=1e-4)
-        at += len(ids)
+    for branch in branches:
+        alone = model(input_ids=torch.tensor([short + branch.ids]), image_features=features.view(1, 6, 128, -1)).logits
+        assert torch.allclose(alone[:, -len(branch.ids) :], logits[:, at : at + len(branch.ids)], atol=1e-4)
+        at += len(branch.ids)
+
+
+@torch.no_grad()
+def test_a_branch_does_not_feel_its_neighbours_or_padding(model, tokenizer):
+    packing = Packing(tokenizer, "eval")
+    features, kept = torch.randn(1, 768, 96), torch.tensor([[3, 40, 200, 500, 767]])
+    one = packing.branch("light", builders.light_question(), "Green")
+    other = packing.branch("extra", EXTRA_QUESTIONS["left"], "taken")
+    alone = packed(model, packing, [one], features, kept)
+    assert torch.allclose(packed(model, packing, [other, one], features, kept)[:, len(other.ids) :], alone, atol=1e-4)
+    ids, labels, owner = packing.batch([[one], [other, one]])
+    assert ids.shape == labels.shape == owner.shape == (2, len(one.ids) + len(other.ids))
+    assert owner[0].tolist() == [1] * len(one.ids) + [0] * len(other.ids) and (labels[0, len(one.ids) :] == -100).all()
+    assert [i for i in labels[1].tolist() if i != -100] == [i for b in (other, one) for i in b.labels if i != -100]
 
 
 @torch.no_grad()
