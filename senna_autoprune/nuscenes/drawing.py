@@ -17,11 +17,11 @@ from senna_autoprune.files.image_files import open_image
 from senna_autoprune.nuscenes.questions_file import Question
 from senna_autoprune.nuscenes.scenes import FUTURE_STEPS, rows_present
 from senna_autoprune.nuscenes.strings import channel, strings
+from senna_autoprune.nuscenes.view_order import TWO_ROWS
 
 if TYPE_CHECKING:
     from nuscenes.nuscenes import NuScenes
 
-LAYOUT = (("front left", "front", "front right"), ("back left", "back", "back right"))
 TILE = (640, 360)  # pixels, of a 1600 x 900 image
 HEADER = 300  # pixels, at least
 MARGIN = 16  # pixels
@@ -55,7 +55,7 @@ def draw_sample(nusc: NuScenes, question: Question) -> np.ndarray:
         boxes = [nusc.get("sample_annotation", box)[key] for box in sample["anns"] for key in ("translation", "size")]
         if not (np.isfinite(path).all() and np.isfinite(boxes).all() and (np.abs(np.diff(path, axis=0)) < LONGEST_STEP_M).all()):
             raise SennaPruneError(f"tables in {nusc.table_root}: a position or size at sample {question.token} is not a possible number")
-        rows = [np.hstack([_tile(nusc, sample, view, path) for view in names]) for names in LAYOUT]
+        rows = [np.hstack([_tile(nusc, sample, view, path) for view in names]) for names in TWO_ROWS]
     return np.vstack([_header(nusc, sample, question, path, rows[0].shape[1]), *rows])
 
 

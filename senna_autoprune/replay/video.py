@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.measures.flips import HARMLESS, SEVERITIES
+from senna_autoprune.nuscenes.view_order import TWO_ROWS, places
 from senna_autoprune.replay.frames import Frame, Replay
 from senna_autoprune.replay.heat import over_image, palette, spread
 
@@ -18,7 +19,6 @@ SIZE = (1280, 720)  # pixels
 RATE = 10  # pictures a second
 HOLD = 10  # pictures a frame: one second
 TILE, TOP, GAP = (424, 239), 0, 4
-TWO_ROWS = ("front left", "front", "front right", "back left", "back", "back right")  # as drawn, row by row
 GROUND, TEXT, FAINT, LINE, OTHER = (20, 23, 27), (230, 233, 237), (154, 165, 177), (108, 178, 255), (70, 78, 88)
 BAD, ODD, GOOD = (255, 123, 127), (240, 179, 87), (95, 208, 138)
 
@@ -69,11 +69,10 @@ def draw_frame(replay: Replay, number: int) -> np.ndarray:
 def _places(frame: Frame) -> list[tuple[int, int, tuple[int, int]]]:
     """Left, top and size of each image's tile: six known views on the ring, others in rows."""
     views = frame.shot.views
-    order = [TWO_ROWS.index(view) for view in views] if set(views) == set(TWO_ROWS) else list(range(len(views)))
     columns = 3 if len(views) <= 6 else math.ceil(len(views) / 2)
     width = (SIZE[0] - (columns - 1) * GAP) // columns
     size = (width, TILE[1])
-    return [(place % columns * (width + GAP), TOP + place // columns * (TILE[1] + GAP), size) for place in order]
+    return [(place % columns * (width + GAP), TOP + place // columns * (TILE[1] + GAP), size) for place in places(views, sum(TWO_ROWS, ()))]
 
 
 def _tile(frame: Frame, index: int, size: tuple[int, int]) -> Image.Image:

@@ -24,6 +24,7 @@ from senna_autoprune.evaluation.answering.questions import load_questions
 from senna_autoprune.evaluation.config import AskConfig
 from senna_autoprune.evaluation.runs.rows import QuestionRow
 from senna_autoprune.files.yaml_files import build
+from senna_autoprune.nuscenes import view_order
 from senna_autoprune.pruning.budget import Allocation
 from senna_autoprune.pruning.context import SampleContext
 from senna_autoprune.pruning.decoder.models import find_decoder
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 
 STRONGEST = 0.25  # share of the visual tokens whose staying is counted: the default retention
 MAX_NEW_TOKENS = 32
-PANORAMA = ("back left", "front left", "front", "front right", "back right", "back")  # as drawn, from left to right
 PANEL = (320, 180)  # pixels of a view
 
 
@@ -274,9 +274,8 @@ def draw_attention(found: QuestionAttention, views: Sequence[str], label: str | 
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
 
-    order = list(range(len(views)))
-    if set(views) == set(PANORAMA):
-        order.sort(key=lambda view: PANORAMA.index(views[view]))
+    places = view_order.places(views, view_order.PANORAMA)
+    order = sorted(range(len(views)), key=places.__getitem__)
     pictures = [open_image(image) for image in found.images]
     thumbs = [np.asarray(picture.resize(PANEL)) for picture in pictures]
     colours = ListedColormap(palette() / 255)

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.files.image_files import open_image
-from senna_autoprune.nuscenes.drawing import LAYOUT
+from senna_autoprune.nuscenes.view_order import TWO_ROWS
 from senna_autoprune.replay.pages import jpeg_uri
 
 TILE = (208, 117)  # pixels of a view
@@ -26,7 +26,7 @@ def thumbnail(images: Sequence[Path], views: Sequence[str]) -> tuple[str, tuple[
         images: files in the order in which they were fed.
         views: what each shows (``replay.sources.views_of``); all six known, they are placed as round the car.
     """
-    names = [name for row in LAYOUT for name in row]
+    names = [name for row in TWO_ROWS for name in row]
     paths = list(images)
     if sorted(views) == sorted(names):
         place = dict(zip(views, images, strict=True))

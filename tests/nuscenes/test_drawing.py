@@ -11,6 +11,7 @@ from senna_autoprune.nuscenes import drawing
 from senna_autoprune.nuscenes.inspection import find_question, inspect_questions
 from senna_autoprune.nuscenes.questions import build_questions
 from senna_autoprune.nuscenes.questions_file import Question
+from senna_autoprune.nuscenes.view_order import TWO_ROWS
 
 TOKEN = "3e8750f331d7499e9b5123e9eb70f2e2"  # scene-0103 #0: real images, drives on
 
@@ -25,7 +26,7 @@ def file(subset, tmp_path_factory):
 def view_of(picture: np.ndarray, view: str) -> np.ndarray:
     """One tile of a picture."""
     top = picture.shape[0] - 2 * drawing.TILE[1]
-    for row, names in enumerate(drawing.LAYOUT):
+    for row, names in enumerate(TWO_ROWS):
         if view in names:
             x, y = names.index(view) * drawing.TILE[0], top + row * drawing.TILE[1]
             return picture[y : y + drawing.TILE[1], x : x + drawing.TILE[0]]

@@ -15,9 +15,9 @@ from senna_autoprune.cli import main
 from senna_autoprune.demo import LABEL
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.runs.rows import QuestionRow
+from senna_autoprune.nuscenes.view_order import PANORAMA
 from senna_autoprune.report import drawing
 from senna_autoprune.report.attention import (
-    PANORAMA,
     LayerAttention,
     Movement,
     QuestionAttention,
