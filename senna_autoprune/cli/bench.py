@@ -70,8 +70,9 @@ def command(
     from senna_autoprune.bench.plan import BenchPlan, run
     from senna_autoprune.bench.shapes import SHAPES, BenchShape
     from senna_autoprune.bench.vision import senna_config
-    from senna_autoprune.cli import bench_tables
+    from senna_autoprune.cli.eval_tables import show_grid
     from senna_autoprune.cli.values import parse_shares
+    from senna_autoprune.tables import bench as tables
 
     begun = perf_counter()
     given: dict[str, Any] = {name: value for name, value in geometry.items() if value is not None}
@@ -115,11 +116,11 @@ def command(
     if result.whole is not None:
         shown.append((f"the whole decoder: {title}", result.whole, None))
     for heading, rows, scaled in shown:
-        out.print(bench_tables.settings_table(heading, rows, scaled is not None))
+        show_grid(tables.settings_table(heading, rows, scaled is not None), out)
         asked = [row for row in rows if row.setting in (UNPRUNED, *result.policies)]
-        out.print(bench_tables.stages_table(asked, result.vision, scaled))
+        show_grid(tables.stages_table(asked, result.vision, scaled), out)
     if result.check is not None:
-        out.print(bench_tables.check_table(result.check))
+        show_grid(tables.check_table(result.check), out)
     document = to_json(
         shape,
         result.rows,
@@ -150,7 +151,7 @@ def command(
                 warmup=0,
                 on_round=lambda done: progress.update(task, completed=done + 1),
             )
-        out.print(bench_tables.batches_table(batches, [one.shape[1] for one, _ in prompts]))
+        show_grid(tables.batches_table(batches, [one.shape[1] for one, _ in prompts]), out)
         out.print(f"batches took {perf_counter() - started:.0f} s of {perf_counter() - begun:.0f} s (--batch-size 1 leaves them out)")
         document["batches"] = [batch.to_dict() for batch in batches]
     document["seconds"] = perf_counter() - begun

@@ -1,0 +1,91 @@
+"""Tables of ``senna-prune bench``. A figure that was scaled from a few layers says so in its column's head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from senna_autoprune.bench.batches import BatchRow
+from senna_autoprune.bench.passes import BenchRow, Timing
+from senna_autoprune.bench.sample import SampleCheck
+from senna_autoprune.tables.grid import Grid
+
+ANSWER_TOKENS = 16  # of the answer that the stages are added up for
+
+
+def settings_table(title: str, rows: Sequence[BenchRow], scaled: bool) -> Grid:
+    """Prefill and decode of every setting beside its bound."""
+    mark = " (scaled)" if scaled else ""
+    prefill = (f"prefill ms{mark}", "p10-p90", f"speed-up{mark}", "FLOPs bound", f"reached{mark}")
+    decode = (f"decode ms/token{mark}", f"decode x{mark}")
+    table = Grid(title, ["setting", "tokens a layer", *prefill, *decode, "KV MB"])
+    for row in rows:
+        table.rows.append(
+            [
+                row.setting,
+                f"{row.average_tokens:.1f}",
+                f"{row.prefill_ms.median:.1f}",
+                f"{row.prefill_ms.p10:.0f}-{row.prefill_ms.p90:.0f}",
+                f"{row.speedup:.2f}",
+                f"{row.flops_bound:.2f}",
+                f"{row.reached:.2f}",
+                f"{row.decode_ms_per_token.median:.2f}",
+                f"{row.decode_speedup:.2f}",
+                f"{row.kv_bytes / 1e6:.1f}",
+            ]
+        )
+    return table
+
+
+def stages_table(rows: Sequence[BenchRow], vision: Timing | None, scaled: dict[str, Any] | None) -> Grid:
+    """Where the time of one question goes, stage by stage: medians."""
+    mark = " (scaled)" if scaled else ""
+    title = f"stages of a question with an answer of {ANSWER_TOKENS} tokens"
+    columns = (f"prefill ms{mark}", "pruner ms, in it", "share")
+    table = Grid(title, ["setting", *columns, f"decode ms/token{mark}", f"in all s{mark}", f"x{mark}"])
+    whole = [in_all(row, vision) for row in rows]
+    for row, total in zip(rows, whole, strict=True):
+        prefill, pruner = row.prefill_ms.median, row.pruner_ms.median if row.pruner_ms is not None else None
+        table.rows.append(
+            [
+                row.setting,
+                f"{prefill:.1f}",
+                f"{pruner:.1f}" if pruner is not None else "-",
+                f"{100 * pruner / prefill:.1f} %" if pruner is not None else "-",
+                f"{row.decode_ms_per_token.median:.2f}",
+                f"{total:.2f}",
+                f"{whole[0] / total:.2f}",
+            ]
+        )
+    if vision is not None:
+        spread = f"{vision.median:.1f} ms ({vision.p10:.0f}-{vision.p90:.0f})"
+        table.notes.append(f"vision, in all of it: CLIP tower, projector and adapter on all views of a scene, {spread}, measured whole")
+    if scaled:
+        table.notes.append(f"(scaled): {scaled['how']}")
+    return table
+
+
+def in_all(row: BenchRow, vision: Timing | None) -> float:
+    """Seconds from pixels (or, without a vision stage, from the prompt) to the last token of the answer."""
+    stages = (vision.median if vision is not None else 0.0) + row.prefill_ms.median + ANSWER_TOKENS * row.decode_ms_per_token.median
+    return stages / 1e3
+
+
+def check_table(checks: Sequence[SampleCheck]) -> Grid:
+    """Scaled against measured."""
+    table = Grid("scaled / whole decoder, medians of the ratios within a round", ["setting", "prefill", "decode"])
+    for check in checks:
+        table.rows.append([check.setting, f"{check.prefill:.3f}", f"{check.decode:.3f}"])
+    return table
+
+
+def batches_table(batches: Sequence[BatchRow], lengths: Sequence[int]) -> Grid:
+    """Throughput together and one by one."""
+    size = batches[0].batch_size
+    title = f"prefill throughput, {size} prompts of {min(lengths)}-{max(lengths)} tokens, padding included"
+    table = Grid(title, ["setting", "tokens a layer", f"prompts/s, batch {size}", "prompts/s, batch 1", "gain"])
+    for batch in batches:
+        low, high = batch.tokens_per_layer
+        kept = f"{low:.1f}" if low == high else f"{low:.1f}-{high:.1f}"
+        table.rows.append([batch.setting, kept, f"{batch.together.median:.2f}", f"{batch.alone.median:.2f}", f"{batch.gain:.2f}"])
+    return table
