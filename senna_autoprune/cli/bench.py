@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict, replace
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -32,8 +33,9 @@ WIDTH = 160  # of tables that go into a file
 @click.option("--decode-steps", default=8, show_default=True, type=click.IntRange(1))
 @click.option("--controls/--no-controls", default=True, show_default=True, help="The rows at 1.00 and of the lengths alone.")
 @click.option("--clock", default="wall", show_default=True, type=click.Choice(["wall", "cpu"]), help="cpu: for a machine with other jobs.")
-@click.option("--batch-size", type=click.IntRange(1), help="Prefill throughput in batches of N; 1: none.  [default: 8; with --shape 1]")
+@click.option("--batch-size", type=click.IntRange(1), help="Also prefill throughput in batches of N.")
 @click.option("--batch-rounds", default=2, show_default=True, type=click.IntRange(1))
+@click.option("--compare", "earlier_file", metavar="FILE", help="Print against an earlier JSON of this command, setting by setting.")
 @click.option("--seed", default=0, show_default=True)
 def command(
     shape_name: str | None,
@@ -50,6 +52,7 @@ def command(
     clock: str,
     batch_size: int | None,
     batch_rounds: int,
+    earlier_file: str | None,
     seed: int,
     **geometry: int | None,
 ) -> None:
@@ -65,6 +68,7 @@ def command(
     from rich.console import Console
     from rich.progress import Progress
 
+    from senna_autoprune.bench.compare import pairs, read_earlier
     from senna_autoprune.bench.machine import describe, one_line
     from senna_autoprune.bench.passes import UNPRUNED, to_json
     from senna_autoprune.bench.plan import BenchPlan, run
@@ -75,6 +79,7 @@ def command(
     from senna_autoprune.tables import bench as tables
 
     begun = perf_counter()
+    earlier = read_earlier(Path(earlier_file)) if earlier_file is not None else None
     given: dict[str, Any] = {name: value for name, value in geometry.items() if value is not None}
     shape = replace(SHAPES[shape_name], **given) if shape_name else BenchShape(**given)
     plan = BenchPlan(
@@ -91,7 +96,7 @@ def command(
         decode_steps=decode_steps,
         controls=controls,
         clock=clock,
-        batch_size=batch_size or (1 if shape_name or layers_sample else 8),
+        batch_size=batch_size or 1,
         seed=seed,
     )
     machine = describe(dtype, device)
@@ -134,6 +139,8 @@ def command(
         whole=[asdict(row) for row in result.whole] if result.whole is not None else None,
         check=[asdict(check) for check in result.check] if result.check is not None else None,
     )
+    if earlier is not None and earlier_file is not None:
+        show_grid(tables.compare_table(pairs(earlier, document, result.rows, Path(earlier_file)), earlier_file), out)
     if document["overhead_at_1"] is not None:
         out.print(f"overhead of the hooks at retention 1.00: {100 * document['overhead_at_1']:.1f} %")
     if plan.batch_size > 1 and result.rounds == plan.rounds:
@@ -152,7 +159,7 @@ def command(
                 on_round=lambda done: progress.update(task, completed=done + 1),
             )
         show_grid(tables.batches_table(batches, [one.shape[1] for one, _ in prompts]), out)
-        out.print(f"batches took {perf_counter() - started:.0f} s of {perf_counter() - begun:.0f} s (--batch-size 1 leaves them out)")
+        out.print(f"batches took {perf_counter() - started:.0f} s of {perf_counter() - begun:.0f} s")
         document["batches"] = [batch.to_dict() for batch in batches]
     document["seconds"] = perf_counter() - begun
     click.echo(json.dumps(document))

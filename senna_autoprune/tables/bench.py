@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from senna_autoprune.bench.batches import BatchRow
+from senna_autoprune.bench.compare import Pair
 from senna_autoprune.bench.passes import BenchRow, Timing
 from senna_autoprune.bench.sample import SampleCheck
 from senna_autoprune.tables.grid import Grid
@@ -88,4 +89,23 @@ def batches_table(batches: Sequence[BatchRow], lengths: Sequence[int]) -> Grid:
         low, high = batch.tokens_per_layer
         kept = f"{low:.1f}" if low == high else f"{low:.1f}-{high:.1f}"
         table.rows.append([batch.setting, kept, f"{batch.together.median:.2f}", f"{batch.alone.median:.2f}", f"{batch.gain:.2f}"])
+    return table
+
+
+def compare_table(pairs: Sequence[Pair], path: str) -> Grid:
+    """Then and now, setting by setting."""
+    table = Grid(f"beside {path}", ["setting", "prefill ms then", "now", "now / then", "speed-up then", "now"])
+    for pair in pairs:
+        ratio = pair.now_ms / pair.before_ms
+        table.rows.append(
+            [
+                pair.setting,
+                f"{pair.before_ms:.1f}",
+                f"{pair.now_ms:.1f}",
+                f"{ratio:.3f}",
+                f"{pair.before_speedup:.2f}",
+                f"{pair.now_speedup:.2f}",
+            ]
+        )
+    table.notes.append("Times of two starts differ by whatever else ran; speed-ups are over the unpruned row of the same start.")
     return table
