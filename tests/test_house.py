@@ -18,6 +18,7 @@ ROOMS = [  # from left to right; the longest name that fits a module is its room
     "pruning",
     "senna",
     "nuscenes",
+    "formats",
     "demo",
     "evaluation.paper",
     "evaluation.config",

@@ -81,9 +81,9 @@ def pairs(earlier: dict[str, Any], now: dict[str, Any], rows: Sequence[BenchRow]
 
 def _conditions(earlier: dict[str, Any], now: dict[str, Any]) -> list[tuple[str, Any, Any]]:
     shapes = [("shape." + name, earlier["shape"].get(name), value) for name, value in now["shape"].items()]
-    machines = [document.get("machine") if isinstance(document.get("machine"), dict) else {} for document in (earlier, now)]
+    there, here = (found if isinstance(found := document.get("machine"), dict) else {} for document in (earlier, now))
     return [
         *shapes,
         ("clock", earlier.get("clock"), now.get("clock")),
-        *((name, machines[0].get(name), machines[1].get(name)) for name in ("dtype", "device")),
+        *((name, there.get(name), here.get(name)) for name in ("dtype", "device")),
     ]
