@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import click
 
 from senna_autoprune.cli import questions_convert, questions_select
+from senna_autoprune.cli.labels import print_labels
 
 
 class _OnSample(Protocol):
@@ -230,15 +231,3 @@ def _print_variant(sidecar: dict[str, Any]) -> None:
         click.echo(f"{data.get('version', 'unknown version')} {where}, navigation {navigation}, views {views}")
     else:
         click.echo("no sidecar: data version and variant are unknown")
-
-
-def print_labels(counted: dict[str, Any]) -> None:
-    for kind, count in counted["questions"].items():
-        click.echo(f"{kind:<12}{count:>7} questions")
-        labels = counted["labels"].get(kind, {})
-        total = sum(labels.values())
-        for label, n in labels.items():
-            click.echo(f"{'':<12}{n:>7} {100 * n / total:5.1f} %  {label}")
-        if kind in counted["majority"]:
-            best = counted["majority"][kind]
-            click.echo(f"{'':<12}always saying {best['answer']!r} is right for {100 * best['share']:.1f} %")

@@ -18,7 +18,7 @@ def command(file: str, images: str, out: str, licence: str | None, require_image
     LLaVA's conversations or messages as a JSON list or as JSON lines, and a CSV with columns images, question, answer. Of a
     conversation of several turns every question is asked, by itself.
     """
-    from senna_autoprune.cli.questions import print_labels
+    from senna_autoprune.cli.labels import print_labels
     from senna_autoprune.formats.convert import convert
 
     sidecar = convert(file, images, out, licence=licence, require_images=require_images)

@@ -75,7 +75,7 @@ def merge(files: tuple[str, ...], out: str) -> None:
 
 
 def _print(out: str, sidecar: dict[str, Any]) -> None:
-    from senna_autoprune.cli.questions import print_labels
+    from senna_autoprune.cli.labels import print_labels
 
     click.echo(f"{sidecar['records']} questions -> {out}")
     print_labels(sidecar)

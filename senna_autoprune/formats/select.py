@@ -17,12 +17,12 @@ import numpy as np
 
 from senna_autoprune import __version__
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation.answering.questions import scene_facts
 from senna_autoprune.evaluation.measures.breakdown import ATTRIBUTES, attributes_of
 from senna_autoprune.files.yaml_files import suggest
 from senna_autoprune.nuscenes.labels import LabelCounts, labels_of
 from senna_autoprune.nuscenes.questions import FORMAT
 from senna_autoprune.nuscenes.questions_file import Question, QuestionFile, QuestionWriter, read_questions, write_sidecar
+from senna_autoprune.nuscenes.scene_facts import scene_facts
 
 CONDITIONS = ("type", "scene", "label", "category", *ATTRIBUTES)
 NO_LABEL = "no label"

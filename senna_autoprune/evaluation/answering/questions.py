@@ -17,6 +17,7 @@ from senna_autoprune.evaluation.config import AskConfig
 from senna_autoprune.evaluation.measures.breakdown import attributes_of
 from senna_autoprune.evaluation.runs.rows import QuestionRow
 from senna_autoprune.nuscenes.questions_file import Question, read_questions
+from senna_autoprune.nuscenes.scene_facts import scene_facts
 
 
 def load_questions(config: AskConfig) -> tuple[list[QuestionRow], Path]:
@@ -65,17 +66,6 @@ def _row(index: int, record: Question, sidecar: dict[str, Any]) -> QuestionRow:
         scene_known=scene is not None,
         attributes=attributes_of(record.text, facts.get("description"), facts.get("location")),
     )
-
-
-def scene_facts(record: Question, sidecar: dict[str, Any]) -> dict[str, str]:
-    """``description`` and ``location`` of the record's scene, as far as anybody wrote them down."""
-    scenes = sidecar.get("scenes")
-    listed = scenes.get(record.scene) if isinstance(scenes, dict) else None
-    facts: dict[str, str] = {}
-    for source in (listed, record.get("senna_prune"), record):
-        if isinstance(source, dict):
-            facts.update({k: source[k] for k in ("description", "location") if isinstance(source.get(k), str)})
-    return facts
 
 
 def _require_some_images(rows: Sequence[QuestionRow], root: Path) -> None:
