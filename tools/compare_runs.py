@@ -17,8 +17,7 @@ from senna_autoprune.evaluation.measures.flips import flip_table
 from senna_autoprune.evaluation.measures.parsing import parse_plan
 from senna_autoprune.evaluation.measures.retention import bootstrap, by_scene, hit_statistics, mcnemar, mean_measure
 from senna_autoprune.evaluation.measures.summary import flips_between
-from senna_autoprune.evaluation.runs.rows import QuestionRow
-from senna_autoprune.evaluation.runs.store import RunStore
+from senna_autoprune.evaluation.runs.store import QuestionRow, RunStore
 
 
 def read(run: str, setting: str) -> dict[tuple[str, str, str], tuple[QuestionRow, str]]:
