@@ -12,6 +12,7 @@ from senna_autoprune.errors import SennaPruneError, one_line
 
 # name -> (module with an attribute `command`, one-line help shown without importing the module)
 COMMANDS: dict[str, tuple[str, str]] = {
+    "ask": ("senna_autoprune.cli.ask", "One question, now: both answers, tokens per view and layer, times."),
     "attention": ("senna_autoprune.cli.attention", "Draw where a question looks, layer by layer, over the views (Fig. 1)."),
     "bench": ("senna_autoprune.cli.bench", "Measure prefill and decode with and without pruning on random weights."),
     "benchmarks": ("senna_autoprune.cli.benchmarks", "Standard benchmarks through lmms-eval, in the form of Tables 1 and 2."),
