@@ -26,7 +26,7 @@ $(READY): setup.cfg pyproject.toml configs/constraints.txt
 	touch $@
 
 eval: setup
-	$(BIN)/python tools/first_eval.py --retention 0.25
+	$(BIN)/python tools/maintain/first_eval.py --retention 0.25
 
 test: setup
 	$(BIN)/python -m pytest

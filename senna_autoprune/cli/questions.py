@@ -94,7 +94,7 @@ def build(
     from senna_autoprune.nuscenes.questions import build_questions
     from senna_autoprune.nuscenes.records import BuildSettings
     from senna_autoprune.nuscenes.scenes import load_tables
-    from senna_autoprune.nuscenes.teacher import open_teacher
+    from senna_autoprune.nuscenes.teacher.open import open_teacher
 
     if not split and not scenes:
         raise SennaPruneError("name a --split (e.g. mini_val, all) or --scenes")

@@ -21,7 +21,8 @@ from senna_autoprune.nuscenes.questions_file import Question, QuestionWriter, wr
 from senna_autoprune.nuscenes.records import NO_ANSWER, BuildCounts, BuildSettings, PendingRecord, RecordBuilder
 from senna_autoprune.nuscenes.scenes import Sample, iter_samples, rows_present, scenes_of_split
 from senna_autoprune.nuscenes.strings import QUESTION_TYPES, TEACHER_TYPES
-from senna_autoprune.nuscenes.teacher import Teacher, TeacherError
+from senna_autoprune.nuscenes.teacher.backend import TeacherError
+from senna_autoprune.nuscenes.teacher.teacher import Teacher
 
 if TYPE_CHECKING:
     from nuscenes.nuscenes import NuScenes

@@ -22,7 +22,7 @@ from senna_autoprune.nuscenes.questions_file import question_id
 from senna_autoprune.nuscenes.rules import Navigation
 from senna_autoprune.nuscenes.scenes import NAVIGATION_STEPS, Sample
 from senna_autoprune.nuscenes.strings import QUESTION_TYPES, view_names, view_order
-from senna_autoprune.nuscenes.teacher import Teacher
+from senna_autoprune.nuscenes.teacher.teacher import Teacher
 
 Views = Literal["fixed", "reference"]
 

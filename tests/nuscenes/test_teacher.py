@@ -13,11 +13,14 @@ import pytest
 from PIL import Image
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.nuscenes import records, teacher_openai
+from senna_autoprune.nuscenes import records
 from senna_autoprune.nuscenes.questions import build_questions
 from senna_autoprune.nuscenes.questions_file import read_questions
 from senna_autoprune.nuscenes.records import BuildSettings
-from senna_autoprune.nuscenes.teacher import FAILURES_IN_A_ROW, Teacher, TeacherError, open_teacher
+from senna_autoprune.nuscenes.teacher import openai
+from senna_autoprune.nuscenes.teacher.backend import TeacherError
+from senna_autoprune.nuscenes.teacher.open import open_teacher
+from senna_autoprune.nuscenes.teacher.teacher import FAILURES_IN_A_ROW, Teacher
 from tests.nuscenes.tiny_teacher import save_tiny_llava
 
 TAUGHT = BuildSettings(types=("light", "description", "explanation"))
@@ -84,8 +87,8 @@ class Server:
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(teacher_openai, "FIRST_DELAY_S", 0.01)
-    monkeypatch.delenv(teacher_openai.KEY_VARIABLE, raising=False)
+    monkeypatch.setattr(openai, "FIRST_DELAY_S", 0.01)
+    monkeypatch.delenv(openai.KEY_VARIABLE, raising=False)
     made = Server()
     yield made
     made.close()
@@ -117,7 +120,7 @@ def test_request_holds_model_image_and_question(server, teacher, picture):
 
 
 def test_key_comes_from_the_environment_and_stays_out_of_files(server, picture, tmp_path, monkeypatch):
-    monkeypatch.setenv(teacher_openai.KEY_VARIABLE, "sk-very-secret")
+    monkeypatch.setenv(openai.KEY_VARIABLE, "sk-very-secret")
     with open_teacher(f"openai:{server.url}#tiny", tmp_path / "cache") as teacher:
         teacher.submit("Why?", picture).result()
         assert "secret" not in json.dumps(teacher.describe())
@@ -199,7 +202,7 @@ def test_a_hanging_server_times_out(server, picture, tmp_path):
 
 
 def test_no_server_at_all(picture, tmp_path, monkeypatch):
-    monkeypatch.setattr(teacher_openai, "FIRST_DELAY_S", 0.01)
+    monkeypatch.setattr(openai, "FIRST_DELAY_S", 0.01)
     nobody = open_teacher("openai:http://127.0.0.1:9/v1#tiny", tmp_path / "cache", attempts=2)
     with nobody as teacher, pytest.raises(TeacherError, match="ConnectError"):
         teacher.submit("q", picture).result()

@@ -1,4 +1,4 @@
-"""tools/chaos.py: a short run of it, and that it sees what would be wrong."""
+"""tools/maintain/chaos.py: a short run of it, and that it sees what would be wrong."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from senna_autoprune.demo import LABEL
 from senna_autoprune.evaluation.evaluate import evaluate
 from tests.evaluation.conftest import counting_senna, make_place
 
-CHAOS = Path(__file__).resolve().parents[2] / "tools" / "chaos.py"
+CHAOS = Path(__file__).resolve().parents[2] / "tools" / "maintain" / "chaos.py"
 
 
 def test_five_kills_change_nothing(tmp_path: Path) -> None:

@@ -1,9 +1,7 @@
-"""A teacher: a vision-language model that answers the questions geometry cannot (light, description, explanation).
+"""Asking a teacher in the background, and keeping what it said.
 
-``hf:MODEL_OR_DIR`` runs a transformers image-text-to-text pipeline here, ``openai:BASE_URL#MODEL`` asks any
-OpenAI-compatible server. Answers are kept on disk under the hash of what they depend on (the teacher, the question, the
-image's bytes), so a build that was killed goes on where it stopped. As in the released converter the teacher sees one
-image and the bare question, answers greedily and in at most 512 tokens.
+Answers are kept on disk under the hash of what they depend on (the teacher, the question, the image's bytes), so a
+build that was killed goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -16,59 +14,12 @@ from concurrent.futures import Future
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.nuscenes.teacher.backend import Backend, TeacherError
 
-MAX_NEW_TOKENS = 512
 FAILURES_IN_A_ROW = 8  # then the teacher, not the question, is at fault
-
-
-class TeacherError(Exception):
-    """One question got no answer. The build counts it and goes on."""
-
-
-class Backend(Protocol):
-    """Something that answers. ``identity`` is all that its answers depend on besides question and image."""
-
-    identity: dict[str, Any]
-    concurrency: int
-
-    def answer(self, question: str, image: Path) -> str:
-        """The answer. Raises TeacherError for this question, SennaPruneError if no question can be answered."""
-        ...
-
-    def close(self) -> None:
-        """Stop: answers under way may raise."""
-        ...
-
-
-def open_teacher(
-    spec: str, cache: str | os.PathLike[str], concurrency: int = 4, timeout_s: float = 120.0, attempts: int = 5
-) -> Teacher:
-    """The teacher a specification names. Its model is loaded, or its server asked, with the first question.
-
-    Args:
-        spec: ``hf:MODEL_OR_DIR`` or ``openai:BASE_URL#MODEL``.
-        cache: folder of the answers.
-        concurrency, timeout_s, attempts: for a server: requests at once, seconds for one, tries before giving up on
-            one.
-    Raises:
-        SennaPruneError: no such kind of teacher, or a specification with a part missing.
-    """
-    kind, _, rest = spec.partition(":")
-    backend: Backend
-    if kind == "hf" and rest:
-        from senna_autoprune.nuscenes.teacher_hf import PipelineBackend
-
-        backend = PipelineBackend(rest)
-    elif kind == "openai" and rest:
-        from senna_autoprune.nuscenes.teacher_openai import OpenAIBackend
-
-        backend = OpenAIBackend.parse(rest, concurrency=concurrency, timeout_s=timeout_s, attempts=attempts)
-    else:
-        raise SennaPruneError(f"--teacher {spec}: use hf:MODEL_OR_DIR or openai:BASE_URL#MODEL")
-    return Teacher(backend, cache)
 
 
 class Teacher:

@@ -1,6 +1,6 @@
 """Kill an evaluation of the embedded model again and again, resume it, and compare what it ends with to an unbroken run's.
 
-    python tools/chaos.py --kills 50 --out runs/chaos
+    python tools/maintain/chaos.py --kills 50 --out runs/chaos
 
 Every process is `senna-prune eval` as a user starts it, ended by SIGKILL at a random moment of one of four stages: start-up
 (Python, the model), opening (the run directory is locked, no new answer yet), answering, writing (all answers are there).

@@ -1,5 +1,7 @@
 """What the labels of a whole split look like, from ego positions alone: why every table has a majority row.
 
+    python tools/maintain/label_statistics.py ego_trajectories_val.json
+
 Input: ``ego_trajectories_*.json`` (positions and times of every keyframe of v1.0-trainval, no rotations). Headings are
 the path's tangent there; question files take them from the pose. So a few labels at the borders of the rules may
 differ.
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -109,3 +112,7 @@ def _seen_from_each(positions: np.ndarray, headings: np.ndarray) -> Iterator[np.
         forward = np.array([np.cos(headings[i]), np.sin(headings[i])])
         right = np.array([forward[1], -forward[0]])
         yield np.stack([away @ right, away @ forward], axis=1)
+
+
+if __name__ == "__main__":
+    print("".join(label_table(path).to_markdown() for path in sys.argv[1:]), end="")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from senna_autoprune.demo import embedded
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+SHARED = Path(__file__).resolve().parents[3] / "shared"
 CHECKPOINT = SHARED / "fixtures" / "senna-tiny-a" / "checkpoint"
 FRAMES = SHARED / "nuscenes" / "subset"
 QUESTIONS = Path("runs") / "subset-plan.json"

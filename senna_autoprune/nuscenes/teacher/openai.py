@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.nuscenes.teacher import MAX_NEW_TOKENS, TeacherError
+from senna_autoprune.nuscenes.teacher.backend import MAX_NEW_TOKENS, TeacherError
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 CONNECT_TIMEOUT_S = 10.0

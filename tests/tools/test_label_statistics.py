@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.nuscenes.statistics import label_table, tangent_headings
 from tests.fixtures import shared
+from tools.maintain.label_statistics import label_table, tangent_headings
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from typing import Any
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.files.image_files import open_image
-from senna_autoprune.nuscenes.teacher import MAX_NEW_TOKENS, TeacherError
+from senna_autoprune.nuscenes.teacher.backend import MAX_NEW_TOKENS, TeacherError
 
 
 class PipelineBackend:

@@ -1,0 +1,1 @@
+"""Teachers: vision-language models that answer the questions geometry cannot (light, description, explanation)."""
