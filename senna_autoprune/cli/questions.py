@@ -32,7 +32,7 @@ def _listed(_context: click.Context, _parameter: click.Parameter, value: str | N
 
 
 @command.command("build")
-@click.option("--dataroot", required=True, type=click.Path(), help="Folder that holds VERSION/*.json, maps/, samples/.")
+@click.option("--dataroot", required=True, type=click.Path(), help="Folder that holds VERSION/*.json and samples/.")
 @click.option("--version", "version", required=True, help="Table version: v1.0-mini, v1.0-trainval, ...")
 @click.option(
     "--split", help="mini_val, mini_train, val, train, ... (the devkit's names), or all scenes of the tables."
@@ -62,6 +62,19 @@ def _listed(_context: click.Context, _parameter: click.Parameter, value: str | N
     help="Order of the six image files: as the prompt names them, or as the released converter.",
 )
 @click.option("--require-images", is_flag=True, help="Leave out samples without all six image files.")
+@click.option(
+    "--resample", is_flag=True, help="Keyframes not at 2 Hz: take what lies ahead from the poses at each half second."
+)
+@click.option(
+    "--channels", callback=_listed, help="Cameras and LIDAR of other names: CAM_FRONT=CAM_FRONT_WIDE,LIDAR_TOP=TOP,... (ours=theirs)."
+)
+@click.option(
+    "--categories",
+    "categories_file",
+    type=click.Path(),
+    metavar="FILE",
+    help="YAML or JSON: category names of other makers -> ours, e.g. pedestrian.adult: pedestrian.",
+)
 @click.option("--can-bus", type=click.Path(), help="Folder that holds can_bus/.  [default: DATAROOT]")
 @click.option("--teacher", "teacher_spec", help="hf:MODEL_OR_DIR or openai:BASE_URL#MODEL (key: $OPENAI_API_KEY).")
 @click.option(
@@ -83,6 +96,9 @@ def build(
     navigation: Any,
     views: Any,
     require_images: bool,
+    resample: bool,
+    channels: tuple[str, ...],
+    categories_file: str | None,
     can_bus: str | None,
     teacher_spec: str | None,
     teacher_cache: str | None,
@@ -90,15 +106,24 @@ def build(
     teacher_timeout: float,
 ) -> None:
     """Write the questions of a split as the original's LLaVA-format list, and OUT.meta.json with what was counted."""
-    from senna_autoprune.errors import SennaPruneError
+    from senna_autoprune.errors import SennaPruneError, one_line
+    from senna_autoprune.nuscenes.mapping import parse_channels, read_categories
     from senna_autoprune.nuscenes.questions import build_questions
     from senna_autoprune.nuscenes.records import BuildSettings
-    from senna_autoprune.nuscenes.scenes import load_tables
+    from senna_autoprune.nuscenes.tables import load_tables
     from senna_autoprune.nuscenes.teacher.open import open_teacher
 
     if not split and not scenes:
         raise SennaPruneError("name a --split (e.g. mini_val, all) or --scenes")
-    settings = BuildSettings(types=types, navigation=navigation, views=views, require_images=require_images)
+    settings = BuildSettings(
+        types=types,
+        navigation=navigation,
+        views=views,
+        require_images=require_images,
+        categories=read_categories(categories_file) if categories_file else {},
+        resample=resample,
+    )
+    names = parse_channels(channels)
     cache = teacher_cache or Path(out).parent / "teacher-cache"
     opened = (
         open_teacher(teacher_spec, cache, concurrency=teacher_concurrency, timeout_s=teacher_timeout)
@@ -106,7 +131,7 @@ def build(
         else None
     )
     with opened or nullcontext() as teacher:
-        nusc = load_tables(dataroot, version)
+        nusc = load_tables(dataroot, version, channels=names, sweeps=resample, say=_say_loading)
         with _progress() as on_sample:
             sidecar = build_questions(
                 nusc,
@@ -120,7 +145,7 @@ def build(
             )
         _print_built(out, sidecar)
         if teacher and teacher.failed:
-            click.echo(f"the teacher's last failure: {teacher.last_failure}; the same command asks again", err=True)
+            click.echo(f"the teacher's last failure: {one_line(teacher.last_failure)}; the same command asks again", err=True)
             sys.exit(3)
 
 
@@ -158,7 +183,7 @@ def _draw(file: str, token: str, out: str, dataroot: str | None, version: str | 
     from senna_autoprune.nuscenes.drawing import save_sample
     from senna_autoprune.nuscenes.inspection import find_question
     from senna_autoprune.nuscenes.questions_file import read_sidecar
-    from senna_autoprune.nuscenes.scenes import load_tables
+    from senna_autoprune.nuscenes.tables import load_tables
 
     sidecar = read_sidecar(file)
     dataroot = dataroot or sidecar.get("dataroot") or str(Path(file).parent)  # a file that moves with its data names no folder
@@ -166,8 +191,13 @@ def _draw(file: str, token: str, out: str, dataroot: str | None, version: str | 
     if not version:
         raise SennaPruneError(f"{file} has no sidecar that names its tables: give --dataroot and --version")
     question = find_question(file, token)
-    save_sample(load_tables(dataroot, version), question, out)
+    names = sidecar.get("data", {}).get("channels", {})
+    save_sample(load_tables(dataroot, version, channels=names, say=_say_loading), question, out)
     click.echo(f"{question.type} question about sample {question.token} -> {out}")
+
+
+def _say_loading(line: str) -> None:
+    click.echo(f"loading {line}", err=True)
 
 
 @contextmanager
@@ -184,6 +214,8 @@ def _progress() -> Iterator[_OnSample]:
 
 
 def _print_built(out: str, sidecar: dict[str, Any]) -> None:
+    from senna_autoprune.errors import one_line
+
     samples, speed, navigation = sidecar["samples"], sidecar["ego_speed"], sidecar["navigation"]
     click.echo(
         f"{sidecar['records']} questions about {samples['with_questions']} of {samples['seen']} samples -> {out}"
@@ -196,8 +228,12 @@ def _print_built(out: str, sidecar: dict[str, Any]) -> None:
         f"ego speed: CAN bus for {speed['can_bus']} samples, fallback to displacement for {speed['displacement']}"
     )
     for reason in sorted(set(speed["why"].values())):
-        names = [scene for scene, why in speed["why"].items() if why == reason]
-        click.echo(f"  {reason}: {', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}")
+        names = [one_line(scene) for scene, why in speed["why"].items() if why == reason]
+        click.echo(f"  {one_line(reason)}: {', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}")
+    for what, scenes in sidecar["checks"].items():
+        click.echo(f"checked: {what}: {_by_scene(scenes)}")
+    if sidecar["unknown_categories"]:
+        click.echo("unknown categories: " + ", ".join(f"{one_line(name)} {n}" for name, n in sidecar["unknown_categories"].items()))
     if samples["missing_images"]:
         left_out = samples["left_out_for_images"]
         click.echo(
@@ -221,6 +257,15 @@ def _print_built(out: str, sidecar: dict[str, Any]) -> None:
             f"teacher {teacher['model']}: {teacher['asked']} answers asked, {teacher['cached']} from the cache, "
             f"{teacher['failed']} failed"
         )
+
+
+def _by_scene(counts: dict[str, int]) -> str:
+    """How many, and in which scenes: the five with the most by name."""
+    from senna_autoprune.errors import one_line
+
+    most = sorted(counts.items(), key=lambda item: -item[1])[:5]
+    more = f" and {len(counts) - 5} scenes more" if len(counts) > 5 else ""
+    return f"{sum(counts.values())} ({', '.join(f'{one_line(scene)} {count}' for scene, count in most)}{more})"
 
 
 def _print_variant(sidecar: dict[str, Any]) -> None:

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 from senna_autoprune import __version__
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.nuscenes.can_bus import CanBus
-from senna_autoprune.nuscenes.questions_file import Question, QuestionWriter, write_sidecar
+from senna_autoprune.nuscenes.questions_file import Question, QuestionWriter
 from senna_autoprune.nuscenes.records import NO_ANSWER, BuildCounts, BuildSettings, PendingRecord, RecordBuilder
-from senna_autoprune.nuscenes.scenes import Sample, iter_samples, rows_present, scenes_of_split
+from senna_autoprune.nuscenes.scenes import Sample, iter_samples, rows_present
+from senna_autoprune.nuscenes.splits import scene_key, scenes_of_split
 from senna_autoprune.nuscenes.strings import QUESTION_TYPES, TEACHER_TYPES
 from senna_autoprune.nuscenes.teacher.backend import TeacherError
 from senna_autoprune.nuscenes.teacher.teacher import Teacher
@@ -58,51 +59,67 @@ def build_questions(
     if not types:
         raise SennaPruneError(f"only a teacher can answer {', '.join(settings.types)}: name one with --teacher")
     rows, absent = scenes_of_split(nusc, split, scenes)
-    bus = CanBus(os.path.abspath(can_bus) if can_bus else nusc.dataroot)
+    bus = CanBus(os.path.abspath(os.path.expanduser(can_bus)) if can_bus else nusc.dataroot)
     counts = BuildCounts()
     builder = RecordBuilder(settings, types, counts, teacher)
     total = sum(row["nbr_samples"] for row in rows)
 
     def samples() -> Iterator[Sample]:
         for row in rows:
-            for sample in iter_samples(nusc, row, bus, settings.navigation):
+            key = scene_key(nusc, row)
+
+            def lost(why: str, key: str = key) -> None:
+                counts.samples += 1
+                counts.find(why, key)
+
+            for sample in iter_samples(
+                nusc, row, bus, settings.navigation, categories=settings.categories, resample=settings.resample, on_lost=lost
+            ):
                 yield sample
                 counts.samples += 1
                 if on_sample:
                     on_sample(counts.samples, total)
 
+    def sidecar(writer: QuestionWriter) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "sha256": writer.sha256,
+            "records": writer.count,
+            "made": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": {
+                "senna_autoprune": __version__,
+                "nuscenes-devkit": package_version("nuscenes-devkit"),
+                "python": platform.python_version(),
+            },
+            "data": {
+                "version": nusc.version,
+                "split": split,
+                "scenes_asked": list(scenes),
+                "channels": dict(getattr(nusc, "channels", {})),
+                "categories": dict(settings.categories),
+                "resample": settings.resample,
+            },
+            "dataroot": nusc.dataroot,
+            "variant": {"navigation": settings.navigation, "views": settings.views},
+            "notes": settings.notes(),
+            "types": types,
+            "types_left_out": [kind for kind in settings.types if kind not in types],
+            "require_images": settings.require_images,
+            "teacher": teacher.describe() if teacher else None,
+            "scenes": {scene_key(nusc, row): _scene_facts(nusc, row) for row in rows},
+            "scenes_absent": absent,
+            **_counted(counts, {scene_key(nusc, row): bus.missing.get(row["name"], "") for row in rows}),
+        }
+
     last = ""
-    with QuestionWriter(out) as writer:
+    with QuestionWriter(out, sidecar) as writer:
         pending = (record for sample in samples() for record in builder.records(sample))
         for record in _answered(pending, counts, limit=2 * teacher.concurrency if teacher else 0):
             counts.labels.add(Question(record))
             counts.asked += record["token"] != last  # a sample's records follow one another
             last = record["token"]
             writer.write(record)
-    sidecar = {
-        "format": FORMAT,
-        "sha256": writer.sha256,
-        "records": writer.count,
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {
-            "senna_autoprune": __version__,
-            "nuscenes-devkit": package_version("nuscenes-devkit"),
-            "python": platform.python_version(),
-        },
-        "data": {"version": nusc.version, "split": split, "scenes_asked": list(scenes)},
-        "dataroot": nusc.dataroot,
-        "variant": {"navigation": settings.navigation, "views": settings.views},
-        "notes": settings.notes(),
-        "types": types,
-        "types_left_out": [kind for kind in settings.types if kind not in types],
-        "require_images": settings.require_images,
-        "teacher": teacher.describe() if teacher else None,
-        "scenes": {row["name"]: _scene_facts(nusc, row) for row in rows},
-        "scenes_absent": absent,
-        **_counted(counts, bus),
-    }
-    write_sidecar(out, sidecar)
-    return sidecar
+    return writer.sidecar
 
 
 def _scene_facts(nusc: NuScenes, row: dict[str, Any]) -> dict[str, Any]:
@@ -111,8 +128,8 @@ def _scene_facts(nusc: NuScenes, row: dict[str, Any]) -> dict[str, Any]:
     return {"token": row["token"], "samples": row["nbr_samples"], "description": row["description"], "location": location}
 
 
-def _counted(counts: BuildCounts, bus: CanBus) -> dict[str, Any]:
-    """The sidecar's counts. ``ego_speed`` is over samples kept, ``navigation`` over plan questions."""
+def _counted(counts: BuildCounts, missing: dict[str, str]) -> dict[str, Any]:
+    """The sidecar's counts. ``ego_speed`` is over samples kept, ``navigation`` over plan questions, ``checks`` of keyframes by scene."""
     return {
         "samples": {
             "seen": counts.samples,
@@ -124,8 +141,10 @@ def _counted(counts: BuildCounts, bus: CanBus) -> dict[str, Any]:
         "ego_speed": {
             "can_bus": counts.speed_sources["can_bus"],
             "displacement": counts.speed_sources["displacement"],
-            "why": {scene: why for scene, why in bus.missing.items() if scene in counts.fallback_scenes},
+            "why": {scene: why for scene, why in missing.items() if scene in counts.fallback_scenes},
         },
+        "checks": {what: dict(scenes) for what, scenes in counts.found.items()},
+        "unknown_categories": dict(counts.unknown_categories.most_common()),
         "navigation": {
             "commands": dict(counts.commands.most_common()),
             "target_nearer_than_6s": counts.shortened_navigation,

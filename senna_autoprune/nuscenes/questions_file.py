@@ -10,8 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,20 +21,22 @@ from typing_extensions import TypedDict
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.files.json_files import read_json, text_fault
+from senna_autoprune.files.json_stream import iter_elements
 from senna_autoprune.nuscenes.strings import question_type, question_view
 
 IMAGE_MARKS = ("<image>", "<image-placeholder>")
 SIDECAR_SUFFIX = ".meta.json"
 STATED_TYPES = ("choice", "yes_no")  # types that no words tell: a multiple choice with its letter, a question of yes or no
-_CHUNK = 1 << 20  # characters read at once, at least
-_LONGEST_RECORD = 1 << 24  # characters; beyond this the file is no list of questions
-_SPACE = re.compile("[ \t\r\n\ufeff]*")
+_REMEDY = "build it again with `questions build`"
 
 
 class _Data(TypedDict, total=False):
     version: str
     split: str | None
     scenes_asked: list[str]
+    channels: dict[str, str]
+    categories: dict[str, str]
+    resample: bool
 
 
 class _Variant(TypedDict, total=False):
@@ -73,8 +74,9 @@ class Question(dict[str, Any]):
 
     @property
     def images(self) -> list[str]:
-        """Image paths in the order in which they are fed to the model."""
-        return self["images"] if "images" in self else [self["image"]]
+        """Image paths in the order in which they are fed to the model, with forward slashes."""
+        images = self["images"] if "images" in self else [self["image"]]
+        return [path.replace("\\", "/") for path in images]  # as a file made on Windows writes them
 
     @property
     def type(self) -> str:
@@ -128,13 +130,15 @@ def read_questions(path: str | os.PathLike[str], types: Collection[str] | None =
 
 
 def iter_questions(path: str | os.PathLike[str]) -> Iterator[Question]:
-    """The records of a question file one by one; memory does not grow with the file.
+    """The questions of a file one by one; memory does not grow with the file.
+
+    A record of several question-answer pairs is as many questions: each is asked of the same images, without those before it.
 
     Raises:
         SennaPruneError: as ``read_questions``, when the fault is reached.
     """
     for number, value in enumerate(iter_json_list(Path(path))):
-        yield _checked(value, f"{path}: record {number}")
+        yield from _checked(value, f"{path}: record {number}")
 
 
 def sidecar_path(path: str | os.PathLike[str]) -> Path:
@@ -170,7 +174,10 @@ def write_sidecar(path: str | os.PathLike[str], sidecar: dict[str, Any]) -> None
     """Write the sidecar of a question file at once (rename)."""
     side = sidecar_path(path)
     part = Path(f"{side}.part")
-    part.write_text(json.dumps(sidecar, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    with part.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(sidecar, indent=1, ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
     part.replace(side)
 
 
@@ -186,13 +193,20 @@ class QuestionWriter:
     A context manager. Until then the records are in ``FILE.part``; after an error or an interrupt that is removed, and
     a question file already there stays as it was.
 
+    Args:
+        describe: makes the sidecar once all records are written. It takes its final name first: killed between the two, a file is
+            never there without the sidecar that describes it, and readers refuse a sidecar of another content.
     Raises:
         SennaPruneError: the folder is missing or not writable.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], describe: Callable[[QuestionWriter], dict[str, Any]] | None = None
+    ) -> None:
         self.path = Path(path)
         self.count = 0
+        self.sidecar: dict[str, Any] = {}
+        self._describe = describe
         self._part = Path(f"{os.fspath(path)}.part")
         self._file: BinaryIO | None = None
         self._hash = hashlib.sha256()
@@ -231,6 +245,12 @@ class QuestionWriter:
                 self._append("[]\n" if self.count == 0 else "\n]\n")
                 self._file.flush()
                 os.fsync(self._file.fileno())
+                if self._describe:
+                    self.sidecar = self._describe(self)
+                    write_sidecar(self.path, self.sidecar)
+        except BaseException as fault:
+            kind = type(fault)
+            raise
         finally:
             self._file.close()
             if kind is not None:
@@ -240,81 +260,16 @@ class QuestionWriter:
 
 
 def iter_json_list(path: Path) -> Iterator[Any]:
-    """The elements of a file that is one JSON list, decoded one at a time.
-
-    Elements must be objects or lists to be told from their own beginnings at a chunk's end; anything else is an error.
-    """
-    decoder = json.JSONDecoder()
-    try:
-        with path.open(encoding="utf-8") as file:
-            text, at, done = "", 0, False  # text[at:] is not decoded yet
-
-            def more() -> None:
-                nonlocal text, at, done
-                chunk = file.read(max(_CHUNK, len(text) - at))  # doubling: a long record is not decoded again and again
-                text, at, done = text[at:] + chunk, 0, chunk == ""
-
-            def skip_space() -> str:
-                """The next character that is no white space; empty at the end of the file."""
-                nonlocal at
-                while True:
-                    at = _SPACE.match(text, at).end()  # type: ignore[union-attr]  # matches anywhere, if nothing
-                    if at < len(text) or done:
-                        return text[at : at + 1]
-                    more()
-
-            if skip_space() != "[":
-                raise SennaPruneError(f"{path}: not a JSON list of questions: build it with `questions build`")
-            at += 1
-            number = 0
-            while (here := skip_space()) != "]":
-                if number:
-                    if here != ",":
-                        raise _cut_or_broken(path, number, here)
-                    at += 1
-                    here = skip_space()
-                if here not in ("{", "["):
-                    raise _cut_or_broken(path, number, here)
-                while True:
-                    try:
-                        value, end = decoder.raw_decode(text, at)
-                        break
-                    except json.JSONDecodeError as error:
-                        if len(text) - at > _LONGEST_RECORD:
-                            raise _broken(path, number, f"longer than {_LONGEST_RECORD} characters") from error
-                        if done:
-                            raise _broken(path, number, error.msg) from error
-                        more()
-                    except RecursionError as error:
-                        raise _broken(path, number, "nested too deeply") from error
-                    except ValueError as error:  # an integer of thousands of digits
-                        raise _broken(path, number, str(error)) from error
-                fault = text_fault(value)
-                if fault:
-                    raise _broken(path, number, fault)
-                at = end
-                yield value
-                number += 1
-            at += 1
-            if skip_space():
-                raise SennaPruneError(f"{path}: text after the end of the list, at {text[at : at + 20]!r}")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise SennaPruneError(f"{path}: cannot read the question file ({reason})") from error
+    """The records of a question file, decoded one at a time. SennaPruneError at the first fault, text that is none among them."""
+    for number, value in enumerate(iter_elements(path, "question file", "questions", "record", _REMEDY)):
+        fault = text_fault(value)
+        if fault:
+            raise SennaPruneError(f"{path}: record {number} is broken or cut off ({fault}): {_REMEDY}")
+        yield value
 
 
-def _broken(path: Path, number: int, reason: str) -> SennaPruneError:
-    return SennaPruneError(f"{path}: record {number} is broken or cut off ({reason}): build the file again")
-
-
-def _cut_or_broken(path: Path, number: int, here: str) -> SennaPruneError:
-    if not here:
-        return SennaPruneError(f"{path}: the file is cut off after {number} records: build it again")
-    return SennaPruneError(f"{path}: record {number} is not an object (found {here!r}): build the file again")
-
-
-def _checked(value: Any, where: str) -> Question:
-    """The record, or a SennaPruneError that says what is wrong with it and where."""
+def _checked(value: Any, where: str) -> Iterator[Question]:
+    """The record's questions, or a SennaPruneError that says what is wrong with it and where."""
 
     def wrong(what: str) -> SennaPruneError:
         return SennaPruneError(f"{where}: {what}: build the file again with `questions build`")
@@ -326,18 +281,39 @@ def _checked(value: Any, where: str) -> Question:
     turns = value.get("conversations")
     if not isinstance(turns, list) or len(turns) < 2:
         raise wrong("'conversations' must be a list of a human and a gpt turn")
-    for turn, speaker in zip(turns, ("human", "gpt"), strict=False):
+    if len(turns) % 2:
+        raise wrong(f"'conversations' has {len(turns)} turns: the last one has no answer")
+    for number, turn in enumerate(turns):
+        speaker = ("human", "gpt")[number % 2]
         if not isinstance(turn, dict) or turn.get("from") != speaker or not isinstance(turn.get("value"), str):
             raise wrong(f"'conversations' must hold {{from: {speaker}, value: text}}")
-    question = Question(value)
     images = value.get("images", [value["image"]] if "image" in value else None)
     if not isinstance(images, list) or not images or not all(isinstance(path, str) and path for path in images):
         raise wrong("'images' must be a list of file paths")
-    marks = sum(question.text.count(mark) for mark in IMAGE_MARKS)
-    if marks != len(images):
-        raise wrong(f"the question has {marks} image marks, 'images' lists {len(images)} files")
     if not isinstance(value.get("senna_prune", {}), dict):
         raise wrong("'senna_prune' must be an object")
-    if not isinstance(question.scene, str | None):
-        raise wrong("the scene must be a text")
-    return question
+    for question in _pairs(value):
+        marks = sum(question.text.count(mark) for mark in IMAGE_MARKS)
+        if marks != len(images):
+            raise wrong(f"the question has {marks} image marks, 'images' lists {len(images)} files")
+        if not isinstance(question.scene, str | None):
+            raise wrong("the scene must be a text")
+        yield question
+
+
+def _pairs(record: dict[str, Any]) -> list[Question]:
+    """A record of one pair as it is; one of several taken apart. Later pairs show the images as the first one does."""
+    turns = record["conversations"]
+    if len(turns) == 2:
+        return [Question(record)]
+    first = turns[0]["value"]
+    end = max(first.rfind(mark) + len(mark) for mark in IMAGE_MARKS if mark in first) if any(m in first for m in IMAGE_MARKS) else 0
+    shown = first[:end] + ("\n" if end else "")
+    pairs = []
+    for number in range(0, len(turns), 2):
+        asked, answer = turns[number : number + 2]
+        if not any(mark in asked["value"] for mark in IMAGE_MARKS):
+            asked = {**asked, "value": shown + asked["value"]}
+        own = {"id": f"{record['id']}-{number // 2 + 1}"} if number and "id" in record else {}
+        pairs.append(Question({**record, **own, "conversations": [asked, answer]}))
+    return pairs

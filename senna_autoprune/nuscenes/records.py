@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,17 +17,16 @@ from typing import Any, Literal
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.nuscenes import builders
 from senna_autoprune.nuscenes.builders import QuestionAnswer
+from senna_autoprune.nuscenes.can_bus import ABSENT
 from senna_autoprune.nuscenes.labels import LabelCounts
 from senna_autoprune.nuscenes.questions_file import question_id
 from senna_autoprune.nuscenes.rules import Navigation
-from senna_autoprune.nuscenes.scenes import NAVIGATION_STEPS, Sample
-from senna_autoprune.nuscenes.strings import QUESTION_TYPES, view_names, view_order
+from senna_autoprune.nuscenes.scenes import NAVIGATION_STEPS, NO_BOXES, SHORT_FUTURE, Sample
+from senna_autoprune.nuscenes.strings import QUESTION_TYPES, channel, view_names, view_order
 from senna_autoprune.nuscenes.teacher.teacher import Teacher
 
 Views = Literal["fixed", "reference"]
 
-SHORT_FUTURE = "less than six keyframes ahead"
-NO_BOXES = "no boxes in the scene"
 NO_IMAGE = "image missing"
 NO_ANSWER = "teacher gave no answer"
 BAD_GEOMETRY = "position or speed not a number"
@@ -42,12 +41,16 @@ class BuildSettings:
         navigation: rule of the navigation command and of the ego speed (see ``scenes.iter_samples``).
         views: order of the six image files: as the prompt names them, or as released.
         require_images: leave out samples without all six files.
+        categories: the tables' own category names -> ours, beside nuScenes' own.
+        resample: take the three seconds ahead from the poses at each half second, not from the keyframes.
     """
 
     types: tuple[str, ...] = QUESTION_TYPES
     navigation: Navigation = "fixed"
     views: Views = "fixed"
     require_images: bool = False
+    categories: Mapping[str, str] = field(default_factory=dict)
+    resample: bool = False
 
     def __post_init__(self) -> None:
         if not self.types:
@@ -72,10 +75,14 @@ class BuildSettings:
             ]
         if self.views == "reference":
             kept.append("five of six images stand under another view's name in the prompt, as released")
+        if self.resample:
+            kept.append("not as released: the future is taken from the poses at each half second, not from keyframes")
         return [
             *kept,
             "not as released: scenes without LIDAR files are used, no LIDAR file is needed",
-            "not as released: no vru or motion question where a scene has no boxes (released: 'No, ...')",
+            "not as released: no vru or motion question before a scene's first box and after its last (released: 'No, ...')",
+            "not as released: no plan, motion or explanation where the keyframes ahead are not 0.5 s apart by their timestamps",
+            "not as released: no CAN bus speed from a message 0.5 s away, or one that contradicts the poses",
             "not as released: no explanation where the 3 s future is incomplete (released: the last pose is repeated)",
         ]
 
@@ -91,14 +98,20 @@ class BuildCounts:
     missing_images: int = 0  # files
     incomplete: int = 0  # samples without all six files
     skipped: dict[str, Counter[str]] = field(default_factory=dict)  # type -> reason -> questions
+    found: dict[str, Counter[str]] = field(default_factory=dict)  # what is unlike nuScenes -> scene -> keyframes (or boxes)
+    unknown_categories: Counter[str] = field(default_factory=Counter)  # over boxes
     speed_sources: Counter[str] = field(default_factory=Counter)  # over samples kept
-    fallback_scenes: set[str] = field(default_factory=set)  # scenes with a sample kept and no CAN speed
+    fallback_scenes: set[str] = field(default_factory=set)  # scenes with a sample kept and no CAN messages
     commands: Counter[str] = field(default_factory=Counter)  # over plan questions
     shortened_navigation: int = 0  # plan questions whose target is less than 6 s ahead
 
     def skip(self, kind: str, reason: str) -> None:
         """Count a question that was not asked."""
         self.skipped.setdefault(kind, Counter())[reason] += 1
+
+    def find(self, what: str, scene: str, count: int = 1) -> None:
+        """Count what is unlike nuScenes in a scene."""
+        self.found.setdefault(what, Counter())[scene] += count
 
 
 @dataclass(frozen=True)
@@ -131,10 +144,14 @@ class RecordBuilder:
             "plan": self._plan,
             "explanation": self._explanation,
         }
+        self._types = frozenset(types)
         self._askers = [asker for kind, asker in askers.items() if kind in types]
 
     def records(self, sample: Sample) -> Iterator[PendingRecord]:
         """The records of a sample. What makes the original raise is skipped and counted, type by type."""
+        if rowless := [channel(view) for view, path in sample.images.items() if not path]:
+            self._counts.find(f"no {', '.join(rowless)} row", sample.scene)
+            return
         missing = sum(not os.path.isfile(path) for path in sample.images.values())
         self._counts.missing_images += missing
         self._counts.incomplete += missing > 0
@@ -142,22 +159,36 @@ class RecordBuilder:
             self._counts.left_out += 1
             return
         self._counts.speed_sources[sample.speed_source] += 1
-        if sample.speed_source == "displacement":
+        if sample.speed_why == ABSENT:
             self._counts.fallback_scenes.add(sample.scene)
+        elif sample.speed_why:
+            self._counts.find(sample.speed_why, sample.scene)
+        self._note(sample)
         for ask in self._askers:
             yield from ask(sample)
 
+    def _note(self, sample: Sample) -> None:
+        """Count what was unlike nuScenes at this keyframe, for the types that are asked."""
+        for remark in sample.remarks:
+            self._counts.find(remark, sample.scene)
+        for reason in {why for kind, why in (sample.not_asked or {}).items() if kind in self._types}:
+            if reason not in (SHORT_FUTURE, NO_BOXES):
+                self._counts.find(reason, sample.scene)
+        if sample.unknown_categories:
+            self._counts.find("boxes of unknown category (see --categories)", sample.scene, len(sample.unknown_categories))
+            self._counts.unknown_categories.update(sample.unknown_categories)
+
     def _vru(self, sample: Sample) -> Iterator[PendingRecord]:
-        if self._has_boxes(sample, "vru"):
+        if self._known(sample, "vru"):
             yield from self._geometric(sample, "vru", builders.vru_question)
 
     def _motion(self, sample: Sample) -> Iterator[PendingRecord]:
-        if self._has_boxes(sample, "motion"):
+        if self._known(sample, "motion"):
             for view in view_names():
                 yield from self._geometric(sample, "motion", partial(builders.motion_question, view=view), view)
 
     def _plan(self, sample: Sample) -> Iterator[PendingRecord]:
-        if self._has_future(sample, "plan"):
+        if self._known(sample, "plan"):
             for record in self._geometric(sample, "plan", builders.plan_question):
                 self._counts.commands[sample.geometry.command] += 1
                 self._counts.shortened_navigation += sample.navigation_steps < NAVIGATION_STEPS
@@ -171,7 +202,7 @@ class RecordBuilder:
             yield from self._taught(sample, "description", builders.description_question(view), view, view)
 
     def _explanation(self, sample: Sample) -> Iterator[PendingRecord]:
-        if self._has_future(sample, "explanation"):
+        if self._known(sample, "explanation"):
             try:
                 question = builders.explanation_question(sample.geometry)
             except (ValueError, OverflowError):
@@ -180,16 +211,12 @@ class RecordBuilder:
             assert question is not None
             yield from self._taught(sample, "explanation", question, "front")
 
-    def _has_boxes(self, sample: Sample, kind: str) -> bool:
-        """A scene without a single box is not an empty street: nothing is known of it, and "no" would be a guess."""
-        if not sample.annotated:
-            self._counts.skip(kind, NO_BOXES)
-        return sample.annotated
-
-    def _has_future(self, sample: Sample, kind: str) -> bool:
-        if not sample.geometry.ego_future_complete:
-            self._counts.skip(kind, SHORT_FUTURE)
-        return sample.geometry.ego_future_complete
+    def _known(self, sample: Sample, kind: str) -> bool:
+        """Whether the tables hold the answer: a scene without a box is no empty street, and a "no" would be a guess."""
+        reason = (sample.not_asked or {}).get(kind)
+        if reason:
+            self._counts.skip(kind, reason)
+        return not reason
 
     def _geometric(
         self,

@@ -1,7 +1,7 @@
-"""Are the tables what the rest of the package takes them for? Kinds, shapes and ranges of every column that is read.
+"""Are the tables what the rest of the package takes them for? Kinds, shapes and ranges of every column and row that is read.
 
-The devkit checks nothing. Columns are judged as a whole (a type, an array), so that v1.0-trainval's 2.6 million rows take
-seconds; the row at fault is looked for only when there is one. Positions may be NaN: no question is asked about them.
+The devkit checks nothing. Columns are judged as a whole (a type, an array), so that v1.0-trainval's 2 million rows that questions
+read take seconds; the row at fault is looked for only when there is one. Positions may be NaN: no question is asked about them.
 """
 
 from __future__ import annotations
@@ -75,12 +75,18 @@ def _check(nusc: NuScenes, table: str, key: str, right: Callable[[Sequence[Any]]
         values = [row[key] for row in rows]
     except KeyError:
         index = next(index for index, row in enumerate(rows) if key not in row)
-        raise SennaPruneError(f"{_file(nusc, table)}: row {index} has no {key}: unpack the tables again") from None
+        raise SennaPruneError(f"{_file(nusc, table)}: {_row(rows, index)} has no {key}: unpack the tables again") from None
     if not right(values):
         index = next((index for index, value in enumerate(values) if not right([value])), 0)
         raise SennaPruneError(
-            f"{_file(nusc, table)}: {key} of row {index} is {repr(values[index])[:80]}, not {what}: unpack the tables again"
+            f"{_file(nusc, table)}: {key} of {_row(rows, index)} is {repr(values[index])[:80]}, not {what}: unpack the tables again"
         )
+
+
+def _row(rows: list[Row], index: int) -> str:
+    """A row by its token: rows were dropped while reading, so its number is not that in the file."""
+    token = rows[index].get("token")
+    return f"row {token}" if isinstance(token, str) else f"row {index}"
 
 
 def _file(nusc: NuScenes, table: str) -> str:

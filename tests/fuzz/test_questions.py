@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from senna_autoprune.errors import SennaPruneError, one_line
-from senna_autoprune.nuscenes import questions_file
+from senna_autoprune.files import json_stream
 from senna_autoprune.nuscenes.questions_file import iter_questions, read_sidecar, sidecar_path
 
 FUZZ = settings(settings.get_profile("fuzz"), max_examples=200)
@@ -34,7 +34,7 @@ def read(path: Path, content: bytes, chunk: int = 1 << 20) -> list[dict[str, Any
     """The records, each used as the package uses it; None if the file is refused with one line."""
     path.write_bytes(content)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(questions_file, "_CHUNK", chunk)
+        patch.setattr(json_stream, "CHUNK", chunk)
         try:
             records = list(iter_questions(path))
         except SennaPruneError as error:

@@ -8,6 +8,7 @@ import tracemalloc
 import pytest
 
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.files import json_stream
 from senna_autoprune.nuscenes.builders import QuestionAnswer, conversation
 from senna_autoprune.nuscenes.questions_file import (
     Question,
@@ -75,12 +76,29 @@ def test_any_json_layout_is_read(tmp_path, layout):
 
 
 def test_reading_crosses_chunks(tmp_path, monkeypatch):
-    from senna_autoprune.nuscenes import questions_file
-
-    monkeypatch.setattr(questions_file, "_CHUNK", 7)
+    monkeypatch.setattr(json_stream, "CHUNK", 7)
     records = [record(i) for i in range(3)]
     assert [dict(q) for q in iter_questions(written(tmp_path / "q.json", json.dumps(records, indent=1)))] == records
     assert list(iter_questions(written(tmp_path / "empty.json", " [ ] \n"))) == []
+
+
+def test_every_pair_of_a_record_is_asked(tmp_path):
+    """A record of three pairs, as LLaVA's own files hold them: the images stand in the first question alone."""
+    asked = [("How fast?", "KEEP"), ("Which way?", "STRAIGHT"), ("Why?", "The road is free.")]
+    turns = [turn for question, answer in asked for turn in conversation(QuestionAnswer(question, answer))]
+    for later in turns[2::2]:
+        later["value"] = later["value"].rsplit("<image>\n", 1)[1]
+    several = {**record(1, id="mine"), "conversations": turns}
+    found = list(iter_questions(written(tmp_path / "q.json", [record(0), several, record(2)])))
+    assert [q.id for q in found] == ["t0-plan", "mine", "mine-2", "mine-3", "t2-plan"]
+    assert [(q.text, q.answer) for q in found[1:4]] == [(conversation(QuestionAnswer(*pair))[0]["value"], pair[1]) for pair in asked]
+    assert all(q.images == VIEWS and len(q["conversations"]) == 2 for q in found)
+
+
+def test_paths_of_windows_are_understood(tmp_path):
+    names = [f"samples\\CAM\\{i}.jpg" for i in range(6)]
+    (question,) = iter_questions(written(tmp_path / "q.json", [record(images=names)]))
+    assert question.images[5] == "samples/CAM/5.jpg" and question["images"] == names
 
 
 GOOD = json.dumps([record(0), record(1)])
@@ -105,6 +123,7 @@ GOOD = json.dumps([record(0), record(1)])
         ([record(0), {k: v for k, v in record().items() if k != "token"}], "record 1: no sample 'token'"),
         ([record(conversations=[])], "human and a gpt turn"),
         ([record(conversations="hello")], "human and a gpt turn"),
+        ([record(conversations=record()["conversations"] + record()["conversations"][:1])], "3 turns: the last one has no answer"),
         ([record(conversations=[{"from": "gpt", "value": "a"}, {"from": "gpt", "value": "b"}])], "from: human"),
         ([record(conversations=[{"from": "human", "value": "a"}, {"from": "gpt", "value": None}])], "from: gpt"),
         ([record(images="a.jpg")], "list of file paths"),
