@@ -58,8 +58,9 @@ class Pose:
 
     def to_lidar(self, points: np.ndarray) -> np.ndarray:
         """(n, 3) global points in this keyframe's LIDAR frame, (n, 3)."""
-        in_ego = (points - self.ego) @ self.to_ego_rotation.T
-        return (in_ego - self.mount) @ self.to_lidar_rotation.T
+        with np.errstate(invalid="ignore"):  # poses may be NaN or infinite: nothing is asked about them
+            in_ego = (points - self.ego) @ self.to_ego_rotation.T
+            return (in_ego - self.mount) @ self.to_lidar_rotation.T
 
 
 def mount_angle_deg(to_lidar_rotation: np.ndarray) -> float:
