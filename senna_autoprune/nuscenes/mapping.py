@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from senna_autoprune.files.yaml_files import read_yaml, suggest
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.files.json_files import read_json
+from senna_autoprune.files.yaml_files import read_yaml, suggest
 from senna_autoprune.nuscenes.strings import strings
 from senna_autoprune.nuscenes.tables import needed_channels
 
