@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from importlib import import_module
 
@@ -38,6 +39,12 @@ class LazyGroup(click.Group):
             return None
         return import_module(COMMANDS[cmd_name][0]).command
 
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        close = difflib.get_close_matches(args[0], COMMANDS, n=1) if args and args[0] not in COMMANDS else []
+        if close and not args[0].startswith("-"):
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {close[0]!r}?")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
@@ -54,7 +61,7 @@ def main() -> None:
     try:
         code = cli(standalone_mode=False)  # click alone would turn an interrupt into exit code 1
     except SennaPruneError as error:
-        click.echo(f"senna-prune: error: {one_line(error)}", err=True)
+        click.secho(f"senna-prune: error: {one_line(error)}", err=True, fg="red")
         sys.exit(2)
     except click.ClickException as error:
         error.show()

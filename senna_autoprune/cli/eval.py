@@ -14,6 +14,7 @@ from senna_autoprune.cli.options import (
     budget_options,
     config_option,
     engine_options,
+    force_option,
     method_option_values,
     method_options,
     model_options,
@@ -35,6 +36,7 @@ from senna_autoprune.cli.options import (
 @asking_options
 @engine_options
 @retry_option
+@force_option
 @click.option("--json", "as_json", is_flag=True, help="Print the measures as one JSON document in the last line.")
 @click.pass_context
 def command(
@@ -42,6 +44,7 @@ def command(
     config_file: str | None,
     option_values: tuple[str, ...],
     retry_failed: bool,
+    force: bool,
     as_json: bool,
     **flags: Any,
 ) -> None:
@@ -63,7 +66,7 @@ def command(
     console, progress_console = console_for(), console_for(stderr=True)
     fill_in_embedded(config, progress_console)
 
-    result = _evaluate(config, retry_failed, progress_console)
+    result = _evaluate(config, retry_failed, force, progress_console)
     metrics = result.metrics
     label = label_of(config.model, config.questions)
     if label is not None:
@@ -82,7 +85,7 @@ def command(
         ctx.exit(FAILED_SAMPLES)
 
 
-def _evaluate(config: Any, retry_failed: bool, console: Any) -> Any:
+def _evaluate(config: Any, retry_failed: bool, force: bool, console: Any) -> Any:
     """Load and run under a progress bar with an estimate of the time left."""
     from senna_autoprune.cli.progress import answers_bar
     from senna_autoprune.evaluation.answering.open import open_engine
@@ -94,8 +97,10 @@ def _evaluate(config: Any, retry_failed: bool, console: Any) -> Any:
     prepared = prepare(config)
     with open_engine(config, say) as engine:
         say(f"run folder {run_directory(config)}")
+        count, settings = len(prepared.questions), len(prepared.asking.settings)
+        say(f"{count * settings} answers = {count} questions x {settings} settings")
         with answers_bar(console) as bar:
-            result = evaluate(config, engine, prepared, bar.on_row, retry_failed)
+            result = evaluate(config, engine, prepared, bar.on_row, retry_failed, force)
             bar.finish(result.rows)
     return result
 

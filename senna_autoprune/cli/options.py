@@ -2,15 +2,52 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
+
+from senna_autoprune.errors import SennaPruneError
 
 FAILED_SAMPLES = 3  # exit code of a command that finished but could not ask everything
 HELP = {"help_option_names": ["-h", "--help"]}  # context settings of every command
 
 Decorator = Callable[[Any], Any]
+
+
+class ShareType(click.ParamType):
+    """A share in (0, 1]: ``0.25`` or ``25%``. A bare 25 is refused with its cure: it may mean tokens."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = str(value).strip()
+        flag = param.opts[0] if param is not None else "retention"
+        try:
+            number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            raise SennaPruneError(f"{flag}: {text!r} is no share: write 0.25 or 25%") from None
+        if 1 < number <= 100 and not text.endswith("%"):
+            raise SennaPruneError(f"{flag}: {text} is more than everything: for {text} % write {number / 100:g} or {text}%")
+        if not 0 < number <= 1:
+            raise SennaPruneError(f"{flag}: {text}: a share of visual tokens lies in (0, 1], like 0.25 or 25%")
+        return number
+
+
+class ConfigType(click.ParamType):
+    """A YAML file, or the name of one that comes with the package, from whatever folder."""
+
+    name = "file"
+    built_in = Path(__file__).resolve().parents[1] / "evaluation" / "configs"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        named = self.built_in / f"{value}.yaml"
+        return str(named) if re.fullmatch(r"\w+", str(value)) and not Path(value).exists() and named.is_file() else str(value)
+
+
+SHARE, CONFIG = ShareType(), ConfigType()
 
 
 def block(*options: Decorator) -> Decorator:
@@ -38,7 +75,7 @@ method_options = block(
     click.option("--scope", help="scene: rank all views together; view: the same number from each."),
 )
 budget_options = block(
-    click.option("--retention", type=float, help="Share of visual tokens kept, averaged over the layers. Default: 0.25."),
+    click.option("--retention", type=SHARE, help="Share of visual tokens kept, averaged over the layers: 0.25 or 25%. Default: 0.25."),
     click.option("--tokens", type=float, help="Budget as visual tokens, averaged over the layers."),
     click.option("--tokens-per-view", type=float, help="Budget as visual tokens of each view, averaged over the layers."),
 )
@@ -51,7 +88,7 @@ device_options = block(
 )
 prompt_option = click.option("--prompt-template", help="eval (default, the original evaluation's wording) or train.")
 config_option = click.option(
-    "--config", "config_file", type=click.Path(), help="YAML file with the same keys; flags win over it."
+    "--config", "config_file", type=CONFIG, help="YAML file, or a built-in name (eval, table3, table4); flags win over it."
 )
 asking_options = block(
     click.option("--types", help="Question types to ask, separated by commas, or all. Default: plan."),
@@ -69,4 +106,5 @@ engine_options = block(
     click.option("--gpus-per-worker", type=float, help="Ray: GPUs of a worker. Default: 1 with --device cuda, else 0."),
     click.option("--ray-address", help="Ray: cluster to join, HOST:PORT or auto. Default: a local one for this run."),
 )
+force_option = click.option("--force", is_flag=True, help="Go on although the first answers are all unreadable.")
 retry_option = click.option("--retry-failed", is_flag=True, help="When continuing, ask failed questions again.")

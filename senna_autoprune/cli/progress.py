@@ -32,6 +32,7 @@ class AnswersBar:
 @contextmanager
 def answers_bar(console: Console) -> Iterator[AnswersBar]:
     """A bar on ``console`` while in use."""
-    columns = (TextColumn("answers"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    times = (TextColumn("elapsed"), TimeElapsedColumn(), TextColumn("left, about"), TimeRemainingColumn())
+    columns = (TextColumn("answers"), BarColumn(), MofNCompleteColumn(), *times)
     with Progress(*columns, TextColumn("{task.fields[note]}"), console=console) as progress:
         yield AnswersBar(progress)

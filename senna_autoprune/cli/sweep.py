@@ -15,6 +15,7 @@ from senna_autoprune.cli.options import (
     asking_options,
     config_option,
     engine_options,
+    force_option,
     model_options,
     question_options,
     retry_option,
@@ -36,6 +37,7 @@ from senna_autoprune.cli.options import (
 @engine_options
 @click.option("--figures/--no-figures", default=None, help="Figures as PNG and SVG. Default: on.")
 @retry_option
+@force_option
 @click.option("--json", "as_json", is_flag=True, help="Print the table as one JSON document in the last line.")
 @click.pass_context
 def command(
@@ -43,6 +45,7 @@ def command(
     config_file: str | None,
     option_values: tuple[str, ...],
     retry_failed: bool,
+    force: bool,
     as_json: bool,
     **flags: Any,
 ) -> None:
@@ -65,7 +68,7 @@ def command(
     progress_console = console_for(stderr=True)
     fill_in_embedded(config, progress_console)
 
-    result = _sweep(config, retry_failed, progress_console)
+    result = _sweep(config, retry_failed, force, progress_console)
     result.table["facts"]["label"] = label_of(config.model, config.questions)
     figures: list[str] = []
     if config.figures:
@@ -98,7 +101,7 @@ def _options(texts: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     return options
 
 
-def _sweep(config: Any, retry_failed: bool, console: Any) -> Any:
+def _sweep(config: Any, retry_failed: bool, force: bool, console: Any) -> Any:
     """Load and run under a progress bar with an estimate of the time left."""
     from senna_autoprune.cli.progress import answers_bar
     from senna_autoprune.evaluation.answering.open import open_engine
@@ -111,6 +114,6 @@ def _sweep(config: Any, retry_failed: bool, console: Any) -> Any:
     with open_engine(config, say) as engine:
         say(f"run folder {directory_of(config)}")
         with answers_bar(console) as bar:
-            result = sweep(config, engine, bar.on_row, retry_failed)
+            result = sweep(config, engine, bar.on_row, retry_failed, force)
             bar.finish(result.rows)
     return result

@@ -108,6 +108,7 @@ def evaluate(
     prepared: Prepared | None = None,
     on_row: OnRow | None = None,
     retry_failed: bool = False,
+    force: bool = False,
 ) -> RunResult:
     """Ask every question under every setting, continuing what the run directory already holds, and measure.
 
@@ -116,7 +117,7 @@ def evaluate(
         engine: of ``open_engine(config, ...)``; or a model, already loaded as the configuration says.
         prepared: of ``prepare(config)``; None: made here.
         on_row: called after every committed row.
-        retry_failed: ask failed rows again.
+        retry_failed: ask failed rows again. force: go on although the first ten unpruned plans cannot be read.
     Raises:
         SennaPruneError: bad questions, settings or run directory; what was computed is kept.
     """
@@ -126,7 +127,7 @@ def evaluate(
     with RunStore.start(run_directory(config), description, prepared.questions) as store:
         if retry_failed:
             store.forget_failed()
-        speed = answer_all(engine, prepared, store, on_row)
+        speed = answer_all(engine, prepared, store, on_row, force=force)
         rows = store.answers()
         metrics = summarise(prepared.questions, rows, config.method, config.seed, config.resamples)
         metrics["run"] = description

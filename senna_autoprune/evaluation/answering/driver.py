@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from senna_autoprune.evaluation.answering.engine import Asking, Engine, Unit, Verdicts
 from senna_autoprune.evaluation.answering.local_engine import LocalEngine
 from senna_autoprune.evaluation.answering.questions import samples_of
+from senna_autoprune.evaluation.answering.sanity import FirstAnswers
 from senna_autoprune.evaluation.answering.speed import Speed, SpeedMeter
-from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
+from senna_autoprune.evaluation.runs.rows import UNPRUNED, AnswerRow, QuestionRow
 from senna_autoprune.evaluation.runs.store import RunStore
 
 if TYPE_CHECKING:
@@ -57,12 +58,15 @@ def answer_all(
     on_row: OnRow | None,
     unreachable: dict[str, str] | None = None,
     divide: Callable[[Samples, int], list[Samples]] = by_scene,
+    force: bool = False,
 ) -> Speed | None:
     """Ask what the store does not hold yet, every sample under all settings, committing every row.
 
     Args:
         unreachable: of ``Verdicts``. divide: puts the samples into work units, in the order in which they are asked;
-            its second argument is the batch size.
+            its second argument is the batch size. force: go on although the first answers cannot be read.
+    Raises:
+        Unreadable: see ``sanity.FirstAnswers``.
     """
     asking = prepared.asking
     names = [setting.name for setting in asking.settings]
@@ -74,6 +78,10 @@ def answer_all(
         pairs = {(question.question, name) for sample in samples for question in sample for name in names}
         if todo := pairs - finished:
             units.append(Unit(tuple(map(tuple, samples)), frozenset(todo)))
+    first = None if force else FirstAnswers(prepared.questions)
+    if first is not None:
+        for row in store.answers(UNPRUNED):
+            first.look(row)
     meter = SpeedMeter(engine, len(names))
     for row in engine.answer(asking, units, Verdicts(store.proven(), unreachable)):
         store.add(row)
@@ -81,4 +89,6 @@ def answer_all(
         done += 1
         if on_row is not None:
             on_row(row, done, len(everything))
+        if first is not None:
+            first.look(row)
     return meter.speed()

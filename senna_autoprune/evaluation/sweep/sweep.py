@@ -87,7 +87,7 @@ def in_turn_units(samples: Samples, batch_size: int) -> list[Samples]:
 
 
 def sweep(
-    config: SweepConfig, engine: Engine | Senna, on_row: OnRow | None = None, retry_failed: bool = False
+    config: SweepConfig, engine: Engine | Senna, on_row: OnRow | None = None, retry_failed: bool = False, force: bool = False
 ) -> SweepResult:
     """Ask every question in every cell, continuing what the run directory holds, and tabulate.
 
@@ -121,7 +121,7 @@ def sweep(
         if retry_failed:
             store.forget_failed()
         unreachable = {row.setting: row.reason or "" for row in store.answers() if row.status == UNREACHABLE}
-        speed = answer_all(engine, prepared, store, on_row, unreachable, in_turn_units)
+        speed = answer_all(engine, prepared, store, on_row, unreachable, in_turn_units, force)
         names = {setting.name for setting in settings}
         answers = store.answers()
         store.write_answers(answers)

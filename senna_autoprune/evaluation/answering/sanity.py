@@ -1,0 +1,51 @@
+"""Does this checkpoint answer at all? A wrong prompt template or tokenizer gives a calm table of nothing; this says so early."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.evaluation.measures.parsing import parse_plan
+from senna_autoprune.evaluation.runs.rows import UNPRUNED, AnswerRow, QuestionRow
+
+FIRST = 10  # unpruned planning answers that are looked at
+SHOWN = 60  # characters of the sample answer
+
+
+class Unreadable(SennaPruneError):
+    """The first unpruned answers are all invalid; what was computed is kept."""
+
+
+@dataclass
+class FirstAnswers:
+    """Watches the first unpruned answers of a run, those found on disk included.
+
+    Args:
+        questions: of the run; only planning questions are looked at, whose answers are one of twenty.
+        readable: whether an answer can be read; default: the planning parser.
+    """
+
+    questions: Iterable[QuestionRow]
+    readable: Callable[[str], bool] = lambda answer: parse_plan(answer).valid
+    _left: int = field(default=FIRST, init=False)
+    _unread: list[str] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        self._plans = {question.question for question in self.questions if question.type == "plan"}
+
+    def look(self, row: AnswerRow) -> None:
+        """Take in a row. Unreadable: it was the tenth, and none of the ten can be read."""
+        if not self._left or row.setting != UNPRUNED or row.question not in self._plans:
+            return
+        self._left -= 1
+        if row.answer is not None and self.readable(row.answer):
+            self._left = 0
+            return
+        self._unread.append(row.answer or row.reason or "")
+        if not self._left:
+            shown = next((" ".join(text.split())[:SHOWN] for text in self._unread if text.strip()), "")
+            raise Unreadable(
+                f"not one of the first {FIRST} unpruned answers is a plan like 'KEEP, STRAIGHT' (the first: {shown!r}): wrong "
+                "--prompt-template, tokenizer, vision tower, adapter or --dtype? What was answered is kept; --force goes on all the same"
+            )
