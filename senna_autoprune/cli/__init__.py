@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "replay": ("senna_autoprune.cli.replay", "Watch a scene with pruned tokens: HTML page, MCAP, MP4."),
     "report": ("senna_autoprune.cli.report", "A run as one page: what was run, accuracy with controls, flips, cost."),
     "questions": ("senna_autoprune.cli.questions", "Build questions from nuScenes tables, convert other formats; filter, sample, merge."),
+    "survival": ("senna_autoprune.cli.survival", "What was thrown away: evidence of objects that survives pruning, against chance."),
     "sweep": ("senna_autoprune.cli.sweep", "Every method at every budget in one table, beside the paper's figures."),
 }
 

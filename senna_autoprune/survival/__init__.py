@@ -1,0 +1,1 @@
+"""What was thrown away: the share of the tokens that show decisive objects which survives pruning, against chance."""

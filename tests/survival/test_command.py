@@ -1,0 +1,54 @@
+"""The command on the embedded model: figures, files, one line of error; and the flips of a run."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from senna_autoprune import demo
+from senna_autoprune.cli.survival import command
+from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
+from senna_autoprune.evaluation.runs.store import RunStore
+from senna_autoprune.survival.flips import flipped_answers
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    out = tmp_path_factory.mktemp("survival")
+    arguments = ["--methods", "autoprune,fastv", "--retention", "0.05,0.25,1.0", "--limit", "1", "--out", str(out), "--json"]
+    done = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return json.loads(done.output.strip().split("\n")[-1]), out, done.output
+
+
+def test_figures_and_files(result):
+    found, out, said = result
+    assert found["label"] == demo.LABEL and found["samples"] == 1 and json.loads((out / "survival.json").read_text()) == found
+    by_name = {(facts["method"], facts["retention"]): name for name, facts in found["settings"].items()}
+    whole = found["measures"][by_name[("autoprune", 1.0)]]["all"]
+    assert whole["mean"] == pytest.approx(1.0) and whole["chance"] == 1.0
+    quarter = found["measures"][by_name[("random", 0.25)]]["all"]
+    assert quarter["chance"] == pytest.approx(0.25, abs=0.01) and 0 < quarter["mean"] < 0.9
+    config = json.loads((demo.embedded().model_dir / "config.json").read_text())
+    assert len(quarter["by_layer"]["survival"]) == config["text_config"]["num_hidden_layers"]
+    assert by_name[("fastv", 0.05)] in found["impossible"] and by_name[("fastv", 0.05)] not in found["measures"]
+    text = (out / "survival.md").read_text()
+    assert "# Survival of evidence" in text and "by class" in text and "evidence was still there, random" in said
+
+
+def test_one_line_where_there_is_nothing_to_follow(tmp_path):
+    file = tmp_path / "evidence.json"
+    file.write_text('{"format": "senna-prune evidence 1", "samples": {}}')
+    done = CliRunner().invoke(command, ["--limit", "1", "--evidence", str(file), "--out", str(tmp_path)])
+    assert "not one of 1 samples has an object" in str(done.exception)
+
+
+def test_flips_of_a_run(tmp_path):
+    questions = [QuestionRow(i, f"s{i}", "plan", "?", "KEEP, STRAIGHT", (), "scene", True, {}) for i in range(3)]
+    keep, stop = "KEEP, STRAIGHT", "STOP, STRAIGHT"
+    said = {"unpruned": (keep, keep, stop), "fastv@0.25": (keep, stop, "STOP,STRAIGHT")}
+    with RunStore.start(tmp_path / "run", {"identity": {}}, questions) as store:
+        for setting, answers in said.items():
+            for number, answer in enumerate(answers):
+                store.add(AnswerRow(number, setting, "ok", answer))
+    assert flipped_answers(tmp_path / "run") == {"fastv@0.25": {0: False, 1: True, 2: False}}
