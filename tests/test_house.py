@@ -32,6 +32,7 @@ ROOMS = [  # from left to right; the longest name that fits a module is its room
     "bench",
     "tables",
     "replay",
+    "survival",
     "report",
     "lmms",
     "cli",

@@ -75,22 +75,14 @@ def command(
     evidence_of, source = _evidence(config.questions, dataroot, version, evidence, least_visible)
     flipped = flipped_answers(Path(run_folder)) if run_folder else None
     senna = load_senna(str(config.model), config.vision_tower, config.dtype, config.device)
-    with click.progressbar(length=len(questions), label="questions", file=click.get_text_stream("stderr")) as bar:
+    progress: Any = click.progressbar(length=len(questions), label="questions", file=click.get_text_stream("stderr"))
+    with progress as bar:
 
         def on_question(done: int, _total: int) -> None:
             bar.update(done - bar.pos)
 
-        survived = follow(
-            senna,
-            questions,
-            root,
-            [cell.setting for cell in cells],
-            evidence_of,
-            config.seed,
-            config.prompt_template,
-            flipped,
-            on_question,
-        )
+        asked = (senna, questions, root, [cell.setting for cell in cells], evidence_of)
+        survived = follow(*asked, config.seed, config.prompt_template, flipped, on_question)
     result = result_of(survived, cells, source, label_of(config.model, config.questions), config.seed)
     for grid in grids(result):
         if grid.rows and len(grid.columns) > 2:
