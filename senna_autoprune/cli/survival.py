@@ -46,6 +46,8 @@ def command(
 
     Survival is set beside chance (the share of all tokens that is left) and beside the random control, by class, distance and view.
     """
+    from rich.progress import Progress
+
     from senna_autoprune.cli.eval_tables import console_for, show_grid
     from senna_autoprune.cli.sweep import _options
     from senna_autoprune.cli.values import fill_in_embedded
@@ -75,11 +77,11 @@ def command(
     evidence_of, source = _evidence(config.questions, dataroot, version, evidence, least_visible)
     flipped = flipped_answers(Path(run_folder)) if run_folder else None
     senna = load_senna(str(config.model), config.vision_tower, config.dtype, config.device)
-    progress: Any = click.progressbar(length=len(questions), label="questions", file=click.get_text_stream("stderr"))
-    with progress as bar:
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("questions", total=len(questions))
 
         def on_question(done: int, _total: int) -> None:
-            bar.update(done - bar.pos)
+            bar.update(task, completed=done)
 
         asked = (senna, questions, root, [cell.setting for cell in cells], evidence_of)
         survived = follow(*asked, config.seed, config.prompt_template, flipped, on_question)
