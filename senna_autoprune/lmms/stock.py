@@ -42,6 +42,7 @@ class StockModel:
         ]
         batch = self.processor.apply_chat_template(
             conversations,
+            chat_template=self._template(),
             add_generation_prompt=True,
             tokenize=True,
             return_dict=True,
@@ -50,6 +51,18 @@ class StockModel:
             sanitize_control_tokens=True,
         )
         return batch.to(self.device, dtype=self.model.dtype)
+
+    def _template(self) -> str:
+        """The chat template, with the begin mark written in front if it leaves that to the tokenizer (LLaVA-1.5's does): text that
+        holds special strings can only be encoded as text where the template writes them all.
+        """
+        template, tokenizer = self.processor.chat_template, self.processor.tokenizer
+        begin = tokenizer.bos_token
+        if begin is None or tokenizer("").input_ids != [tokenizer.bos_token_id]:
+            return template
+        turn = [{"role": "user", "content": [{"type": "text", "text": "x"}]}]
+        written = self.processor.apply_chat_template(turn, tokenize=False).startswith(begin)
+        return template if written else "{{- bos_token }}" + template
 
 
 def load_stock(

@@ -6,11 +6,14 @@ import logging
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoTokenizer
 
 from senna_autoprune import SennaPruneError
 from senna_autoprune.adapters import Asked, open_model
 from senna_autoprune.adapters.schema import adapter_of
 from senna_autoprune.adapters.stock import ROWS, collate
+from senna_autoprune.lmms.stock import load_stock
 from senna_autoprune.pruning.methods.registry import build_policy
 from tests.adapters import tiny
 from tests.pruning.multimodal.tiny import picture
@@ -147,6 +150,25 @@ def test_pixel_budgets_are_kept_or_refused(opened):
     assert opened("qwen2_5_vl").processor.image_processor.size["longest_edge"] == 401408
     with pytest.raises(SennaPruneError, match="has no pixel budget"):
         opened("llava", adapter_of({"views": {"max_pixels": 256}}, "it"))
+
+
+def test_a_begin_mark_that_the_tokenizer_adds_is_there_once(opened, tmp_path):
+    """LLaVA-1.5's template writes none; its tokenizer does."""
+    source = opened("llava")
+    source.processor.save_pretrained(tmp_path)
+    source.model.save_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    begin = tokenizer.bos_token
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(f"{begin} $A", special_tokens=[(begin, tokenizer.bos_token_id)])
+    tokenizer.save_pretrained(tmp_path)
+    model, image = open_model(str(tmp_path)), picture(40, 40)
+    assert model.processor.tokenizer("").input_ids == [tokenizer.bos_token_id]
+    one = Asked("<image>Free?", "other", (image,))
+    ids = model.prepare(one, model.see(one)).inputs["inputs"]["input_ids"]
+    assert (ids == tokenizer.bos_token_id).sum() == 1 and ids[0, 0] == tokenizer.bos_token_id
+    benchmark = load_stock(str(tmp_path), device="cpu").encode([("Free?", [image]), ("Free? <image>", [image])])["input_ids"]
+    assert benchmark[0][benchmark[0] != tokenizer.pad_token_id].tolist() == ids[0].tolist()
+    assert (benchmark == model.model.config.image_token_id).sum(1).tolist() == [16, 16]
 
 
 def test_answers_end_at_a_stop_string(opened):
