@@ -138,6 +138,11 @@ class RunStore:
         """(question, setting) of every row, failed ones included."""
         return set(self._connection.execute("SELECT question, setting FROM answers"))
 
+    def counts(self) -> tuple[int, int]:
+        """Answers so far, failed ones included, and questions."""
+        with _run_errors(self.directory):
+            return tuple(self._connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in ("answers", "questions"))  # type: ignore[return-value]
+
     def proven(self) -> set[str]:
         """Settings that have answered at least once."""
         rows = self._connection.execute("SELECT DISTINCT setting FROM answers WHERE status = 'ok'")

@@ -1,0 +1,89 @@
+"""The runs of a folder in a line each: what, how far, how good. Reads no answers and no model."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.evaluation.runs.rows import UNPRUNED
+from senna_autoprune.evaluation.runs.store import ANSWERS, CONFIG, METRICS, RunStore
+from senna_autoprune.files.json_files import read_json
+
+MOST_RUNS = 500  # of a folder
+
+
+@dataclass(frozen=True)
+class RunLine:
+    """``state``: finished, under way, or why the folder cannot be read. Accuracies are shares; None where not measured.
+
+    ``method`` is "sweep" for a sweep, whose settings are many.
+    """
+
+    directory: Path
+    state: str
+    method: str = ""
+    budget: str = ""
+    answers: int = 0
+    wanted: int = 0
+    unpruned: float | None = None
+    pruned: float | None = None
+
+
+def runs_in(folder: Path) -> Iterator[RunLine]:
+    """Runs directly in ``folder`` (or ``folder`` itself), by name.
+
+    Raises:
+        SennaPruneError: no such folder, or more than ``MOST_RUNS`` runs in it.
+    """
+    if not folder.is_dir():
+        raise SennaPruneError(f"{folder} is no folder: name the one that your runs are in, e.g. runs")
+    found = [folder] if (folder / ANSWERS).exists() else sorted(path.parent for path in folder.glob(f"*/{ANSWERS}"))
+    if len(found) > MOST_RUNS:
+        raise SennaPruneError(f"{folder} holds {len(found)} runs: name a folder with at most {MOST_RUNS}")
+    for directory in found:
+        yield run_line(directory)
+
+
+def run_line(directory: Path) -> RunLine:
+    """One run; what is wrong with it becomes its state."""
+    try:
+        with RunStore.read(directory) as store:
+            description = store.config
+            answers, asked = store.counts()
+        settings = description.get("settings")
+        if not isinstance(settings, dict):
+            raise SennaPruneError(f"{directory / CONFIG} has no settings")
+        wanted = asked * len(settings)
+        state = "finished" if (directory / METRICS).is_file() and answers >= wanted else f"{answers} of {wanted} answers"
+        if "sweep" in description:
+            return RunLine(directory, state, "sweep", f"{len(settings)} settings", answers, wanted)
+        config = description.get("config")
+        method, budget = _asked(config if isinstance(config, dict) else {})
+        accuracies = _accuracies(directory, method) if state == "finished" else (None, None)
+        return RunLine(directory, state, method, budget, answers, wanted, *accuracies)
+    except (SennaPruneError, sqlite3.Error) as error:
+        return RunLine(directory, f"unreadable: {error}")
+
+
+def _asked(config: dict[str, Any]) -> tuple[str, str]:
+    for name in ("retention", "tokens", "tokens_per_view"):
+        value = config.get(name)
+        if isinstance(value, int | float):
+            return str(config.get("method")), f"{name} {value:g}"
+    return str(config.get("method")), ""
+
+
+def _accuracies(directory: Path, method: str) -> tuple[float | None, float | None]:
+    metrics = read_json(directory / METRICS)
+    return _accuracy(metrics, UNPRUNED), _accuracy(metrics, method)
+
+
+def _accuracy(metrics: Any, setting: str) -> float | None:
+    for key in ("settings", setting, "plan", "exact_accuracy"):
+        metrics = metrics.get(key) if isinstance(metrics, dict) else None
+    return float(metrics) if isinstance(metrics, int | float) and math.isfinite(metrics) else None
