@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "attention": ("senna_autoprune.cli.attention", "Draw where a question looks, layer by layer, over the views (Fig. 1)."),
     "bench": ("senna_autoprune.cli.bench", "Measure prefill and decode with and without pruning on random weights."),
     "benchmarks": ("senna_autoprune.cli.benchmarks", "Standard benchmarks through lmms-eval, in the form of Tables 1 and 2."),
+    "budget": ("senna_autoprune.cli.budget", "The smallest token budget that is safe on your questions, with a certificate."),
     "calibrate": ("senna_autoprune.cli.calibrate", "Choose AutoPrune's gamma for a model, without labels."),
     "curves": ("senna_autoprune.cli.curves", "Draw a run's retention curves by mutual information (Fig. 2)."),
     "eval": ("senna_autoprune.cli.eval", "Planning accuracy unpruned and pruned, with controls."),

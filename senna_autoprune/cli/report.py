@@ -16,7 +16,7 @@ import click
 @click.option("--vision-tower", help="For the replay: CLIP folder to use in place of the one the checkpoint names.")
 @click.option("--device", help="For the replay: any torch device. Default: the run's.")
 def command(run: str, out: str | None, flips: int, replay: bool, **asked: Any) -> None:
-    """Write report.html for a run directory of `senna-prune eval` (or, with its table and figures, of `sweep`).
+    """Write report.html for a run directory of `senna-prune eval` (or of `sweep`, or `budget`).
 
     One self-contained file beside figures/ and flips.html, the replay that its pictures open. A run that is not finished is
     reported as far as it is.
@@ -24,11 +24,14 @@ def command(run: str, out: str | None, flips: int, replay: bool, **asked: Any) -
     from rich.progress import Progress
 
     from senna_autoprune.cli.eval_tables import console_for
+    from senna_autoprune.report.budget import is_budget, write_budget_report
     from senna_autoprune.report.write import is_sweep, write_report
 
     console = console_for(stderr=True)
     given = {name: value for name, value in asked.items() if value is not None}
-    if is_sweep(run):
+    if is_budget(run):
+        written = write_budget_report(run, out)
+    elif is_sweep(run):
         from senna_autoprune.report.sweep import write_sweep_report
 
         written = write_sweep_report(run, out)

@@ -213,11 +213,13 @@ def headline(metrics: Mapping[str, Any]) -> list[Card]:
         kept = plan["retention"]["exact_accuracy"]
         reason = f"95 % interval over {kept['scenes']} scenes" if kept["value"] is not None else "the unpruned model got nothing right"
         cards.append(Card("Retention of accuracy", interval(kept), reason))
-        against = plan["mcnemar_against"].get("random")
+        by_scene = "scene_test_against" in plan  # runs made before there was one have McNemar's test
+        against = plan["scene_test_against" if by_scene else "mcnemar_against"].get("random")
         if against is not None:
             pairs = f"right where random is wrong: {against['gained']}, the reverse: {against['lost']}"
             beside = interval(settings["random"]["plan"]["retention"]["exact_accuracy"])
-            cards.append(Card("Retention of random at the same budget", beside, f"{pairs} (McNemar p {p_value(against['p_value'])})"))
+            test = f"{'p by scene' if by_scene else 'McNemar p'} {p_value(against['p_value'])}"
+            cards.append(Card("Retention of random at the same budget", beside, f"{pairs} ({test})"))
     flips = metrics["flips"].get(method)
     if flips is not None:
         share = f"{percent(flips['harmful_rate'])} of {flips['compared']} answers; {flips['flips']} changed at all"

@@ -41,7 +41,7 @@ def plan_grid(metrics: Metrics) -> Grid | None:
             "macro-F1,\n9 meta-\nactions",
             "agrees\nwith\nunpruned",
             "retention of accuracy\n(95 % interval)",
-            "McNemar p\nagainst\nunpruned",
+            "p against\nunpruned,\nby scene",
             "tokens\nper view\nand layer",
             "FLOPs\nratio",
             "prefill\ntime\nratio",
@@ -57,7 +57,7 @@ def plan_grid(metrics: Metrics) -> Grid | None:
 
 def _plan_row(name: str, entry: Metrics) -> list[str]:
     plan, cost, first = entry["plan"], entry.get("cost"), name == UNPRUNED
-    against = plan["mcnemar_against"].get(UNPRUNED)
+    against = _against_unpruned(plan)
     row = [
         name,
         percent(plan["official"]["accuracy"]),
@@ -66,12 +66,18 @@ def _plan_row(name: str, entry: Metrics) -> list[str]:
         number(plan["macro_f1"]),
         "" if first else percent(plan.get("agreement")),
         "" if first else interval(plan.get("retention", {}).get("exact_accuracy")),
-        p_value(against["p_value"]) if against else "",
+        p_value(against["p_holm" if "p_holm" in against else "p_value"]) if against else "",
     ]
     if cost is None:  # an answer without a model costs nothing
         return [*row, "", "", ""]
     ratio = "" if first else number(cost["prefill_ratio"]["median"], 2)
     return [*row, number(cost["tokens_per_view"], 1), number(cost["flops_ratio"]), ratio]
+
+
+def _against_unpruned(plan: Metrics) -> Metrics | None:
+    """The test by scene; of runs made before there was one, McNemar's."""
+    tests: Metrics = plan["scene_test_against" if "scene_test_against" in plan else "mcnemar_against"]
+    return tests.get(UNPRUNED)
 
 
 def p_value(value: float) -> str:
@@ -94,9 +100,23 @@ def _plan_notes(metrics: Metrics) -> list[str]:
     majority = metrics["settings"].get(MAJORITY)
     if majority is not None:
         notes.append(f"majority: {majority['answer']} for every question")
-    boot = metrics["bootstrap"]
+    found = (metrics["settings"].get(UNPRUNED, {}).get("plan") or {}).get("exact_accuracy_interval") or {}
+    boot, scenes = metrics["bootstrap"], metrics["scenes"]["count"]
+    resampled = f"bootstrap over {scenes} scenes, {boot['resamples']} resamples, seed {boot['seed']}"
+    if found.get("kind") == "score":
+        notes.append(
+            f"intervals: paired score intervals with the design effect of {scenes} scenes (macro-F1: {resampled}). "
+            "p: sign flips of whole scenes, Holm over the table"
+        )
+        extra = metrics["settings"].get(metrics["method"], {}).get("plan", {}).get("mcnemar_against", {}).get(UNPRUNED)
+        if extra is not None:
+            notes.append(
+                f"{metrics['method']} against unpruned, questions as if independent (an extra): lost {extra['lost']}, gained "
+                f"{extra['gained']}, McNemar's exact p {p_value(extra['p_value'])}"
+            )
+    else:
+        notes.append(f"intervals: {resampled}. p: McNemar's exact test, questions as if independent")
     notes.append(
-        f"intervals: bootstrap over {metrics['scenes']['count']} scenes, {boot['resamples']} resamples, seed {boot['seed']}. "
         "prefill time: first forward call with the vision features given, pruning inside, median of paired ratios."
     )
     return notes
@@ -230,12 +250,21 @@ def flip_grid(metrics: Metrics) -> Grid | None:
     grid.rows.append(["all", *(_count(flips[n]["flips"], flips[n]["rate"]) for n in names), "any change of the text"])
     harmful = "all but both_wrong, repaired and wording"
     grid.rows.append(["harmful", *(_count(flips[n]["harmful"], flips[n]["harmful_rate"]) for n in names), harmful])
+    if all("scenes" in flips[n] for n in names):
+        shown = [_scenes(flips[n]["scenes"]) for n in names]
+        grid.rows.append(["scenes with a dangerous one", *shown, "missed_brake or wrong_side; in brackets: exact one-sided 95 % bound"])
     grid.end_section()
     for severity, first in flips[names[0]]["by_severity"].items():
         cells = [flips[name]["by_severity"][severity] for name in names]
         if any(cell["count"] for cell in cells):
             grid.rows.append([severity, *(_count(cell["count"], cell["rate"]) for cell in cells), first["meaning"]])
     return grid
+
+
+def _scenes(found: Metrics) -> str:
+    """``0 of 67 (at most 4.4 %)``."""
+    upper = found["dangerous_upper"]
+    return f"{found['dangerous']} of {found['compared']}" + ("" if upper is None else f" (at most {percent(upper)})")
 
 
 def _count(count: int, rate: float | None) -> str:
@@ -272,8 +301,7 @@ def warnings(metrics: Metrics) -> list[str]:
     found = []
     if metrics["scenes"]["count"] < 2:
         found.append("one scene: no interval can be given")
-    if "note" in metrics["scenes"]:
-        found.append(metrics["scenes"]["note"])
+    found += [metrics["scenes"][key] for key in ("warning", "note") if key in metrics["scenes"]]
     for name in ordered(metrics):
         cost = metrics["settings"][name].get("cost") or {}
         if (cost.get("clamped") or 0) > CLAMP_WARNING:

@@ -20,7 +20,9 @@ CSV_COLUMNS = (
     "accuracy", "accuracy_low", "accuracy_high", "retention", "retention_low", "retention_high",
     "retention_official", "retention_macro_f1", "official_accuracy", "macro_f1", "agreement", "invalid",
     "tokens_per_view", "retention_tokens", "flops_ratio", "prefill_ms", "prefill_ratio", "kv_ratio", "clamped",
-    "p_against_random", "p_against_rival", "rival", "flips", "flips_harmful", *(f"flips_{name}" for name in SEVERITIES),
+    "p_against_random", "p_against_rival", "rival",
+    "p_scenes_random", "p_holm_random", "p_scenes_rival", "p_holm_rival",
+    "flips", "flips_harmful", *(f"flips_{name}" for name in SEVERITIES),
 )  # fmt: skip
 
 
@@ -91,18 +93,13 @@ def _notes(table: Mapping[str, Any]) -> list[str]:
             notes.append("unpruned accuracy is 0: there is nothing to retain")
     if facts["majority_answer"]:
         notes.append(f"majority: {facts['majority_answer']} for every question")
-    boot = facts["bootstrap"]
-    drawn = f"{boot['resamples']} resamples, seed {boot['seed']}"
-    notes.append(f"in brackets: 95 % bootstrap interval over {facts['scenes']['count']} scenes ({drawn})")
+    notes.append(f"in brackets: 95 % paired score interval with the design effect of {facts['scenes']['count']} scenes")
     if facts["scenes"]["count"] < 2:
         notes.append("one scene: no interval can be given")
-    if "note" in facts["scenes"]:
-        notes.append(facts["scenes"]["note"])
-    chance = facts["level"] * facts["tests"]
+    notes += [facts["scenes"][key] for key in ("warning", "note") if key in facts["scenes"]]
     notes.append(
-        "R+ / R-: better / worse than random at the same budget, B+ / B-: than the best rival there, by McNemar's exact "
-        f"test at p < {facts['level']}; {facts['tests']} tests, not corrected: up to about {chance:.0f} marks would come by "
-        "chance, and the rival is the best of these very answers"
+        "R+ / R-: better / worse than random at the same budget, B+ / B-: than the best rival there (the best of these very answers): sign "
+        f"flips of whole scenes, Holm over all {facts['tests']} tests, p < {facts['level']}"
     )
     reasons: dict[str, str] = {}
     for cell in table["cells"]:
@@ -197,6 +194,9 @@ def _flat(entry: Mapping[str, Any]) -> dict[str, Any]:
     flat["marks"] = " ".join(entry.get("marks", []))
     flat["p_against_random"] = entry.get("against_random", {}).get("p_value")
     flat["p_against_rival"] = entry.get("against_rival", {}).get("p_value")
+    for key in ("random", "rival"):
+        test = entry.get(f"against_{key}", {}).get("by_scene", {})
+        flat.update({f"p_scenes_{key}": test.get("p_value"), f"p_holm_{key}": test.get("p_holm")})
     flat["rival"] = entry.get("against_rival", {}).get("rival")
     flips = entry.get("flips") or {}
     flat.update({"flips": flips.get("all"), "flips_harmful": flips.get("harmful")})

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from senna_autoprune.evaluation.measures.intervals import scenes_upper
 from senna_autoprune.evaluation.measures.parsing import INVALID, Plan, parse_light, parse_motion, parse_plan, parse_road_users
 
 # worst first: name -> what it means (printed beside the counts)
@@ -29,6 +30,7 @@ SEVERITIES: dict[str, str] = {
     "repaired": "unpruned answer was wrong, pruned is right",
     "wording": "other words, same meaning",
 }
+DANGEROUS = ("missed_brake", "wrong_side")  # what a safety margin counts, by scene
 HARMLESS = ("both_wrong", "repaired", "wording")
 _BRAKES = frozenset({"STOP", "DECELERATE"})
 
@@ -124,8 +126,23 @@ def severity(question_type: str, label: str, unpruned: str, pruned: str) -> str:
     return _plain_severity(*(text.strip() for text in (label, unpruned, pruned)))
 
 
-def flip_table(flips: Sequence[Flip], compared: int) -> dict[str, Any]:
-    """Counts and rates by severity, worst first, all severities listed; ``compared`` answers had a pair."""
+def flip_table(flips: Sequence[Flip], compared: int, scenes: int | None = None) -> dict[str, Any]:
+    """Counts and rates by severity, worst first, all severities listed; ``compared`` answers had a pair.
+
+    With ``scenes`` (how many were compared) also how many of them hold a dangerous and a harmful flip, with exact one-sided
+    95 % upper bounds: no flip in 67 scenes is not 0 %.
+    """
+    found = _table(flips, compared)
+    if scenes is not None:
+        held = {
+            "dangerous": len({flip.scene for flip in flips if flip.severity in DANGEROUS}),
+            "harmful": len({flip.scene for flip in flips if flip.severity not in HARMLESS}),
+        }
+        found["scenes"] = {"compared": scenes, **held} | {f"{name}_upper": scenes_upper(hit, scenes) for name, hit in held.items()}
+    return found
+
+
+def _table(flips: Sequence[Flip], compared: int) -> dict[str, Any]:
     counts = Counter(flip.severity for flip in flips)
     harmful = sum(n for name, n in counts.items() if name not in HARMLESS)
     return {

@@ -67,6 +67,16 @@ def macro_f1(*axes: Array) -> Array:
         return np.where(present, scores, 0.0).sum(axis=-1) / present.sum(axis=-1)
 
 
+def labelled_macro_f1(*axes: Array) -> Array:
+    """Mean F1 over the classes that *labels* have, (...,): the same classes for every answerer of the same questions, so that
+    two of them can be compared (``macro_f1`` takes in a class as soon as one answer names it). NaN without labels.
+    """
+    scores = np.concatenate([class_f1(counts) for counts in axes], axis=-1)
+    labelled = np.concatenate([np.asarray(counts).sum(axis=-1) > 0 for counts in axes], axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(labelled, scores, 0.0).sum(axis=-1) / labelled.sum(axis=-1)
+
+
 def plan_confusions(labels: Sequence[Plan], answers: Sequence[Plan]) -> tuple[Array, Array]:
     """(speed counts (4, 5), path counts (5, 6))."""
     return (
@@ -102,8 +112,9 @@ def plan_measures(labels: Sequence[Plan], answers: Sequence[Plan]) -> dict[str, 
     """All strict planning measures of one setting.
 
     Returns:
-        ``count``, ``invalid`` (answers), ``exact_accuracy`` (both axes right), ``macro_f1`` over the nine meta-actions
-        and ``macro_f1_classes`` (how many of them occur), and for each axis accuracy, macro-F1, F1 and recall by class,
+        ``count``, ``invalid`` (answers), ``exact_accuracy`` (both axes right), ``macro_f1`` over the nine meta-actions,
+        ``macro_f1_classes`` (how many of them occur) and ``macro_f1_labelled`` (over those that labels have), and
+        for each axis accuracy, macro-F1, F1 and recall by class,
         confusion counts.
     """
     speed, path = plan_confusions(labels, answers)
@@ -115,6 +126,7 @@ def plan_measures(labels: Sequence[Plan], answers: Sequence[Plan]) -> dict[str, 
         "exact_accuracy": share(exact, len(labels)),
         "macro_f1": _number(float(macro_f1(speed, path))),
         "macro_f1_classes": int(present.sum()),
+        "macro_f1_labelled": _number(float(labelled_macro_f1(speed, path))),
         "speed": _axis(speed, SPEEDS),
         "path": _axis(path, PATHS),
     }

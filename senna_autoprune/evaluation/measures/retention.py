@@ -1,9 +1,9 @@
-"""Retention: a measure of the pruned answers divided by the same measure of the unpruned ones, with an interval and a
-paired test.
+"""Retention: a measure of the pruned answers divided by the same measure of the unpruned ones, with an interval.
 
-Keyframes of one scene are 0.5 s apart and far from independent, so the bootstrap resamples *scenes* with replacement
-(percentile interval). A measure is a function of sums over questions: statistics (S, D), one row a scene, are summed
-under resampling counts (B, S), and the measure runs once on the (B, D) result.
+Shares and their ratios have score intervals with a design effect (``intervals.py``). Measures that are no shares (macro-F1)
+are bootstrapped: keyframes of one scene are 0.5 s apart and far from independent, so *scenes* are resampled with replacement
+(percentile interval). A measure is a function of sums over questions: statistics (S, D), one row a scene, are summed under
+resampling counts (B, S), and the measure runs once on the (B, D) result.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from senna_autoprune.evaluation.measures.metrics import macro_f1
+from senna_autoprune.evaluation.measures.clusters import by_cluster
+from senna_autoprune.evaluation.measures.intervals import Bounds, Paired, ratio_interval, share_interval
+from senna_autoprune.evaluation.measures.metrics import labelled_macro_f1
 from senna_autoprune.evaluation.measures.parsing import PATHS, SPEEDS, Plan
 
 Array = NDArray[Any]
@@ -25,11 +27,11 @@ _CHUNK = 256  # resamples at a time: (256, 850 scenes) counts are 1.7 MB
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with its bootstrap interval. ``low``/``high`` are None with fewer than two scenes, or where the value is
-    undefined.
+    """A value with its interval. ``low``/``high`` are None with fewer than two scenes, where the value is undefined, and where
+    all resamples are alike (nothing differs: a bootstrap then has no interval to give).
 
-    ``undefined``: resamples in which the measure was undefined (the unpruned model had nothing right), left out of the
-    interval.
+    ``kind``: "score" (``design_effect``: what the counts were divided by) or "bootstrap". ``undefined``: resamples in which
+    the measure was undefined (the unpruned model had nothing right), left out of the interval.
     """
 
     value: float | None
@@ -38,6 +40,13 @@ class Interval:
     scenes: int
     resamples: int
     undefined: int = 0
+    kind: str = "bootstrap"
+    design_effect: float | None = None
+
+    @classmethod
+    def score(cls, bounds: Bounds) -> Interval:
+        """A score interval (``intervals.py``): nothing is resampled."""
+        return cls(bounds.value, bounds.low, bounds.high, bounds.scenes, 0, 0, "score", bounds.design_effect)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -45,10 +54,7 @@ class Interval:
 
 def by_scene(rows: Array, scenes: Sequence[Hashable]) -> Array:
     """Sums of per-question statistics (Q, D) within each scene -> (S, D), scenes in order of first appearance."""
-    order = {scene: i for i, scene in enumerate(dict.fromkeys(scenes))}
-    sums = np.zeros((len(order), rows.shape[1]), dtype=np.float64)
-    np.add.at(sums, [order[scene] for scene in scenes], rows)
-    return sums
+    return by_cluster(rows, scenes)
 
 
 def resample_counts(scenes: int, resamples: int, seed: int) -> Array:
@@ -65,6 +71,8 @@ def _interval(point: float, samples: Array, scenes: int, resamples: int, level: 
     if scenes < 2 or finite.size == 0:
         return Interval(float(point), None, None, scenes, resamples, undefined)
     low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
+    if low == high:
+        return Interval(float(point), None, None, scenes, resamples, undefined)
     return Interval(float(point), float(low), float(high), scenes, resamples, undefined)
 
 
@@ -101,12 +109,12 @@ def mean_measure(sums: Array) -> Array:
 
 
 def macro_f1_measure(sums: Array) -> Array:
-    """Statistics = flattened speed (4 x 5) and path (5 x 6) counts, D = 50 -> macro-F1 over the nine meta-actions."""
+    """Statistics = flattened speed (4 x 5) and path (5 x 6) counts, D = 50 -> macro-F1 over the labelled meta-actions."""
     cut = len(SPEEDS) * (len(SPEEDS) + 1)
     lead = sums.shape[:-1]
     speed = sums[..., :cut].reshape(*lead, len(SPEEDS), len(SPEEDS) + 1)
     path = sums[..., cut:].reshape(*lead, len(PATHS), len(PATHS) + 1)
-    return macro_f1(speed, path)
+    return labelled_macro_f1(speed, path)
 
 
 def hit_statistics(hits: Sequence[bool]) -> Array:
@@ -124,6 +132,17 @@ def plan_statistics(labels: Sequence[Plan], answers: Sequence[Plan]) -> Array:
         row[speed_index[label.speed] * (len(SPEEDS) + 1) + speed_index.get(answer.speed, len(SPEEDS))] = 1
         row[cut + path_index[label.path] * (len(PATHS) + 1) + path_index.get(answer.path, len(PATHS))] = 1
     return rows
+
+
+def accuracy(hits: Sequence[bool], scenes: Sequence[Hashable]) -> Interval:
+    """Share of right answers with Wilson's interval over scenes."""
+    right, count = by_cluster(hit_statistics(hits), scenes).T if len(hits) else np.zeros((2, 0))
+    return Interval.score(share_interval(right, count))
+
+
+def accuracy_retention(before: Sequence[bool], after: Sequence[bool], scenes: Sequence[Hashable]) -> Interval:
+    """Right after / right before with the paired score interval over scenes; never without width, also where nothing flipped."""
+    return Interval.score(ratio_interval(Paired.of(before, after, scenes)))
 
 
 def retention(

@@ -13,9 +13,12 @@ from typing import Any
 
 from senna_autoprune.evaluation.measures import controls, metrics
 from senna_autoprune.evaluation.measures.breakdown import breakdown
+from senna_autoprune.evaluation.measures.clusters import clusters_of, scene_warning
 from senna_autoprune.evaluation.measures.cost import cost_measures, full_tokens
-from senna_autoprune.evaluation.measures.flips import Flip, flip_table, severity, sort_flips
+from senna_autoprune.evaluation.measures.flips import DANGEROUS, Flip, flip_table, severity, sort_flips
+from senna_autoprune.evaluation.measures.intervals import Paired
 from senna_autoprune.evaluation.measures.official import planning_metric
+from senna_autoprune.evaluation.measures.paired_tests import holm, scene_test
 from senna_autoprune.evaluation.measures.parsing import (
     INVALID,
     LIGHTS,
@@ -28,15 +31,14 @@ from senna_autoprune.evaluation.measures.parsing import (
     text_scores,
 )
 from senna_autoprune.evaluation.measures.retention import (
-    bootstrap,
-    by_scene,
-    hit_statistics,
+    accuracy,
+    accuracy_retention,
     macro_f1_measure,
     mcnemar,
-    mean_measure,
     plan_statistics,
     retention,
 )
+from senna_autoprune.evaluation.measures.verdict import evidence, judge
 from senna_autoprune.evaluation.runs.rows import MAJORITY, NO_IMAGE, PRUNING_CONTROLS, RANDOM_ANSWER, UNPRUNED, AnswerRow, QuestionRow
 
 SCHEMA = 1
@@ -88,6 +90,7 @@ def summarise(
         _add_plan_controls(texts, result, plans, seed)
         for name in result["settings"]:
             result["settings"][name]["plan"] = _plan_entry(plans, texts, name, seed, resamples)
+        _add_holm(result["settings"])
     for kind in sorted({q.type for q in kept} - {"plan"}):
         group = [q for q in kept if q.type == kind]
         for name in by_setting:
@@ -96,6 +99,7 @@ def summarise(
     result["flips"] = _flips(kept, texts, list(by_setting), method)
     if plans and method in texts and UNPRUNED in texts:
         result["breakdown"] = _breakdown(plans, texts[UNPRUNED], texts[method])
+        result["verdict"] = _verdict(plans, texts, method, result["settings"][method]["cost"]["retention_tokens"])
     return result
 
 
@@ -120,7 +124,11 @@ def _question_facts(
 
 def _scene_facts(kept: Sequence[QuestionRow]) -> dict[str, Any]:
     unknown = sum(not q.scene_known for q in kept)
-    facts: dict[str, Any] = {"count": len({q.scene for q in kept}), "questions_without_scene": unknown}
+    count = len(set(clusters_of(kept)))
+    facts: dict[str, Any] = {"count": count, "questions_without_scene": unknown}
+    warning = scene_warning(count)
+    if warning is not None:
+        facts["warning"] = warning
     if unknown:
         facts["note"] = (
             f"the scene of {unknown} of {len(kept)} questions is unknown: each such sample counts as a scene of its "
@@ -155,39 +163,63 @@ def _official(plans: Sequence[QuestionRow], texts: Texts) -> tuple[dict[str, Any
 def _plan_entry(
     plans: list[QuestionRow], texts: Mapping[str, Texts], name: str, seed: int, resamples: int
 ) -> dict[str, Any]:
-    labels, scenes = [parse_plan(q.label) for q in plans], [q.scene for q in plans]
+    labels, scenes = [parse_plan(q.label) for q in plans], clusters_of(plans)
     here = [texts[name][q.question] for q in plans]
     answers = [parse_plan(text) for text in here]
     hits = _equal(answers, labels)
     official, official_hits = _official(plans, texts[name])
-    accuracy = bootstrap([by_scene(hit_statistics(hits), scenes)], mean_measure, resamples, seed)
     entry = {
         **metrics.plan_measures(labels, answers),
-        "exact_accuracy_interval": accuracy.to_dict(),
+        "exact_accuracy_interval": accuracy(hits, scenes).to_dict(),
         "official": official,
-        "mcnemar_against": {
-            other: mcnemar(_equal([parse_plan(texts[other][q.question]) for q in plans], labels), hits).to_dict()
-            for other in (UNPRUNED, *PRUNING_CONTROLS, NO_IMAGE, MAJORITY)
-            if other in texts and other != name
-        },
     }
+    others = [other for other in (UNPRUNED, *PRUNING_CONTROLS, NO_IMAGE, MAJORITY) if other in texts and other != name]
+    rights = {other: _equal([parse_plan(texts[other][q.question]) for q in plans], labels) for other in others}
+    entry["mcnemar_against"] = {other: mcnemar(right, hits).to_dict() for other, right in rights.items()}
+    entry["scene_test_against"] = {other: scene_test(Paired.of(right, hits, scenes), seed).to_dict() for other, right in rights.items()}
     if UNPRUNED not in texts:
         return entry
     reference = [texts[UNPRUNED][q.question] for q in plans]
     before = [parse_plan(text) for text in reference]
     _, before_official = _official(plans, texts[UNPRUNED])
-    ratios = {
-        "exact_accuracy": (hit_statistics(hits), hit_statistics(_equal(before, labels)), mean_measure),
-        "macro_f1": (plan_statistics(labels, answers), plan_statistics(labels, before), macro_f1_measure),
+    entry["agreement"] = metrics.agreement(here, reference)
+    statistics = (plan_statistics(labels, answers), plan_statistics(labels, before))
+    entry["retention"] = {
+        "exact_accuracy": accuracy_retention(_equal(before, labels), hits, scenes).to_dict(),
+        "macro_f1": retention(*statistics, scenes, macro_f1_measure, resamples, seed).to_dict(),
     }
     if official_hits is not None and before_official is not None:
-        ratios["official_accuracy"] = (hit_statistics(official_hits), hit_statistics(before_official), mean_measure)
-    entry["agreement"] = metrics.agreement(here, reference)
-    entry["retention"] = {
-        measured: retention(after, unpruned, scenes, measure, resamples, seed).to_dict()
-        for measured, (after, unpruned, measure) in ratios.items()
-    }
+        entry["retention"]["official_accuracy"] = accuracy_retention(before_official, official_hits, scenes).to_dict()
     return entry
+
+
+def _add_holm(settings: dict[str, Any]) -> None:
+    """Holm's p over the table: every setting against unpruned, one family."""
+    tests = {
+        name: entry["plan"]["scene_test_against"][UNPRUNED]
+        for name, entry in settings.items()
+        if UNPRUNED in entry.get("plan", {}).get("scene_test_against", {})
+    }
+    for name, p_value in holm({name: test["p_value"] for name, test in tests.items()}).items():
+        tests[name]["p_holm"] = p_value
+
+
+def _verdict(plans: Sequence[QuestionRow], texts: Mapping[str, Texts], method: str, tokens: float) -> dict[str, Any]:
+    """What may be said of the method, and the same evidence of the controls that see nothing."""
+    labels, scenes = [parse_plan(q.label) for q in plans], clusters_of(plans)
+    rights = {
+        name: _equal([parse_plan(texts[name][q.question]) for q in plans], labels)
+        for name in (UNPRUNED, method, NO_IMAGE, MAJORITY)
+        if name in texts
+    }
+    found = {}
+    for name, right in rights.items():
+        flips = [flip.scene for flip in flips_between(plans, texts[UNPRUNED], texts[name], name) if flip.severity in DANGEROUS]
+        found[name] = evidence(name, tokens if name == method else None, Paired.of(rights[UNPRUNED], right, scenes), flips)
+    mine = found[method]
+    assert mine is not None  # there are questions
+    blind = [one.to_dict() for name, one in found.items() if one is not None and name in (NO_IMAGE, MAJORITY)]
+    return {**judge(mine).to_dict(), "evidence": mine.to_dict(), "blind": blind}
 
 
 def _breakdown(plans: Sequence[QuestionRow], unpruned: Texts, pruned: Texts) -> dict[str, Any]:
@@ -253,7 +285,7 @@ def _flips(
     for name in models:
         if name != UNPRUNED and UNPRUNED in models:
             flips = flips_between(kept, texts[UNPRUNED], texts[name], name)
-            result[name] = flip_table(flips, len(kept))
+            result[name] = flip_table(flips, len(kept), len(set(clusters_of(kept))))
             if name == method:
                 result[name]["list"] = [flip.to_dict() for flip in flips]
     return result

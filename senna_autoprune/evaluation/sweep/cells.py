@@ -23,7 +23,7 @@ def cells_of(config: SweepConfig, calibration: dict[str, Any] | None) -> list[Ce
     """All cells, budget by budget within each row. ``calibration``: of ``calibration.calibrate``; None: not measured yet."""
     cells = []
     for row in specs(config):
-        options = _calibrated(row, calibration)
+        options = calibrated(row, calibration)
         for budget in config.budgets:
             setting = row.setting(budget, options)
             setting.policy(config.seed)
@@ -36,7 +36,7 @@ def needs_calibration(row: RowSpec) -> bool:
     return scaled or row.options.get("gamma") == CALIBRATED
 
 
-def _calibrated(row: RowSpec, calibration: dict[str, Any] | None) -> dict[str, Any]:
+def calibrated(row: RowSpec, calibration: dict[str, Any] | None) -> dict[str, Any]:
     """The row's options with what calibration found in place of what asked for it."""
     options: dict[str, Any] = dict(row.options)
     indicator, found = str(options.get("indicator")), calibration or {}

@@ -17,6 +17,7 @@ from senna_autoprune.files.yaml_files import Scalar, parse_range, read_value, su
 from senna_autoprune.pruning.methods.registry import METHODS, is_method, split_variant
 
 DEFAULT_RETENTION = (0.20, 0.25, 0.30, 0.35, 0.40)
+LENGTHS = "random-lengths"  # the control on AutoPrune's own lengths, where it is asked for
 CALIBRATED = "calibrated"  # value of gamma that asks for a label-free choice (calibration.py)
 ABLATIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "indicators": ("indicator", ("static", "cosine", "attention", "mutual_information")),
@@ -124,7 +125,7 @@ def specs(config: SweepConfig) -> list[RowSpec]:
     rows = [RowSpec(name, "control", name, config.options.get(name, {})) for name in PRUNING_CONTROLS]
     for text in wanted:
         if text == "all":
-            rows += [RowSpec(name, "method", name, config.options.get(name, {})) for name in METHODS]
+            rows += [RowSpec(name, _kind(name), name, config.options.get(name, {})) for name in METHODS]
         else:
             rows.append(variant(text, config.options))
     for ablation in dict.fromkeys(config.ablation):
@@ -135,6 +136,11 @@ def specs(config: SweepConfig) -> list[RowSpec]:
     for row in rows:
         unique.setdefault(row.label, row)
     return list(unique.values())
+
+
+def _kind(name: str) -> str:
+    """ "control" for a selection by luck, which is no method's rival."""
+    return "control" if name in (*PRUNING_CONTROLS, LENGTHS) else "method"
 
 
 def variant(text: str, options: Mapping[str, Mapping[str, Scalar]]) -> RowSpec:
@@ -158,7 +164,7 @@ def variant(text: str, options: Mapping[str, Mapping[str, Scalar]]) -> RowSpec:
         if not isinstance(read, (bool, int, float, str)) or option in ("seed", "retention", "tokens_per_view"):
             raise ValueError(f"methods: {text[:80]!r}: write a method's options as NAME=VALUE, like autoprune:mode=release")
         given[option] = read
-    return RowSpec(text, "method", name, {**options.get(name, {}), **given})
+    return RowSpec(text, _kind(name), name, {**options.get(name, {}), **given})
 
 
 def _word(value: Any) -> str:

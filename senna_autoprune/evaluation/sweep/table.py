@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from senna_autoprune.evaluation.measures.clusters import clusters_of
 from senna_autoprune.evaluation.measures.cost import CLAMP_WARNING
+from senna_autoprune.evaluation.measures.intervals import Paired
+from senna_autoprune.evaluation.measures.paired_tests import holm, scene_test
 from senna_autoprune.evaluation.measures.parsing import parse_plan
 from senna_autoprune.evaluation.measures.retention import mcnemar
 from senna_autoprune.evaluation.paper import paper, table3_at
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
     from senna_autoprune.evaluation.sweep.cells import Cell
 
 SCHEMA = 1
-LEVEL = 0.05  # of McNemar's test, for the marks
+LEVEL = 0.05  # of the tests by scene, corrected by Holm over the table, for the marks
 PLAIN = (UNPRUNED, NO_IMAGE, MAJORITY)  # rows that no budget touches
 
 Hits = dict[str, list[bool]]  # setting -> right or wrong, question by question
@@ -38,7 +41,7 @@ def tabulate(
     Returns:
         ``columns`` (budgets), ``plain`` (unpruned, no-image, majority), ``cells`` (row by row), ``paper``, ``facts``.
     """
-    hits = right_answers(questions, rows)
+    hits, scenes = right_answers(questions, rows)
     label = {cell.setting.name: cell.row.label for cell in cells}
     full = metrics["settings"].get(UNPRUNED, {}).get("cost", {}).get("tokens_per_view")
     columns = [_column(budget, full) for budget in budgets]
@@ -55,12 +58,12 @@ def tabulate(
         entry.update(status="ok", **measured(metrics, name))
         random = next((one.setting.name for one in peers if one.row.kind == "control" and one.row.label == "random"), None)
         if random is not None and random != name:
-            entry["against_random"] = mcnemar(hits[random], hits[name]).to_dict()
+            entry["against_random"] = _against(hits[random], hits[name], scenes)
         rival = best_rival(name, [one.setting.name for one in peers if one.row.kind != "control"], hits)
         if rival is not None and cell.row.kind != "control":
-            entry["against_rival"] = {"rival": label[rival], **mcnemar(hits[rival], hits[name]).to_dict()}
-        entry["marks"] = marks(entry)
+            entry["against_rival"] = {"rival": label[rival], **_against(hits[rival], hits[name], scenes)}
         entries.append(entry)
+    _correct(entries)
     plans = next((entry["plan"]["count"] for entry in metrics["settings"].values() if "plan" in entry), 0)
     return {
         "schema": SCHEMA,
@@ -86,8 +89,30 @@ def tabulate(
     }
 
 
-def right_answers(questions: Sequence[QuestionRow], rows: Sequence[AnswerRow]) -> Hits:
-    """For every setting, which planning questions it got exactly right; only questions that all settings answered."""
+def _against(before: Sequence[bool], after: Sequence[bool], scenes: Sequence[str]) -> dict[str, Any]:
+    """McNemar's figures, and the test by scene."""
+    return {**mcnemar(before, after).to_dict(), "by_scene": scene_test(Paired.of(before, after, scenes)).to_dict()}
+
+
+def _correct(entries: Sequence[dict[str, Any]]) -> None:
+    """Holm over all tests of the table, then the marks."""
+    tests = {
+        f"{place}/{key}": entry[key]["by_scene"]
+        for place, entry in enumerate(entries)
+        for key in ("against_random", "against_rival")
+        if key in entry
+    }
+    for name, p_value in holm({name: test["p_value"] for name, test in tests.items()}).items():
+        tests[name]["p_holm"] = p_value
+    for entry in entries:
+        if entry.get("status") == "ok":
+            entry["marks"] = marks(entry)
+
+
+def right_answers(questions: Sequence[QuestionRow], rows: Sequence[AnswerRow]) -> tuple[Hits, list[str]]:
+    """For every setting, which planning questions it got exactly right, and the questions' clusters; only questions that all
+    settings answered.
+    """
     texts: dict[str, dict[int, str]] = {}
     for row in rows:
         texts.setdefault(row.setting, {})
@@ -96,10 +121,11 @@ def right_answers(questions: Sequence[QuestionRow], rows: Sequence[AnswerRow]) -
     plans = [q for q in questions if q.type == "plan" and parse_plan(q.label).valid]
     common = [q for q in plans if all(q.question in found for found in texts.values())]
     labels = [parse_plan(q.label) for q in common]
-    return {
+    hits = {
         name: [parse_plan(found[q.question]) == label for q, label in zip(common, labels, strict=True)]
         for name, found in texts.items()
     }
+    return hits, clusters_of(common)
 
 
 def best_rival(name: str, peers: Sequence[str], hits: Hits) -> str | None:
@@ -113,7 +139,7 @@ def marks(entry: Mapping[str, Any]) -> list[str]:
     found = []
     for letter, key in (("R", "against_random"), ("B", "against_rival")):
         test = entry.get(key)
-        if test is not None and test["p_value"] < LEVEL:
+        if test is not None and test["by_scene"]["p_holm"] < LEVEL:
             found.append(letter + ("+" if test["gained"] > test["lost"] else "-"))
     return found
 

@@ -30,6 +30,8 @@ METHODS: dict[str, str] = {
     "divprune": "senna_autoprune.pruning.methods.divprune:DivPrune",
     "cdpruner": "senna_autoprune.pruning.methods.cdpruner:CDPruner",
     "prune2drive": "senna_autoprune.pruning.methods.prune2drive:Prune2Drive",
+    "dart": "senna_autoprune.pruning.methods.dart:DART",
+    "random-lengths": "senna_autoprune.pruning.methods.random_lengths:RandomLengths",
     "random": "senna_autoprune.pruning.methods.controls:RandomPruning",
     "uniform": "senna_autoprune.pruning.methods.controls:UniformPruning",
 }

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from senna_autoprune.evaluation.measures.parsing import INVALID_PLAN, PATHS, SPEEDS, Plan
 from senna_autoprune.evaluation.measures.retention import (
+    accuracy_retention,
     bootstrap,
     by_scene,
     hit_statistics,
@@ -74,7 +75,19 @@ def test_scenes_are_resampled_not_samples() -> None:
 def test_the_same_answers_retain_exactly_one() -> None:
     scenes, before, _ = _questions(1)
     same = retention(hit_statistics(before), hit_statistics(before), scenes)
-    assert (same.low, same.value, same.high) == (1.0, 1.0, 1.0)
+    assert (same.low, same.value, same.high) == (None, 1.0, None)  # no [100, 100]: resampling alike answers tells nothing
+    scored = accuracy_retention(before, before, scenes)
+    assert scored.value == 1.0 and scored.low is not None and scored.high is not None and scored.low < 1 < scored.high
+
+
+def test_macro_f1_compares_the_same_classes() -> None:
+    """One answer outside the labelled classes costs its own miss, not a tenth class of its own."""
+    labels = [Plan("KEEP", "STRAIGHT")] * 99 + [Plan("STOP", "STRAIGHT")]
+    after = [*labels[:98], Plan("ACCELERATE", "STRAIGHT"), labels[99]]
+    scenes = [f"s{i // 5}" for i in range(100)]
+    found = retention(plan_statistics(labels, after), plan_statistics(labels, labels), scenes, macro_f1_measure, 100)
+    assert found.value == pytest.approx((2 * 98 / (98 + 99) + 1 + 1) / 3)
+    assert macro_f1_by_counting(labels, after) == pytest.approx((2 * 98 / 197 + 1 + 0 + 1) / 4)  # the table's own macro-F1 counts four
 
 
 def test_no_right_unpruned_answer_is_undefined_not_infinite() -> None:

@@ -73,7 +73,22 @@ def test_measures_of_the_settings_by_hand(summary: dict[str, Any]) -> None:
     assert pruned["retention"]["official_accuracy"]["value"] == pytest.approx(1.0)
     assert pruned["mcnemar_against"]["unpruned"] == {"lost": 2, "gained": 1, "p_value": 1.0}
     assert unpruned["retention"]["exact_accuracy"]["value"] == 1.0
-    assert summary["scenes"] == {"count": 3, "questions_without_scene": 0}
+    assert (summary["scenes"]["count"], summary["scenes"]["questions_without_scene"]) == (3, 0)
+
+
+def test_statistics_by_scene_stand_beside(summary: dict[str, Any]) -> None:
+    pruned = summary["settings"]["autoprune"]["plan"]
+    kept = pruned["retention"]["exact_accuracy"]
+    assert kept["kind"] == "score" and kept["low"] < 3 / 4 < kept["high"]
+    assert pruned["scene_test_against"]["unpruned"]["p_holm"] >= pruned["scene_test_against"]["unpruned"]["p_value"]
+    assert (pruned["scene_test_against"]["unpruned"]["lost"], pruned["scene_test_against"]["unpruned"]["gained"]) == (2, 1)
+    counted = summary["flips"]["autoprune"]["scenes"]
+    assert (counted["compared"], counted["dangerous"], counted["harmful"]) == (3, 1, 2)
+    assert (counted["dangerous_upper"], counted["harmful_upper"]) == (pytest.approx(0.865, abs=1e-3), pytest.approx(0.983, abs=1e-3))
+    assert "too few for a verdict" in summary["scenes"]["warning"]
+    assert summary["verdict"]["outcome"] == "too few scenes"
+    assert summary["verdict"]["evidence"]["dangerous"] == 1
+    assert {one["setting"] for one in summary["verdict"]["blind"]} == {"majority"}
 
 
 def test_controls_without_a_model_are_on_the_same_questions(summary: dict[str, Any]) -> None:

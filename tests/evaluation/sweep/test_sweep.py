@@ -266,7 +266,7 @@ def test_the_table_is_what_counting_by_hand_gives(place: Place) -> None:
 
 def test_marks_need_a_separation_and_tell_its_direction() -> None:
     def against(lost: int, gained: int, p_value: float) -> dict[str, Any]:
-        return {"lost": lost, "gained": gained, "p_value": p_value}
+        return {"lost": lost, "gained": gained, "p_value": 0.0, "by_scene": {"p_holm": p_value}}
 
     assert marks({"against_random": against(0, 9, 0.004), "against_rival": against(8, 0, 0.008)}) == ["R+", "B-"]
     assert marks({"against_random": against(0, 3, 0.25)}) == []
@@ -279,8 +279,8 @@ def test_marks_need_a_separation_and_tell_its_direction() -> None:
 def test_only_questions_that_every_setting_answered_count() -> None:
     questions = [_question(0, "a"), _question(1, "a")]
     rows = [AnswerRow(0, "x", "ok", LABELS[0]), AnswerRow(1, "x", "ok", "STOP, STRAIGHT"), AnswerRow(0, "y", "ok", "no")]
-    assert right_answers(questions, rows) == {"x": [True], "y": [False]}
-    assert right_answers(questions, [*rows, AnswerRow(1, "y", "failed", None)]) == {"x": [True], "y": [False]}
+    assert right_answers(questions, rows) == ({"x": [True], "y": [False]}, ["a"])
+    assert right_answers(questions, [*rows, AnswerRow(1, "y", "failed", None)])[0] == {"x": [True], "y": [False]}
 
 
 def test_the_papers_figures_stand_at_their_budgets_and_are_the_specifications() -> None:

@@ -188,6 +188,31 @@ def random(prompt: Prompt, count: int) -> None:
     prompt.keep(best(torch.rand(sum(prompt.sizes), generator=prompt.draw).tolist(), count))
 
 
+def random_lengths(prompt: Prompt, layer: int) -> None:
+    """A fresh draw at every cut."""
+    places = prompt.places()
+    if prompt.counts[layer] < len(places):
+        prompt.keep(best(torch.rand(len(places), generator=prompt.draw).tolist(), prompt.counts[layer]))
+
+
+@before
+def dart(prompt: Prompt, count: int) -> None:
+    """Every pivot looks at all that is left, one token after the other."""
+    tokens = prompt.embeddings()
+    texts = [token.hidden.double() for token in prompt.tokens if not token.visual]
+    words = sorted(texts, key=lambda word: -float(word.float().abs().sum()))[:4]
+    chosen = []
+    for (start, stop), share in zip(prompt.spans(True), even(count, prompt.sizes), strict=True):
+        pivots = sorted(range(start, stop), key=lambda i: (-float(tokens[i].float().abs().sum()), i))[: min(4, share)]
+        sources, mine = [*(tokens[i] for i in pivots), *words], list(pivots)
+        turns = even(share - len(pivots), [share] * len(sources))
+        for source, turn in zip(sources, turns, strict=True):
+            left = [i for i in range(start, stop) if i not in mine]
+            mine += sorted(left, key=lambda i, source=source: (cosine(tokens[i], source), i))[:turn]
+        chosen += mine
+    prompt.keep(chosen)
+
+
 @before
 def uniform(prompt: Prompt, count: int) -> None:
     quota = even(count, prompt.sizes)
@@ -333,6 +358,8 @@ SLOW: dict[str, Rule] = {
     "divprune": divprune,
     "cdpruner": cdpruner,
     "prune2drive": prune2drive,
+    "dart": dart,
+    "random-lengths": random_lengths,
     "random": random,
     "uniform": uniform,
 }

@@ -1,0 +1,112 @@
+"""``senna-prune budget``: the smallest token budget that is safe on these questions, with a certificate."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from senna_autoprune.cli.options import (
+    FAILED_SAMPLES,
+    HELP,
+    block,
+    config_option,
+    device_options,
+    engine_options,
+    model_options,
+    prompt_option,
+    question_options,
+    retry_option,
+)
+
+asking = block(
+    click.option("--limit", type=int, help="Only the first N planning questions."),
+    click.option("--max-new-tokens", type=int, help="Longest answer. Default: 16."),
+    prompt_option,
+    click.option("--batch-size", type=int, help="Questions asked together; answers stay the same. Default: 1."),
+    device_options,
+    click.option("--seed", type=int, help="Of the halves and the order of scenes. Default: 0."),
+)
+
+
+@click.command(context_settings=HELP)
+@click.option("--margin", type=float, help="Greatest loss, in points. Default: half of (unpruned - best trivial control), at most 2.")
+@click.option("--safety", type=float, help="Greatest share of scenes with a newly dangerous flip, in per cent. Default: 2.")
+@click.option("--methods", help="One or more, with commas; one is chosen on the first half. Default: autoprune.")
+@click.option("--grid", help="Shares of visual tokens: 0.1,0.2 or start:stop:step. Default: 0.10 to 0.60.")
+@click.option("--measure", help="accuracy (default) against the labels, or agreement with the unpruned answers.")
+@click.option("--choose-share", type=float, help="Share of scenes for choosing. Default: 0.5; 0: one method, all scenes certify.")
+@click.option("--looks", type=int, help="Looks at the certificate's scenes. Default: 3.")
+@model_options
+@question_options
+@click.option("--out", help="Run folder; a started one is continued. Default: runs/budget-HASH of the settings.")
+@config_option
+@asking
+@engine_options
+@retry_option
+@click.option("--json", "as_json", is_flag=True, help="Print the certificate as one JSON document in the last line.")
+@click.pass_context
+def command(ctx: click.Context, config_file: str | None, retry_failed: bool, as_json: bool, **flags: Any) -> None:
+    """How far may this model be pruned on these questions, and how sure is that?
+
+    Margins are fixed before any pruned answer exists. Half of the scenes chooses the method, the other half certifies: budgets from
+    the largest down, stopping at the first that is not shown to be safe. Interrupted, the same command continues. Exit code 0: a
+    budget is safe; 2: bad set-up; 3: some samples failed; 4: no budget was shown to be safe; 5: these questions cannot show harm.
+    """
+    from senna_autoprune.cli.eval_tables import console_for, show_grid
+    from senna_autoprune.cli.values import fill_in_embedded
+    from senna_autoprune.demo import label_of
+    from senna_autoprune.evaluation.budget.config import BudgetConfig
+    from senna_autoprune.files.yaml_files import load_config
+    from senna_autoprune.tables.budget import grids
+
+    given = {name: value for name, value in flags.items() if value is not None}
+    config = load_config(BudgetConfig, config_file, given)
+    progress = console_for(stderr=True)
+    fill_in_embedded(config, progress)
+    result = _search(config, retry_failed, progress)
+    console, label = console_for(), label_of(config.model, config.questions)
+    if label is not None:
+        console.print(label, style="bold")
+    console.print(result.certificate["sentence"], style="bold", markup=False, soft_wrap=True)
+    for line in (result.certificate.get("power"), result.certificate["warning"]):
+        if line:
+            console.print(line, style="yellow", markup=False, soft_wrap=True)
+    for grid in grids(result.certificate):
+        show_grid(grid, console)
+    for path in _write(result, label):
+        console.print(f"written: {path}", markup=False, soft_wrap=True)
+    if as_json:
+        click.echo(json.dumps({"label": label, **result.certificate, "directory": str(result.directory)}, allow_nan=False))
+    ctx.exit(FAILED_SAMPLES if result.failed and not result.certificate["exit_code"] else result.certificate["exit_code"])
+
+
+def _search(config: Any, retry_failed: bool, console: Any) -> Any:
+    """Load and run; a line for each step, a bar for the answers within it."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from senna_autoprune.evaluation.answering.open import open_engine
+    from senna_autoprune.evaluation.budget.search import check, directory_of, search
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, soft_wrap=True)
+
+    check(config)
+    with open_engine(config, say) as engine:
+        say(f"run folder {directory_of(config)}")
+        columns = (TextColumn("answers of this step"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=console, transient=True) as progress:
+            task = progress.add_task("answers", total=None)
+
+            def on_row(row: Any, done: int, total: int) -> None:
+                progress.update(task, completed=done, total=total)
+
+            return search(config, engine, on_row, say, retry_failed)
+
+
+def _write(result: Any, label: str | None) -> list[Any]:
+    """The certificate's page and figure beside budget.json."""
+    from senna_autoprune.report.budget import write_budget_report
+
+    return [result.directory / "budget.json", *write_budget_report(result.directory).files]

@@ -1,0 +1,97 @@
+"""The outcome of a search as plain data: the sentence, what was tested in which order, what more scenes would show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import ceil, inf, isinf
+from typing import Any
+
+from scipy.stats import norm
+
+from senna_autoprune.evaluation.budget.answers import Pairs
+from senna_autoprune.evaluation.budget.sequence import Look, Rules
+from senna_autoprune.evaluation.measures.intervals import CAUTIOUS, difference_effect, scenes_upper
+from senna_autoprune.evaluation.measures.paired_tests import sample_size
+from senna_autoprune.evaluation.measures.verdict import BLIND, CONFIDENCE, NOT_SHOWN, SAFE, Evidence, judge, points
+
+MOST_SCENES = 1_000_000
+EXIT = {SAFE: 0, NOT_SHOWN: 4, BLIND: 5}  # exit codes of the command
+
+
+def evidence_of(setting: str, tokens: float, seen: Look) -> Evidence:
+    """A look as what the verdict's sentence is made of."""
+    return Evidence(setting, tokens, seen.questions, seen.scenes, seen.difference, seen.lower, seen.dangerous, seen.dangerous_upper)
+
+
+def sentence_of(method: str, rules: Rules, done: Sequence[tuple[float, list[Look]]]) -> tuple[str, str]:
+    """(outcome, sentence) of a finished sequence: the smallest budget that was certified, and the first that was not."""
+    safe = [(budget, looks[-1]) for budget, looks in done if looks[-1].outcome == SAFE]
+    failed = [(budget, looks[-1]) for budget, looks in done if looks[-1].outcome != SAFE]
+    if not safe:
+        budget, seen = failed[0]
+        verdict = judge(evidence_of(method, budget, seen), rules.margin, rules.safety)
+        return NOT_SHOWN, f"no budget was shown to be safe; {verdict.sentence}"
+    budget, seen = safe[-1]
+    found = evidence_of(method, budget, seen)
+    # what passed early stays passed, though a later look's own bound may lie a little lower
+    said = replace(found, lower=max(seen.lower, -rules.margin * (1 - 1e-9)), dangerous_upper=min(seen.dangerous_upper, rules.safety))
+    text = judge(said, rules.margin, rules.safety).sentence
+    return SAFE, text + (f"; {100 * failed[0][0]:.3g} % was not shown to be safe" if failed else "; no smaller budget was tried")
+
+
+def needed(rules: Rules, pairs: Pairs) -> dict[str, Any]:
+    """How many scenes a budget that was not shown would need for 80 % power, if its true loss is the observed one.
+
+    ``scenes`` is None where no number would do: the observed loss or share of dangerous scenes is at the margin or beyond.
+    """
+    counted = pairs.counted
+    total = counted.questions
+    discordant = float(counted.lost.sum() + counted.gained.sum()) / total
+    difference = float(counted.gained.sum() - counted.lost.sum()) / total
+    effect = difference_effect(counted, 1 - rules.alpha, CAUTIOUS)
+    level = float(norm.sf(rules.bounds[-1]))
+    questions = sample_size(max(discordant, 1 / total), rules.margin, level, 0.8, effect, min(difference, 0.0))
+    accuracy = inf if isinf(questions) else questions * counted.scenes / total
+    safety = scenes_needed(len(pairs.dangerous) / counted.scenes, rules.safety, level)
+    most = max(accuracy, safety)
+    return {
+        "scenes": None if isinf(most) or most > MOST_SCENES else ceil(most),
+        "scenes_accuracy": None if isinf(accuracy) else ceil(accuracy),
+        "scenes_safety": None if isinf(safety) else ceil(safety),
+        "power": 0.8,
+    }
+
+
+def scenes_needed(rate: float, safety: float, level: float) -> float:
+    """The smallest number of scenes whose exact bound is ``safety`` or less if the share of dangerous ones stays ``rate``."""
+    if rate >= safety:
+        return inf
+    low, high = 1, 1
+    while (scenes_upper(round(rate * high), high, 1 - level) or 1.0) > safety:
+        low, high = high, 2 * high
+        if high > MOST_SCENES:
+            return inf
+    while low < high:
+        middle = (low + high) // 2
+        if (scenes_upper(round(rate * middle), middle, 1 - level) or 1.0) <= safety:
+            high = middle
+        else:
+            low = middle + 1
+    return high
+
+
+def power_sentence(budget: float, found: dict[str, Any]) -> str:
+    """``20 % would need about 220 scenes``."""
+    if found["scenes"] is None:
+        return f"{100 * budget:.3g} %: no number of scenes would show it, if what was observed is the truth"
+    return f"{100 * budget:.3g} % would need about {found['scenes']} scenes to certify on (80 % power, if its loss is the observed one)"
+
+
+def blind_sentence(control: str, margin: float, questions: str) -> str:
+    """Why nothing can be certified here, and the command that makes questions which can show harm."""
+    build = f"senna-prune questions build --dataroot DIR --split val --types plan --require-images --out {questions}"
+    return (
+        f"these questions cannot show harm: {control} too is not worse by more than {points(margin)} ({CONFIDENCE}). Build a set in which "
+        f"labels differ (`{build}`) and look at its majority row (`senna-prune questions inspect`)"
+    )

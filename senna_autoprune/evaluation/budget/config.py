@@ -1,0 +1,75 @@
+"""What ``senna-prune budget`` is asked: margins, candidates, halves. Stored with the run and compared when it goes on."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic.dataclasses import dataclass
+
+from senna_autoprune.evaluation.config import AskConfig
+from senna_autoprune.evaluation.sweep.config import RowSpec, variant
+from senna_autoprune.files.yaml_files import Scalar, parse_range
+
+GRID = (0.10, 0.15, 0.20, 0.25, 0.30, 0.35, 0.40, 0.50, 0.60)
+SAFETY = 2.0
+LARGEST_MARGIN = 2.0  # points: of a margin that nobody stated
+
+
+@dataclass(config=ConfigDict(extra="forbid", allow_inf_nan=False), kw_only=True)
+class BudgetConfig(AskConfig):
+    """One search for the smallest safe budget. ``--help`` of ``senna-prune budget`` says the same.
+
+    margin: greatest loss of accuracy, in points; None: half of (unpruned minus the best trivial control), at most 2.
+    safety: greatest share of scenes with a newly dangerous flip (missed brake, wrong side), in per cent.
+    measure: accuracy against the labels, or agreement with the unpruned answers where labels cannot be trusted.
+    methods: names of the registry or variants, ``autoprune:gamma=calibrated``; one of them is chosen on the first half.
+    grid: shares of visual tokens, a list or "start:stop:step".
+    choose_share: of the scenes, for choosing; 0 with a single method: all scenes certify. looks: at the certificate's scenes.
+    """
+
+    margin: float | None = Field(default=None, gt=0, lt=100)
+    safety: float = Field(default=SAFETY, gt=0, lt=100)
+    measure: Literal["accuracy", "agreement"] = "accuracy"
+    methods: tuple[str, ...] = ("autoprune",)
+    grid: tuple[float, ...] = GRID
+    choose_share: float = Field(default=0.5, ge=0, le=0.9)
+    looks: int = Field(default=3, ge=1, le=20)
+    options: dict[str, dict[str, Scalar]] = Field(default_factory=dict)
+    calibration: int = Field(default=32, ge=2, le=1_000_000)
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+    @field_validator("grid", mode="before")
+    @classmethod
+    def _grid(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            try:
+                return parse_range(value)
+            except ValueError:
+                raise ValueError("write 0.1,0.2 or start:stop:step, like 0.10:0.60:0.05") from None
+        return [value] if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.grid or min(self.grid) <= 0 or max(self.grid) >= 1:
+            raise ValueError("grid: shares of visual tokens lie between 0 and 1, both left out")
+        self.grid = tuple(sorted(set(self.grid), reverse=True))
+        if self.types != ("plan",):
+            raise ValueError("types: a budget is certified on planning questions alone; leave the types out")
+        if not self.methods:
+            raise ValueError("methods: name at least one")
+        if self.choose_share == 0 and len(self.methods) > 1:
+            raise ValueError(f"choose_share 0 leaves no scenes to choose one of {len(self.methods)} methods on; name one, or give a share")
+        if self.choose_share == 0 and self.margin is None:
+            raise ValueError("choose_share 0 leaves no scenes to derive a margin from; state one with --margin")
+        self.candidates  # noqa: B018  # names and options are checked here
+        return self
+
+    @property
+    def candidates(self) -> list[RowSpec]:
+        """The methods as rows, in the order given. ValueError: an unknown method, or an option that is not NAME=VALUE."""
+        return [variant(name, self.options) for name in dict.fromkeys(self.methods)]

@@ -1,0 +1,344 @@
+"""The driver of ``senna-prune budget``: asks what the next decision needs, and no more; every answer is in the run's store.
+
+First half: unpruned, no-image, unpruned again (noise floor), then the candidates from the largest budget down. Second half,
+in blocks of scenes: unpruned and the chosen method, budget by budget, until one is not shown to be safe. Interrupted, the same
+command asks only what is missing; looks are recomputed from the stored answers and come out the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.evaluation.answering.driver import OnRow, Prepared, answer_all, engine_of
+from senna_autoprune.evaluation.answering.engine import Asking, Engine
+from senna_autoprune.evaluation.answering.questions import load_questions
+from senna_autoprune.evaluation.answering.settings import Setting
+from senna_autoprune.evaluation.budget import certificate
+from senna_autoprune.evaluation.budget.answers import Pairs, pair, texts_of
+from senna_autoprune.evaluation.budget.choose import Tried, best, candidate_grid, default_margin, explore
+from senna_autoprune.evaluation.budget.config import BudgetConfig
+from senna_autoprune.evaluation.budget.deployable import deployable
+from senna_autoprune.evaluation.budget.design import Design, design
+from senna_autoprune.evaluation.budget.sequence import Look, Rules, examine, in_sequence
+from senna_autoprune.evaluation.budget.strata import strata
+from senna_autoprune.evaluation.config import ENGINE_KEYS
+from senna_autoprune.evaluation.evaluate import describe
+from senna_autoprune.evaluation.measures.clusters import NO_VERDICT, clusters_of, scene_warning
+from senna_autoprune.evaluation.measures.controls import majority_answer
+from senna_autoprune.evaluation.measures.cost import cost_measures
+from senna_autoprune.evaluation.measures.parsing import parse_plan, parse_road_users
+from senna_autoprune.evaluation.measures.verdict import BLIND, SAFE, Evidence, passes
+from senna_autoprune.evaluation.runs.rows import MAJORITY, NO_IMAGE, UNPRUNED, UNREACHABLE, AnswerRow, QuestionRow
+from senna_autoprune.evaluation.runs.store import RunStore
+from senna_autoprune.evaluation.sweep.cells import calibrated, needs_calibration
+from senna_autoprune.evaluation.sweep.config import RowSpec
+from senna_autoprune.files.atomic import write_atomically
+from senna_autoprune.files.yaml_files import to_dict
+
+if TYPE_CHECKING:
+    from senna_autoprune.senna import Senna
+
+SCHEMA = 1
+AGAIN = "unpruned-again"
+RESULT = "budget.json"
+_SUMMARY_ONLY = ("out", "resamples")
+
+
+@dataclass
+class BudgetResult:
+    """``certificate``: plain data, as in budget.json; ``failed``: answers that could not be had."""
+
+    directory: Path
+    certificate: dict[str, Any]
+    rows: int
+    failed: int
+
+
+def check(config: BudgetConfig) -> tuple[list[QuestionRow], Path, Design]:
+    """What can be checked before a model is loaded: questions with a label that counts, their images' folder, the halves.
+
+    Raises:
+        SennaPruneError: bad questions or methods, or too few scenes.
+    """
+    for row in config.candidates:
+        for share in config.grid:
+            row.setting(("retention", share), calibrated(row, None)).policy(config.seed)
+    asked, root = load_questions(config)
+    questions = [q for q in asked if config.measure == "agreement" or parse_plan(q.label).valid]
+    plan = design(clusters_of(questions), config.seed, config.choose_share, config.looks)
+    if len(plan.certify) < NO_VERDICT:
+        raise SennaPruneError(
+            f"{config.questions}: {len(plan.certify)} scenes to certify on, at least {NO_VERDICT} are needed (the method is chosen on "
+            f"{len(plan.choose)} others; --choose-share 0 with one method certifies on all)"
+        )
+    return questions, root, plan
+
+
+def directory_of(config: BudgetConfig) -> Path:
+    """``config.out``, or a name under ``runs/`` made of a hash of everything that decides the answers."""
+    if config.out is not None:
+        return Path(config.out)
+    deciding = {key: value for key, value in to_dict(config).items() if key not in (*_SUMMARY_ONLY, *ENGINE_KEYS)}
+    return Path("runs") / f"budget-{hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:8]}"
+
+
+def search(
+    config: BudgetConfig,
+    engine: Engine | Senna,
+    on_row: OnRow | None = None,
+    say: Callable[[str], None] = lambda line: None,
+    retry_failed: bool = False,
+) -> BudgetResult:
+    """Find the smallest budget that is safe on these questions, and write ``budget.json`` into the run directory.
+
+    Args:
+        say: gets a line about each step and each look.
+    Raises:
+        SennaPruneError: bad questions or run directory, other margins than the run was begun with, a margin below the noise floor.
+    """
+    engine = engine_of(engine)
+    questions, root, plan = check(config)
+    unpruned = Setting(UNPRUNED)
+    asking = Asking.of(config, [unpruned, Setting(NO_IMAGE, blind=True)], root)
+    description = describe(config, engine.facts(), Prepared(questions, asking))
+    with RunStore.start(directory_of(config), description, questions) as store:
+        if retry_failed:
+            store.forget_failed()
+        work = _Search(config, engine, store, questions, root, plan, on_row, say)
+        result = {"schema": SCHEMA, "run": description, **work.run()}
+        store.describe({**description, "budget": {"margins": result["margins"]}})
+        rows = store.answers()
+        store.write_answers(rows)
+        write_atomically(store.directory / RESULT, json.dumps(result, indent=1, allow_nan=False) + "\n")
+        return BudgetResult(store.directory, result, len(rows), sum(row.status == "failed" for row in rows))
+
+
+@dataclass
+class _Search:
+    config: BudgetConfig
+    engine: Engine
+    store: RunStore
+    questions: Sequence[QuestionRow]
+    root: Path
+    plan: Design
+    on_row: OnRow | None
+    say: Callable[[str], None]
+    unreachable: dict[str, str] = field(default_factory=dict)
+    _calibration: dict[str, Any] | None = None
+
+    # --- asking ---------------------------------------------------------------------------------------------------------------------------
+
+    def ask(self, settings: Sequence[Setting], scenes: Iterable[str], batch_size: int | None = None) -> None:
+        """Have these settings answer all questions of these scenes."""
+        wanted = set(scenes)
+        questions = [q for q in self.questions if q.scene in wanted]
+        asking = Asking.of(self.config, settings, self.root)
+        asking = asking if batch_size is None else replace(asking, batch_size=batch_size)
+        answer_all(self.engine, Prepared(questions, asking), self.store, self.on_row, self.unreachable)
+
+    def pairs(self, name: str, scenes: Iterable[str], texts: dict[int, str] | None = None) -> Pairs:
+        """Unpruned against a setting (or against given texts) on these scenes."""
+        wanted = set(scenes)
+        found = texts_of([*self.store.answers(UNPRUNED), *(self.store.answers(name) if texts is None else [])])
+        after = found.get(name, {}) if texts is None else texts
+        return pair([q for q in self.questions if q.scene in wanted], found.get(UNPRUNED, {}), after, self.config.measure)
+
+    def majority(self, scenes: Iterable[str]) -> Pairs:
+        """The most frequent label (or unpruned answer) of these scenes, for each of their questions."""
+        wanted = set(scenes)
+        here = [q for q in self.questions if q.scene in wanted]
+        said = texts_of(self.store.answers(UNPRUNED)).get(UNPRUNED, {})
+        labels = [said.get(q.question, "") if self.config.measure == "agreement" else q.label for q in here]
+        answer = majority_answer(labels)
+        return self.pairs(MAJORITY, scenes, {q.question: answer for q in here})
+
+    def setting(self, row: RowSpec, share: float) -> Setting:
+        """The row's setting at a share of tokens; calibrates on the first half where the row asks for it."""
+        if needs_calibration(row) and self._calibration is None:
+            scenes = set(self.plan.choose or self.plan.certify)
+            chosen = [q for q in self.questions if q.scene in scenes][: self.config.calibration]
+            self._calibration = self.engine.calibrate(chosen, self.root.resolve(), self.config.prompt_template)
+        return row.setting(("retention", share), calibrated(row, self._calibration))
+
+    # --- deciding -------------------------------------------------------------------------------------------------------------------------
+
+    def run(self) -> dict[str, Any]:
+        """Everything but the run's own description."""
+        first = self.plan.choose or self.plan.certify[: self.plan.stops[0]]
+        unpruned, blind = Setting(UNPRUNED), Setting(NO_IMAGE, blind=True)
+        self.say(f"unpruned and no-image on {len(first)} scenes")
+        self.ask([unpruned, blind], first)
+        controls = self._controls(first)
+        margin, source = self._margin(controls)
+        result: dict[str, Any] = {
+            "measure": self.config.measure,
+            "alpha": Rules(margin, 0.1, (1,)).alpha,
+            "margins": {"margin": margin, "safety": self.config.safety / 100, "source": source},
+            "halves": {"choose": list(self.plan.choose), "certify": list(self.plan.certify), "stops": list(self.plan.stops)},
+            "controls": [control.to_dict() for control in controls],
+            "warning": scene_warning(len(self.plan.certify)),
+        }
+        sees_nothing = [control.setting for control in controls if margin <= 0 or passes(control, margin)]
+        if self.plan.choose and sees_nothing:
+            return {**result, **self._blind(sees_nothing[0], max(margin, 0.0))}
+        result["noise"] = self._noise(first, margin)
+        row, grid, tried = self._choose(margin)
+        result["chosen"] = {"method": row.label, "grid": list(grid), "tried": [one.to_dict() for one in tried]}
+        rules = Rules(margin, self.config.safety / 100, self.plan.stops)
+        done = in_sequence(grid, lambda share: self._examine(rules, row, share))
+        outcome, sentence = certificate.sentence_of(row.label, rules, done)
+        if outcome == SAFE:
+            scenes = self.plan.certify[: max(looks[-1].scenes for _, looks in done)]
+            self.ask([blind], scenes)
+            controls = self._controls(scenes)
+            result["controls"] = [control.to_dict() for control in controls]
+            sees_nothing = [control.setting for control in controls if passes(control, margin)]
+            if sees_nothing:
+                return {**result, "sequence": self._sequence(row, rules, done), **self._blind(sees_nothing[0], margin)}
+        result["sequence"] = self._sequence(row, rules, done)
+        result.update(outcome=outcome, sentence=sentence, exit_code=certificate.EXIT[outcome])
+        return {**result, **self._beside(row, rules, done)}
+
+    def _controls(self, scenes: Sequence[str]) -> list[Evidence]:
+        found = [self.pairs(NO_IMAGE, scenes).evidence(NO_IMAGE, None), self.majority(scenes).evidence(MAJORITY, None)]
+        kept = [one for one in found if one is not None]
+        if not kept:
+            raise SennaPruneError("no question was answered by the unpruned model: see the failed rows of the run, or --retry-failed")
+        return kept
+
+    def _margin(self, controls: Sequence[Evidence]) -> tuple[float, str]:
+        """(share, where it comes from). Of controls alone: no pruned answer has a say."""
+        if self.config.margin is not None:
+            return self.config.margin / 100, "stated"
+        margin = default_margin(0.0, {one.setting: one.difference for one in controls})
+        return margin, "half of unpruned minus the best trivial control, at most 2 points"
+
+    def _blind(self, control: str, margin: float) -> dict[str, Any]:
+        sentence = certificate.blind_sentence(control, margin, str(self.config.questions))
+        return {"outcome": BLIND, "sentence": sentence, "exit_code": certificate.EXIT[BLIND]}
+
+    def _noise(self, scenes: Sequence[str], margin: float) -> dict[str, Any]:
+        """How often the unpruned model disagrees with itself in other batches; a margin below that is refused."""
+        other = 1 if self.config.batch_size > 1 else 2
+        self.say(f"unpruned again in batches of {other}: the noise floor")
+        self.ask([Setting(AGAIN)], scenes, other)
+        counted = self.pairs(AGAIN, scenes).counted
+        floor = float(counted.lost.sum() + counted.gained.sum()) / counted.questions if counted.questions else 0.0
+        if margin < floor:
+            raise SennaPruneError(
+                f"the margin of {100 * margin:.2f} points lies below the noise floor: asked again in batches of {other}, unpruned "
+                f"changes {100 * floor:.2f} % of its answers between right and wrong; state a larger --margin (with another --out), or use "
+                "--dtype float32"
+            )
+        return {"batch_size": other, "changed": floor, "questions": int(counted.questions)}
+
+    def _choose(self, margin: float) -> tuple[RowSpec, tuple[float, ...], list[Tried]]:
+        rows = {row.label: row for row in self.config.candidates}
+        if not self.plan.choose:
+            return next(iter(rows.values())), self.config.grid, []
+        tried: dict[str, list[Tried]] = {}
+        for label, row in rows.items():
+            self.say(f"{label}: trying budgets on the first {len(self.plan.choose)} scenes")
+            tried[label] = explore(label, self.config.grid, partial(self._first_half, row), margin, self.config.safety / 100)
+        chosen = best(tried)
+        return rows[chosen], candidate_grid(tried[chosen], self.config.grid), [one for found in tried.values() for one in found]
+
+    def _first_half(self, row: RowSpec, share: float) -> Pairs | None:
+        setting = self.setting(row, share)
+        self.ask([setting], self.plan.choose)
+        return None if self._impossible(setting) else self.pairs(setting.name, self.plan.choose)
+
+    def _impossible(self, setting: Setting) -> str | None:
+        """Why the model can never do this, if so: found now or when the run was started."""
+        return next((row.reason or "" for row in self.store.answers(setting.name) if row.status == UNREACHABLE), None)
+
+    def _examine(self, rules: Rules, row: RowSpec, share: float) -> list[Look]:
+        setting = self.setting(row, share)
+
+        def answers(index: int) -> tuple[Any, int]:
+            scenes = self.plan.upto(index)
+            self.ask([Setting(UNPRUNED), setting], scenes)
+            impossible = self._impossible(setting)
+            if impossible is not None:
+                raise SennaPruneError(f"{row.label} at {share:g}: {impossible}; leave that budget out of --grid (and give another --out)")
+            pairs = self.pairs(setting.name, scenes)
+            if not pairs.questions:
+                raise SennaPruneError(f"{setting.name}: not one question of {len(scenes)} scenes was answered; see the run's failed rows")
+            return pairs.counted, len(pairs.dangerous)
+
+        looks = examine(rules, answers)
+        for seen in looks:
+            self.say(
+                f"{row.label} at {100 * share:.3g} %: {seen.scenes} scenes, {100 * seen.difference:+.1f} points, z {seen.z:.2f} "
+                f"(bound {seen.bound:.2f}), {seen.dangerous} dangerous: {seen.reason or 'go on'}"
+            )
+        return looks
+
+    # --- what stands beside ---------------------------------------------------------------------------------------------------------------
+
+    def _sequence(self, row: RowSpec, rules: Rules, done: Sequence[tuple[float, list[Look]]]) -> list[dict[str, Any]]:
+        found = []
+        for share, looks in done:
+            setting, last = self.setting(row, share), looks[-1]
+            scenes = self.plan.certify[: self.plan.stops[len(looks) - 1]]
+            found.append(
+                {
+                    "setting": setting.name,
+                    "budget": share,
+                    "outcome": last.outcome,
+                    "reason": last.reason,
+                    "looks": [seen.to_dict() for seen in looks],
+                    "scenes_saved": len(self.plan.certify) - len(scenes),
+                    "cost": self._cost(setting.name, scenes),
+                    "deployable": deployable(row.method, share),
+                }
+            )
+        return found
+
+    def _cost(self, name: str, scenes: Iterable[str]) -> dict[str, Any]:
+        wanted = set(scenes)
+        asked = {q.question for q in self.questions if q.scene in wanted}
+        mine, theirs = (
+            [row for row in self.store.answers(setting) if row.question in asked and row.answer is not None] for setting in (name, UNPRUNED)
+        )
+        found = cost_measures(mine, theirs)
+        return {key: found[key] for key in ("retention_tokens", "flops_ratio")} | {
+            "prefill_ratio": found["prefill_ratio"]["median"],
+            "total_ratio": found["total_ratio"]["median"],
+        }
+
+    def _beside(self, row: RowSpec, rules: Rules, done: Sequence[tuple[float, list[Look]]]) -> dict[str, Any]:
+        """Strata of what was certified, and what the first failure would need."""
+        found: dict[str, Any] = {"strata": [], "needed": None, "power": None}
+        safe = [share for share, looks in done if looks[-1].outcome == SAFE]
+        failed = [(share, looks) for share, looks in done if looks[-1].outcome != SAFE]
+        share, looks = done[len(safe) - 1] if safe else done[0]
+        name = self.setting(row, share).name
+        pairs = self.pairs(name, self.plan.certify[: self.plan.stops[len(looks) - 1]])
+        found["strata"] = strata(pairs, self._information(self.store.answers(name)), self._with_users())
+        if failed:
+            share, looks = failed[0]
+            pairs = self.pairs(self.setting(row, share).name, self.plan.certify[: self.plan.stops[len(looks) - 1]])
+            found["needed"] = {"budget": share, **certificate.needed(rules, pairs)}
+            found["power"] = certificate.power_sentence(share, found["needed"])
+        return found
+
+    def _information(self, rows: Sequence[AnswerRow]) -> dict[int, float]:
+        """question -> mutual information, where the method measures it."""
+        found = {row.question: (row.trace or {}).get("mutual_information") for row in rows}
+        return {question: value for question, value in found.items() if value is not None}
+
+    def _with_users(self) -> set[str]:
+        """Samples whose road-user label, asked or not, says yes."""
+        from senna_autoprune.nuscenes.questions_file import read_questions
+
+        assert self.config.questions is not None
+        records = read_questions(self.config.questions, ("vru",)).records
+        return {record.token for record in records if parse_road_users(record.answer).present}

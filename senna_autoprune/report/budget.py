@@ -1,0 +1,109 @@
+"""The certificate of ``senna-prune budget`` as a page: the sentence, the staircase, the tables, what was run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from senna_autoprune.demo import label_of_run
+from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.evaluation.budget.search import RESULT
+from senna_autoprune.files.atomic import write_atomically
+from senna_autoprune.replay.pages import environment
+from senna_autoprune.report.drawing import save, sign
+from senna_autoprune.report.page import PACKAGE, frame
+from senna_autoprune.report.run import facts
+from senna_autoprune.report.svg import PAGE, PAPER, Ink, drawing, inline_svg
+from senna_autoprune.report.write import FIGURES, REPORT, Written, make_folder
+from senna_autoprune.tables.budget import grids
+
+LARGEST = 50_000_000  # bytes of a certificate
+SECTIONS = [("verdict", "Verdict"), ("tables", "Tables"), ("run", "What was run")]
+CAPTION = "Each budget with its loss and the one-sided 95 % bound; left of the dashed line lies more than the margin."
+
+
+def is_budget(directory: str | Path) -> bool:
+    """Whether a run directory holds a certificate."""
+    return (Path(directory) / RESULT).is_file()
+
+
+def write_budget_report(directory: str | Path, out: str | Path | None = None) -> Written:
+    """report.html and the staircase figure of a finished search.
+
+    Raises:
+        SennaPruneError: its budget.json is not ours, or a folder that cannot be written.
+    """
+    directory = Path(directory)
+    folder = make_folder(out, directory)
+    found = _read(directory / RESULT)
+    try:
+        page = _page(directory, found)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise SennaPruneError(f"{directory / RESULT} is not a certificate of this senna-prune: run the budget's command again") from error
+    write_atomically(folder / REPORT, page)
+    files = [folder / REPORT]
+    if found.get("sequence"):
+        with drawing(PAPER):
+            figure = staircase(found, PAPER)
+            sign(figure, label_of_run(found["run"]))
+            path = folder / FIGURES / "staircase.png"
+            save(figure, path, path.with_suffix(".svg"))
+        files.append(path)
+    return Written(files)
+
+
+def _page(directory: Path, found: Mapping[str, Any]) -> str:
+    picture = None
+    if found.get("sequence"):
+        with drawing(PAGE):
+            picture = inline_svg(staircase(found, PAGE), "staircase", CAPTION)
+    halves = found["halves"]
+    about = f"{len(halves['choose'])} scenes to choose on, {len(halves['certify'])} to certify on"
+    return environment(PACKAGE).get_template("budget.html.j2").render(
+        **frame(directory, "The smallest safe budget", label_of_run(found["run"]), about, datetime.now(UTC)),
+        sections=SECTIONS,
+        sentence=found["sentence"],
+        notes=[line for line in (found.get("power"), found.get("warning")) if line],
+        picture=picture,
+        caption=CAPTION,
+        tables=grids(found),
+        groups=facts(found["run"]),
+    )  # fmt: skip
+
+
+def _read(path: Path) -> Any:
+    if path.stat().st_size > LARGEST:
+        raise SennaPruneError(f"{path} is larger than {LARGEST} bytes: this is not a certificate")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise SennaPruneError(f"cannot read {path} ({error}): run the budget's command again") from error
+
+
+def staircase(found: Mapping[str, Any], ink: Ink) -> Any:
+    """Budgets as steps from the largest down: the observed difference, its bound, the margin; safe ones in green."""
+    from matplotlib.figure import Figure
+
+    steps = found["sequence"]
+    figure = Figure(figsize=(6.4, 0.7 + 0.42 * max(len(steps), 2)))
+    axes = figure.subplots()
+    for place, step in enumerate(steps):
+        last = step["looks"][-1]
+        colour = ink.good if step["outcome"] == "safe" else ink.bad
+        axes.plot([100 * last["lower"], 100 * last["difference"]], [place, place], color=colour, linewidth=2)
+        axes.plot([100 * last["lower"]], [place], marker="|", markersize=12, color=colour)
+        axes.plot([100 * last["difference"]], [place], marker="o", color=colour)
+        text = f"{step['outcome']}; {last['dangerous']} of {last['scenes']} scenes dangerous"
+        axes.annotate(text, (100 * last["difference"], place), xytext=(9, 0), textcoords="offset points", va="center", color=ink.text)
+    axes.axvline(-100 * found["margins"]["margin"], color=ink.text, linestyle="--", linewidth=1)
+    axes.axvline(0, color=ink.faint, linewidth=0.8)
+    axes.set_yticks(range(len(steps)), [f"{100 * step['budget']:.3g} %" for step in steps])
+    axes.set_ylim(len(steps) - 0.4, -0.6)
+    low = min([100 * step["looks"][-1]["lower"] for step in steps] + [-100 * found["margins"]["margin"]])
+    axes.set_xlim(low * 1.1, max(-low * 0.9, 1.0))
+    axes.set_xlabel(f"points of {found['measure']}, pruned minus unpruned")
+    axes.set_ylabel("visual tokens kept")
+    return figure

@@ -1,0 +1,172 @@
+"""The whole search on a model by rule: verdicts, what is asked, resume, refusals, and the certificate derived again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.evaluation.budget.config import BudgetConfig
+from senna_autoprune.evaluation.budget.search import search
+from senna_autoprune.report.budget import write_budget_report
+from senna_autoprune.tables.budget import grids
+from tests.evaluation.budget.fake import KEEP, STOP, FakeEngine, question_file, safe_above, without_waiting
+from tests.evaluation.budget.rederive import crossing_probability, rederive
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_store() -> Iterator[None]:
+    with without_waiting():
+        yield
+
+
+@pytest.fixture(scope="module")
+def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return question_file(tmp_path_factory.mktemp("questions"), 80, 3)
+
+
+def config(questions: Path, out: Path, **changes: Any) -> BudgetConfig:
+    values = {"questions": str(questions), "out": str(out), "margin": 8.0, "safety": 9.0, "grid": "0.1:0.4:0.1"}
+    return BudgetConfig(**{**values, **changes})
+
+
+@pytest.fixture(scope="module")
+def finished(questions: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], FakeEngine]:
+    out, engine = tmp_path_factory.mktemp("run") / "run", FakeEngine(safe_above(0.25))
+    return out, search(config(questions, out), engine).certificate, engine
+
+
+def test_the_smallest_safe_budget_is_found(finished: tuple[Path, dict[str, Any], FakeEngine]) -> None:
+    _, found, _ = finished
+    assert (found["outcome"], found["exit_code"]) == ("safe", 0)
+    assert found["sentence"] == (
+        "30 % of tokens with autoprune: not worse by more than 8.0 points (95 %, 40 scenes), no newly dangerous flip in 40 scenes "
+        "(at most 7.5 % of scenes); 20 % was not shown to be safe"
+    )
+    assert [(step["budget"], step["outcome"]) for step in found["sequence"]] == [(0.4, "safe"), (0.3, "safe"), (0.2, "not shown")]
+    assert found["sequence"][-1]["reason"].startswith(("accuracy: stopped early", "safety: stopped early"))
+    assert found["power"] == "20 %: no number of scenes would show it, if what was observed is the truth"
+    assert found["noise"]["changed"] == 0
+
+
+def test_nothing_of_the_first_half_is_in_the_certificate(finished: tuple[Path, dict[str, Any], FakeEngine]) -> None:
+    _, found, engine = finished
+    choose, certify = set(found["halves"]["choose"]), set(found["halves"]["certify"])
+    assert not choose & certify and len(choose) == len(certify) == 40
+    asked = {question // 3 for question, setting in engine.asked if setting == "autoprune@0.1"}
+    assert not asked  # 0.2 failed on the first half, so 0.1 was never asked of anybody
+    last = {f"scene-{question // 3:03}" for question, setting in engine.asked if setting == "autoprune@0.2"} & certify
+    assert len(last) < 40  # stopped at a look
+
+
+def test_the_certificate_is_derived_again_by_forty_lines(finished: tuple[Path, dict[str, Any], FakeEngine]) -> None:
+    out, found, _ = finished
+    safe, seen = rederive(out)
+    assert safe == 0.3 and set(seen) == {0.4, 0.3, 0.2}
+    looks = found["sequence"][0]["looks"]
+    if len(looks) == len(found["halves"]["stops"]):
+        assert crossing_probability([one["bound"] for one in looks], found["halves"]["stops"]) == pytest.approx(0.05, abs=1e-3)
+
+
+def test_the_same_command_asks_nothing_twice_and_says_the_same(finished: tuple[Path, dict[str, Any], FakeEngine], questions: Path) -> None:
+    out, found, engine = finished
+    assert len(engine.asked) == len(set(engine.asked))
+    again = FakeEngine(safe_above(0.25))
+    assert search(config(questions, out), again).certificate == found
+    assert again.asked == []
+
+
+def test_margins_cannot_be_changed_in_a_run(finished: tuple[Path, dict[str, Any], FakeEngine], questions: Path) -> None:
+    out, _, _ = finished
+    for changed in ({"margin": 5.0}, {"safety": 12.0}, {"looks": 1}):
+        with pytest.raises(SennaPruneError, match=r"made with other settings \((margin|safety|looks)"):
+            search(config(questions, out, **changed), FakeEngine(safe_above(0.25)))
+
+
+def test_page_tables_and_json(finished: tuple[Path, dict[str, Any], FakeEngine]) -> None:
+    out, found, _ = finished
+    assert json.loads((out / "budget.json").read_text()) == found
+    written = write_budget_report(out)
+    page = written.files[0].read_text()
+    assert found["sentence"] in page and "<svg" in page and (out / "figures" / "staircase.png").is_file()
+    titles = [grid.title for grid in grids(found)]
+    assert titles[0].startswith("Certificate: margin 8.0 points") and "Where it hurts most" in titles
+    strata = {one["stratum"]: one["outcome"] for one in found["strata"]}
+    assert strata["light: night"] == "no loss shown" and "label: STOP" in strata
+
+
+def test_questions_that_a_blind_model_answers_show_nothing(questions: Path, tmp_path: Path) -> None:
+    engine = FakeEngine(lambda question, setting: question.label)  # no-image is as good
+    found = search(config(questions, tmp_path / "run"), engine).certificate
+    assert (found["outcome"], found["exit_code"]) == ("cannot show harm", 5)
+    assert "no-image too is not worse by more than 8.0 points" in found["sentence"] and "senna-prune questions build" in found["sentence"]
+    assert not any("@" in setting for _, setting in engine.asked)  # nothing pruned was asked
+
+
+def test_dangerous_flips_alone_withhold_the_certificate(questions: Path, tmp_path: Path) -> None:
+    """Four scenes of eighty miss a brake: accuracy is fine, safety is not shown."""
+
+    def rule(question: Any, setting: str) -> str:
+        if setting == "no-image":
+            return KEEP
+        return KEEP if "@" in setting and question.label == STOP and question.question % 120 in (1, 61) else question.label
+
+    found = search(config(questions, tmp_path / "run", choose_share=0.0, safety=5.0, looks=1), FakeEngine(rule)).certificate
+    assert (found["outcome"], found["exit_code"]) == ("not shown", 4)
+    last = found["sequence"][0]["looks"][-1]
+    assert last["accurate"] and not last["harmless"] and last["dangerous"] > 0
+    assert found["sentence"].startswith("no budget was shown to be safe; 40 % of tokens with autoprune")
+
+
+def test_a_margin_below_the_noise_floor_is_refused(questions: Path, tmp_path: Path) -> None:
+    def rule(question: Any, setting: str) -> str:
+        noisy = setting == "unpruned-again" and question.question % 4 == 0
+        return STOP if setting == "no-image" or noisy else question.label
+
+    with pytest.raises(SennaPruneError, match=r"below the noise floor: asked again in batches of 2, unpruned changes \d"):
+        search(config(questions, tmp_path / "run"), FakeEngine(rule))
+
+
+def test_the_default_margin_is_half_of_what_sight_is_worth(questions: Path, tmp_path: Path) -> None:
+    margins = search(config(questions, tmp_path / "run", margin=None), FakeEngine(safe_above(0.25))).certificate["margins"]
+    assert (margins["margin"], margins["safety"]) == (0.02, 0.09)
+    assert margins["source"] == "half of unpruned minus the best trivial control, at most 2 points"
+
+
+def test_the_better_method_is_chosen_on_the_first_half(questions: Path, tmp_path: Path) -> None:
+    def rule(question: Any, setting: str) -> str:
+        return safe_above(0.15 if setting.startswith("dart") else 0.35)(question, setting)
+
+    found = search(config(questions, tmp_path / "run", methods="autoprune,dart"), FakeEngine(rule)).certificate
+    assert found["chosen"]["method"] == "dart" and found["sentence"].startswith("20 % of tokens with dart")
+    assert found["sequence"][-2]["deployable"] == "TensorRT-Edge-LLM --visualPrune, reduction ratio 0.80"
+
+
+def test_agreement_needs_no_labels(questions: Path, tmp_path: Path) -> None:
+    found = search(config(questions, tmp_path / "run", measure="agreement"), FakeEngine(safe_above(0.25))).certificate
+    assert found["outcome"] == "safe" and found["sequence"][-1]["budget"] == 0.2
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"methods": "autoprun"}, "did you mean 'autoprune'"),
+        ({"grid": "0:1:0.5"}, "lie between 0 and 1"),
+        ({"types": "vru"}, "planning questions"),
+    ],
+)
+def test_bad_settings_are_refused_before_anything_is_asked(questions: Path, tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    from senna_autoprune.files.yaml_files import build
+
+    with pytest.raises(SennaPruneError, match=words):
+        build(BudgetConfig, {"questions": str(questions), **changes}, "the command line")
+
+
+def test_too_few_scenes_are_refused(tmp_path: Path) -> None:
+    few = question_file(tmp_path, 18)
+    with pytest.raises(SennaPruneError, match="9 scenes to certify on, at least 10 are needed"):
+        search(config(few, tmp_path / "run"), FakeEngine(safe_above(0.25)))
