@@ -9,7 +9,7 @@ import pytest
 
 from senna_autoprune.nuscenes.questions import _answered
 from senna_autoprune.nuscenes.records import BuildCounts, PendingRecord
-from senna_autoprune.nuscenes.teacher import TeacherError
+from senna_autoprune.nuscenes.teacher.backend import TeacherError
 
 
 class Source:
