@@ -3,11 +3,17 @@ build``.
 
     python tools/make_demo_world.py --out senna_autoprune/demo/data                    # the split demo_val
     python tools/make_demo_world.py --split demo_train --scenes 20 --out DIR           # scenes the model was trained on
+    python tools/make_demo_world.py --split demo_test --keyframes 2000 --out DIR       # a larger test split, never looked at
 
 Deterministic. Scenes of demo_val are taken from seeds below 1,000,000 (those of demo_train, which the trainer renders
 straight into arrays, begin there): scenes of three to five keyframes. Which keyframes of a scene are asked about is the
 simulation's choice (decision moments, see ``demo_world.world``); among the seeds the scenes are chosen so that
 every answer occurs and none makes up more than a quarter or so (QUOTA below). The labels come from the tables alone.
+
+Edition 1 (of demo_val and demo_train, unless --edition says otherwise) asks for the plan. Edition 2 (of demo_test) has the road users of
+``demo_world.actors`` too, and asks all six types: light, description and explanation are answered by the template teacher; of the views,
+motion and description take one a keyframe in turn. Its sidecar holds each question's complexity, and ``evidence.json`` where each body is
+seen, for ``senna-prune survival --evidence``.
 """
 
 from __future__ import annotations
@@ -24,6 +30,7 @@ from pathlib import Path
 
 import cv2
 
+from demo_world.all_types import Known, build_all_types, counted, one_view_each
 from demo_world.plan import plan
 from demo_world.tables import TableWriter
 from demo_world.world import Scene, generate
@@ -32,6 +39,7 @@ VERSION = "v1.0-demo"
 FIRST_NUMBER = 9001  # scene numbers that nuScenes does not use
 KEYFRAMES, LEAST, MOST = 206, (3, 2), 5  # in all; at least of a town scene and of a fast one; at most of a scene
 FIRST_SEED, MOST_SEEDS = 5000, 12000
+TEST_SEED, TEST_NUMBER, TEST_KEYFRAMES = 200_000, 20_001, 2000  # demo_test: from here, below demo_train
 TRAIN_SEED = 1_000_000  # demo_train: this one and those after it (tools/make_training_data.py)
 QUOTA = {  # (on the fast road?, answer): share
     (True, "KEEP, STRAIGHT"): 0.07,
@@ -49,12 +57,13 @@ QUOTA = {  # (on the fast road?, answer): share
 }
 
 
-def choose(wanted: int, least: tuple[int, int], most: int) -> list[tuple[int, list[int]]]:
+def choose(wanted: int, least: tuple[int, int], most: int, first_seed: int = FIRST_SEED) -> list[tuple[int, list[int]]]:
     """(seed, keyframes) of the split: the first seeds of which ``least`` questions or more fit into the quotas, ``wanted`` in all."""
+    most_seeds = MOST_SEEDS * max(1, round(wanted / KEYFRAMES))
     room = Counter({answer: round(share * wanted) + 2 for answer, share in QUOTA.items()})
     chosen: list[tuple[int, list[int]]] = []
     total = 0
-    for seed in range(FIRST_SEED, FIRST_SEED + MOST_SEEDS):
+    for seed in range(first_seed, first_seed + most_seeds):
         scene = generate(seed, "choice")
         left = Counter(room)
         keyframes = []
@@ -70,53 +79,68 @@ def choose(wanted: int, least: tuple[int, int], most: int) -> list[tuple[int, li
             total += len(keyframes)
         if total >= wanted:
             return chosen
-    raise SystemExit(f"only {total} of {wanted} keyframes fit the quotas in {MOST_SEEDS} seeds")
+    raise SystemExit(f"only {total} of {wanted} keyframes fit the quotas in {most_seeds} seeds")
 
 
 def scenes_of(options: argparse.Namespace) -> Iterator[tuple[Scene, list[int]]]:
     """The split's scenes, and the keyframes of each that are asked about and have pictures."""
-    if options.split == "demo_val":
-        for number, (seed, keyframes) in enumerate(choose(options.keyframes, LEAST, MOST)):
-            yield generate(seed, f"scene-{FIRST_NUMBER + number:04d}"), keyframes
+    edition = options.edition
+    if options.split != "demo_train":
+        first, number = (FIRST_SEED, FIRST_NUMBER) if options.split == "demo_val" else (TEST_SEED, TEST_NUMBER)
+        for place, (seed, keyframes) in enumerate(choose(options.keyframes, LEAST, MOST, first)):
+            yield generate(seed, f"scene-{number + place:04d}", edition=edition), keyframes
         return
     for seed in range(TRAIN_SEED, TRAIN_SEED + options.scenes):
-        scene = generate(seed, f"scene-{seed}")
+        scene = generate(seed, f"scene-{seed}", edition=edition)
         yield scene, [q.keyframe for q in scene.questions if plan(scene, q.keyframe) is not None]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--split", choices=("demo_val", "demo_train"), default="demo_val")
-    parser.add_argument("--keyframes", type=int, default=KEYFRAMES, help="of demo_val")
+    parser.add_argument("--split", choices=("demo_val", "demo_train", "demo_test"), default="demo_val")
+    parser.add_argument("--keyframes", type=int, help=f"of demo_val ({KEYFRAMES}) or demo_test ({TEST_KEYFRAMES})")
     parser.add_argument("--scenes", type=int, default=20, help="of demo_train")
+    parser.add_argument("--edition", type=int, choices=(1, 2), help="1: plan questions; 2: more road users, all six types")
     options = parser.parse_args()
+    test = options.split == "demo_test"
+    options.keyframes = options.keyframes or (TEST_KEYFRAMES if test else KEYFRAMES)
+    options.edition = options.edition or (2 if test else 1)
     cv2.setNumThreads(1)
     for name in ("samples", "can_bus", "maps", VERSION):
         shutil.rmtree(options.out / name, ignore_errors=True)
-    writer = TableWriter(options.out, VERSION)
+    writer, known = TableWriter(options.out, VERSION), Known()
     for scene, keyframes in scenes_of(options):
-        writer.add(scene, keyframes)
+        writer.add(scene, keyframes, known.on_views if options.edition > 1 else None)
     writer.write(options.split)
     file = options.out / "questions.json"
-    command = [sys.executable, "-m", "senna_autoprune", "questions", "build", "--dataroot", str(options.out), "--version", VERSION]
-    subprocess.run([*command, "--split", options.split, "--types", "plan", "--require-images", "--out", str(file)], check=True)
-    relocate(file, options.out)
+    if options.edition == 1:
+        command = [sys.executable, "-m", "senna_autoprune", "questions", "build", "--dataroot", str(options.out), "--version", VERSION]
+        subprocess.run([*command, "--split", options.split, "--types", "plan", "--require-images", "--out", str(file)], check=True)
+    else:
+        build_all_types(options.out, file, options.split, known)
+    relocate(file, options.out, known if options.edition > 1 else None)
 
 
-def relocate(file: Path, root: Path) -> None:
-    """Image paths relative to the question file, so that the folder can be anywhere."""
+def relocate(file: Path, root: Path, known: Known | None) -> None:
+    """Image paths relative to the question file, so that the folder can be anywhere; what ``known`` says of difficulty and evidence."""
     root = root.resolve()
     records = json.loads(file.read_text())
     for record in records:
         record["image"] = str(Path(record["image"]).resolve().relative_to(root))
         record["images"] = [str(Path(image).resolve().relative_to(root)) for image in record["images"]]
+    if known is not None:
+        records = one_view_each(records)
     file.write_text(json.dumps(records, indent=1) + "\n")
     sidecar = Path(f"{file}.meta.json")
     if sidecar.exists():
         meta = json.loads(sidecar.read_text())
         meta.pop("dataroot", None)
         meta["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
+        if known is not None:
+            meta |= {"records": len(records), **counted(records), "complexity": known.complexity_of(records)}
+            meta["notes"] = [*meta["notes"], "motion and description: one view a keyframe, in turn"]
+            known.write_evidence(root / "evidence.json")
         sidecar.write_text(json.dumps(meta, indent=1) + "\n")
 
 

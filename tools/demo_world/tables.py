@@ -7,16 +7,18 @@ files that are not there, as with real metadata without its images). Boxes farth
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from demo_world.cameras import CAMERAS, HEIGHT, LIDAR_PLACE, LIDAR_QUATERNION, WIDTH
-from demo_world.render import Renderer
+from demo_world.render import Renderer, Views
 from demo_world.traffic import KEYFRAMES, PER_KEYFRAME, STEP_S, Body, Scene
 from demo_world.world import JPEG_QUALITY, LOCATIONS
 
+OnViews = Callable[[Scene, int, Views], None]
 TOKEN_LENGTH = 10
 ANNOTATED_M = 50.0
 CAN_STEPS = 5  # a CAN message every 0.25 s (real ones come at 50 Hz)
@@ -95,8 +97,8 @@ class TableWriter:
                 {"token": token("map", location), "log_tokens": [log], "category": "semantic_prior", "filename": f"maps/{location}.png"}
             )
 
-    def add(self, scene: Scene, keyframes: list[int]) -> None:
-        """A scene's rows, the images of ``keyframes``, and its CAN messages."""
+    def add(self, scene: Scene, keyframes: list[int], on_views: OnViews | None = None) -> None:
+        """A scene's rows, the images of ``keyframes``, and its CAN messages. on_views: is shown each keyframe's labelled views."""
         place = _Placement(scene)
         start = EPOCH_US + 10_000_000 * int(scene.name[-4:]) * 10
         stamps = [start + k * 500_000 for k in range(KEYFRAMES)]
@@ -142,7 +144,7 @@ class TableWriter:
                 )
         for number, body in enumerate(scene.bodies):
             self._instance(scene, place, number, body, samples)
-        self._images(scene, keyframes)
+        self._images(scene, keyframes, on_views)
         self._can(scene, place, start)
 
     def _instance(self, scene: Scene, place: "_Placement", number: int, body: Body, samples: list[str]) -> None:
@@ -184,10 +186,12 @@ class TableWriter:
                     }
                 )
 
-    def _images(self, scene: Scene, keyframes: list[int]) -> None:
+    def _images(self, scene: Scene, keyframes: list[int], on_views: OnViews | None) -> None:
         renderer = Renderer(scene)
         for k in keyframes:
-            views = renderer.render(k)
+            views = renderer.render(k, labels=on_views is not None)
+            if on_views is not None:
+                on_views(scene, k, views)
             for camera, image in zip(CAMERAS, views.images, strict=True):
                 file = self.root / "samples" / camera.channel / f"{scene.name}_{k:02d}.jpg"
                 file.parent.mkdir(parents=True, exist_ok=True)
