@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import wraps
 from itertools import groupby
 from time import perf_counter
@@ -43,7 +43,6 @@ class StockModel:
 
     checkpoint: Checkpoint
     adapter: Adapter
-    _prompts: dict[str, Any] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self.model: Any = self.checkpoint.model
@@ -51,6 +50,7 @@ class StockModel:
         self.provenance = dict(self.checkpoint.provenance)
         self.vocabulary = len(self.processor.tokenizer)
         self._set_budget()
+        self._be_greedy()
         added = self.processor.tokenizer.added_tokens_decoder.values()
         self._control = sorted(token.content for token in added if token.special or "image" in token.content)
 
@@ -69,9 +69,23 @@ class StockModel:
             raise SennaPruneError(f"views.max_pixels {high} is less than the processor's own least, {low} pixels: give min_pixels too")
         images.size = {"shortest_edge": low, "longest_edge": high}
 
+    def _be_greedy(self) -> None:
+        """Nothing is drawn; what else the checkpoint's generation config asks for (a repetition penalty, say) stays, and is told."""
+        own = self.model.generation_config
+        own.do_sample = False
+        for name in ("temperature", "top_p", "top_k", "min_p", "typical_p"):
+            setattr(own, name, None)
+        if own.pad_token_id is None:
+            own.pad_token_id = self.processor.tokenizer.pad_token_id
+        for name, plain in (("repetition_penalty", 1.0), ("no_repeat_ngram_size", 0)):
+            value = getattr(own, name, None)
+            if value not in (None, plain):
+                self.provenance[name] = f"{value:g}"
+
     def identity(self) -> dict[str, str]:
         return {
             "adapter_sha256": digest(to_dict(self.adapter)),
+            "generation_config_sha256": digest(_decided(self.model.generation_config)),
             "chat_template_sha256": digest(self.processor.chat_template),
             "image_processor_sha256": digest(self.processor.image_processor.to_dict()),
         }
@@ -186,6 +200,11 @@ class StockModel:
                 del base.get_image_features
             else:
                 base.get_image_features = before
+
+
+def _decided(config: Any) -> dict[str, Any]:
+    """What a generation config says, without the version that wrote it."""
+    return {name: value for name, value in config.to_diff_dict().items() if name not in ("transformers_version", "_from_model_config")}
 
 
 def _part(part: str | Picture) -> dict[str, str]:

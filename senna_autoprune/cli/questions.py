@@ -274,5 +274,9 @@ def _print_variant(sidecar: dict[str, Any]) -> None:
         where = data.get("split") or ", ".join(data.get("scenes_asked", []))
         navigation, views = variant.get("navigation", "unknown"), variant.get("views", "unknown")
         click.echo(f"{data.get('version', 'unknown version')} {where}, navigation {navigation}, views {views}")
+    elif isinstance(source := sidecar.get("source"), dict):
+        click.echo(f"converted from {source.get('format')} ({source.get('file')}), licence: {source.get('licence')}")
+    elif sidecar:
+        click.echo("the sidecar says nothing of data version and variant")
     else:
         click.echo("no sidecar: data version and variant are unknown")

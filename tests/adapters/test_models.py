@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import pytest
@@ -150,6 +151,24 @@ def test_pixel_budgets_are_kept_or_refused(opened):
     assert opened("qwen2_5_vl").processor.image_processor.size["longest_edge"] == 401408
     with pytest.raises(SennaPruneError, match="has no pixel budget"):
         opened("llava", adapter_of({"views": {"max_pixels": 256}}, "it"))
+
+
+def test_answers_are_greedy_whatever_the_checkpoint_samples(opened, tmp_path):
+    source = opened("llava")
+    source.processor.save_pretrained(tmp_path)
+    source.model.save_pretrained(tmp_path)
+    path = tmp_path / "generation_config.json"
+    own = json.loads(path.read_text())
+    path.write_text(json.dumps({**own, "do_sample": True, "temperature": 0.7, "top_k": 3}))
+    model = open_model(str(tmp_path))
+    one = prepared(model, asked())
+    assert model.generate([one], 8).ids.tolist() == source.generate([prepared(source, asked())], 8).ids.tolist()
+    assert model.identity() == source.identity() and "repetition_penalty" not in model.provenance
+    path.write_text(json.dumps({**own, "repetition_penalty": 1.5}))
+    penal = open_model(str(tmp_path))
+    assert penal.provenance["repetition_penalty"] == "1.5"
+    assert penal.identity()["generation_config_sha256"] != source.identity()["generation_config_sha256"]
+    assert penal.identity()["adapter_sha256"] == source.identity()["adapter_sha256"]
 
 
 def test_a_begin_mark_that_the_tokenizer_adds_is_there_once(opened, tmp_path):

@@ -173,5 +173,7 @@ def test_the_command_says_what_came_out(place):
     assert result.exit_code == 0, result.output
     assert "llava: 2 questions about 1 samples" in result.output and "1 questions are later turns" in result.output
     assert "2 100.0 %  yes" in result.output and "licence: unknown" in result.output
+    result = CliRunner().invoke(cli, ["questions", "inspect", str(place / "out.json")])
+    assert "converted from llava (l.json), licence: unknown" in result.output and "no sidecar" not in result.output
     with pytest.raises(SennaPruneError, match="is the file to be converted"):
         convert(path, place, path)
