@@ -37,6 +37,7 @@ from senna_autoprune.cli.options import (
 @engine_options
 @retry_option
 @force_option
+@click.option("--full", is_flag=True, help="Print every table; without it one that fits 80 columns.")
 @click.option("--json", "as_json", is_flag=True, help="Print the measures as one JSON document in the last line.")
 @click.pass_context
 def command(
@@ -45,6 +46,7 @@ def command(
     option_values: tuple[str, ...],
     retry_failed: bool,
     force: bool,
+    full: bool,
     as_json: bool,
     **flags: Any,
 ) -> None:
@@ -58,6 +60,7 @@ def command(
     from senna_autoprune.demo import label_of
     from senna_autoprune.evaluation.config import EvalConfig
     from senna_autoprune.files.yaml_files import load_config
+    from senna_autoprune.tables.summary import next_commands
 
     given = {name: value for name, value in flags.items() if value is not None}
     if option_values:
@@ -74,8 +77,11 @@ def command(
     console.print(
         f"model {metrics['run']['places']['model']}, questions {metrics['run']['places']['questions']}", markup=False
     )
-    show(metrics, console)
+    show(metrics, console, full)
     console.print(f"run: {result.directory}", markup=False)
+    if not full:
+        for line in next_commands(str(result.directory)):
+            console.print(line, markup=False, soft_wrap=True)
     if result.speed is not None:
         console.print(f"speed: {result.speed}", markup=False)
     if as_json:

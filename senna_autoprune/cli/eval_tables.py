@@ -10,7 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from senna_autoprune.tables.grid import Grid
-from senna_autoprune.tables.run import failures, grids, warnings
+from senna_autoprune.tables.run import failures, grids, other_grids, warnings
+from senna_autoprune.tables.summary import summary_grid, verdict_line
 
 WIDE = 132  # columns assumed where the output is no terminal
 
@@ -21,9 +22,12 @@ def console_for(stderr: bool = False) -> Console:
     return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=WIDE)
 
 
-def show(metrics: dict[str, Any], console: Console) -> None:
-    """Print everything that a run measured."""
-    for grid in grids(metrics):
+def show(metrics: dict[str, Any], console: Console, full: bool = True) -> None:
+    """Print the verdict and what a run measured: everything, or the summary that fits a narrow screen."""
+    verdict, summary = verdict_line(metrics), None if full else summary_grid(metrics)
+    if verdict is not None:
+        console.print(f"\n{escape(verdict)}", style="bold", soft_wrap=True)
+    for grid in grids(metrics) if summary is None else [summary, *other_grids(metrics)]:
         show_grid(grid, console)
     for warning in warnings(metrics):
         console.print(escape(warning), style="yellow")

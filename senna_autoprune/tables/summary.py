@@ -1,0 +1,65 @@
+"""What fits a screen of 80 columns: one verdict, one table, what to type next. ``tables/run.py`` has everything."""
+
+from __future__ import annotations
+
+from senna_autoprune.evaluation.runs.rows import UNPRUNED
+from senna_autoprune.tables.grid import Grid, number, percent
+from senna_autoprune.tables.run import Metrics, ordered
+
+COLUMNS = 80
+
+
+def verdict_line(metrics: Metrics) -> str | None:
+    """The one sentence that may be said of the method; None where no planning question was asked pruned, or by an older version."""
+    found = metrics.get("verdict")
+    return found["sentence"] if found else None
+
+
+def summary_grid(metrics: Metrics) -> Grid | None:
+    """Accuracy, retention, harmful flips, tokens and time of every setting and control; None without planning questions."""
+    entries = {name: entry for name in ordered(metrics) if "plan" in (entry := metrics["settings"][name])}
+    if not entries:
+        return None
+    count, scenes = next(iter(entries.values()))["plan"]["count"], metrics["scenes"]["count"]
+    grid = Grid(
+        f"Planning: {count} questions, {scenes} scenes",
+        ["setting", "accuracy", "retention, %\n[95 %]", "harmful\nflips\n[< %]", "tokens\na view", "whole\ntime", "prefill\ntime"],
+        notes=["flips: answers made worse, [at most so many % of scenes have one]", "times: medians of paired ratios to unpruned"],
+    )
+    for name, entry in entries.items():
+        if name == metrics["method"]:
+            grid.strong.append(len(grid.rows))
+        plan, cost, first = entry["plan"], entry.get("cost"), name == UNPRUNED
+        kept = "" if first else _bounds(plan.get("retention", {}).get("exact_accuracy"))
+        row = [name, percent(plan["exact_accuracy"]), kept, "" if first else _flips(metrics["flips"].get(name))]
+        if cost is None:  # an answer without a model costs nothing
+            grid.rows.append([*row, "", "", ""])
+            continue
+        times = ["" if first else number(cost[ratio]["median"], 2) for ratio in ("total_ratio", "prefill_ratio")]
+        grid.rows.append([*row, number(cost["tokens_per_view"], 1), *times])
+    return grid
+
+
+def _bounds(found: Metrics | None) -> str:
+    """``95.5 [69.6, 127.1]`` in percent, without signs."""
+    if found is None or found["value"] is None:
+        return "n/a"
+    value = percent(found["value"], "")
+    return value if found["low"] is None else f"{value} [{percent(found['low'], '')}, {percent(found['high'], '')}]"
+
+
+def _flips(found: Metrics | None) -> str:
+    """``3 [8]``: harmful flips, and the share of scenes that have one at most."""
+    if found is None:
+        return ""
+    upper = found.get("scenes", {}).get("harmful_upper")
+    return str(found["harmful"]) if upper is None else f"{found['harmful']} [{100 * upper:.0f}]"
+
+
+def next_commands(directory: str) -> list[str]:
+    """What a reader of the summary types next."""
+    return [
+        f"all tables: --full, or senna-prune report {directory}",
+        f"next: senna-prune replay --run {directory} --flips worst",
+        "      senna-prune budget    how far may this model be pruned, and how sure is that",
+    ]
