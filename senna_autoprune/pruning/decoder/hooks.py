@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +21,8 @@ from senna_autoprune.pruning.checks import check_allocation, check_numbers, chec
 from senna_autoprune.pruning.context import SampleContext, SampleLayout, VisualContext, initial_layouts, runs_of
 from senna_autoprune.pruning.cost import LayerCost
 from senna_autoprune.pruning.decoder import attention
-from senna_autoprune.pruning.decoder.decoding import CachedLayer, Decode
+from senna_autoprune.pruning.decoder.cache import CachedLayer, can_hold, leave, left_in
+from senna_autoprune.pruning.decoder.decoding import Decode
 from senna_autoprune.pruning.decoder.gather import attention_mask, cut, gather_batch
 from senna_autoprune.pruning.decoder.models import find_decoder, has_three_axes, sliding_window
 from senna_autoprune.pruning.decoder.timing import HostTimer
@@ -30,7 +30,6 @@ from senna_autoprune.pruning.method import Method
 from senna_autoprune.pruning.multimodal.finder import VisualFinder
 from senna_autoprune.pruning.trace import SampleTrace, Trace
 
-GROWING_LAYERS = ("DynamicLayer", "DynamicSlidingWindowLayer")
 THREE_AXES = "positions stay original: this model's have three axes, which cannot be renumbered (ours)"
 
 
@@ -42,7 +41,8 @@ class Prefill:
     batch: int
     cache: Any
     valid: Tensor | None
-    finished: Decode
+    length: int  # of the unpruned prompt
+    left: list[CachedLayer] = field(default_factory=list)
     cut: bool = False
     rotary: tuple[Tensor, Tensor] | None = None
     position_ids: Tensor | None = None
@@ -70,7 +70,6 @@ class PruningHooks:
         self.compact = policy.positions == "compact" and not has_three_axes(self.decoder)
         self.prefill: Prefill | None = None
         self.decode: Decode | None = None
-        self.states: WeakKeyDictionary[Any, Decode] = WeakKeyDictionary()
         self.timer = HostTimer()  # runs in the hooks and in what they ask of the attention
         self.stack = ExitStack()
 
@@ -116,10 +115,11 @@ class PruningHooks:
         if tokens is None:
             return None
         batch, length = tokens.shape[:2]
-        seen = _seen(cache)
-        if seen:
-            self.decode = self.states.get(cache)
-            return (args, self._decode_inputs(kwargs)) if self.decode else None
+        if _seen(cache):
+            left = left_in(cache, len(self.layers))
+            self._refuse_images(batch, length)
+            self.decode = Decode(left) if left else None
+            return (args, self.decode.step(kwargs, self.finder.positions_given)) if self.decode else None
         visual = self.given or self.finder.context()
         if visual is None or (self.given is not None and length == 1):
             return None
@@ -160,7 +160,7 @@ class PruningHooks:
         kv_bytes = 0
         if cache is not None:
             kv_bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers[: len(self.layers)])
-            self.states[cache] = state.finished
+            leave(cache, state.left)
         for sample, context in enumerate(state.contexts):
             trace = self._sample_trace(state, sample, context, kv_bytes // state.batch)
             if context.layout.visual.device.type == "cpu":
@@ -179,13 +179,13 @@ class PruningHooks:
         if valid is not None and all(layout.length == length for layout in layouts):
             valid = None  # a mask of ones
         cache = kwargs.get("past_key_values")
-        if cache is not None and any(type(layer).__name__ not in GROWING_LAYERS for layer in cache.layers):
+        if cache is not None and not can_hold(cache):
             raise SennaPruneError("pruning needs layers that can hold different lengths: use a DynamicCache")
         if "flash" in self.kernel and any(sliding_window(self.decoder.config, index) for index in range(len(self.layers))):
             raise SennaPruneError(
                 f"{self.kernel} counts this model's sliding window over the tokens that are left; load it with attn_implementation='sdpa'"
             )
-        return Prefill(contexts, batch, cache, valid, Decode(length, self.compact))
+        return Prefill(contexts, batch, cache, valid, length)
 
     def _context(self, visual: VisualContext, sample: int, layout: SampleLayout) -> SampleContext:
         sizes = visual.views(sample) or runs_of(layout.visual.cpu())
@@ -222,14 +222,27 @@ class PruningHooks:
             layouts, window = [context.layout for context in state.contexts], self._window(state, index)
             state.capture = attention.Capture(layouts, state.valid, rows, timer=self.timer, window=window, places=state.places)
             attention.request(self.layers[index].self_attn, state.capture)
-        places = state.places if sliding_window(self.decoder.config, index) else None
-        state.finished.layers.append(CachedLayer(hidden.shape[1], state.cut, state.valid, places))
+        window, length = sliding_window(self.decoder.config, index), hidden.shape[1]
+        counted = (state.left[0].length if state.left else length) if self.compact else state.length
+        state.left.append(
+            CachedLayer(
+                length=length,
+                prompt=state.length,
+                compact=self.compact,
+                counted=counted,
+                cut=state.cut,
+                valid=state.valid,
+                places=state.places if window else None,
+                window=window,
+                maskless=self.kernel == "sdpa" or "flash" in self.kernel,
+            )
+        )
         return hidden, kwargs
 
     def _window(self, state: Prefill, index: int) -> int | None:
         """The sliding window of a layer, if the prompt is longer."""
         window = sliding_window(self.decoder.config, index)
-        return window if window is not None and state.finished.length > window else None
+        return window if window is not None and state.length > window else None
 
     def _rows_wanted(self, state: Prefill, index: int) -> str | None:
         """Which rows of layer ``index`` anybody will read: the allocation's probe, or the scores of the cut above it."""
@@ -342,12 +355,15 @@ class PruningHooks:
             **described,
         )
 
-    # --- decode -----------------------------------------------------------------------------------------------------------------------
-
-    def _decode_inputs(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        assert self.decode is not None
-        offset = self.finder.base.rope_deltas if has_three_axes(self.decoder) else None
-        return self.decode.step(kwargs, self.finder.positions_given, offset)
+    def _refuse_images(self, batch: int, length: int) -> None:
+        """Raise SennaPruneError if a call over a filled cache brings visual tokens: what came before them is not there to be ranked by."""
+        mask = self.given.mask if self.given is not None else None
+        told = mask is not None and length > 1 and tuple(mask.shape) == (batch, length) and bool(mask.any())
+        if (told or self.finder.brings_images) and self.policy.budget.retention != 1:
+            raise SennaPruneError(
+                "these visual tokens come after a filled cache, where they are not pruned; start afresh with the whole conversation, "
+                "or leave the policy's with for this turn"
+            )
 
 
 def _seen(cache: Any) -> int:

@@ -25,6 +25,8 @@ from senna_autoprune.pruning.multimodal.families import NoCls, family_of
 
 EARLIER = "these image features were computed before the policy was there: pass pixel_values instead"
 
+IMAGES = ("pixel_values", "pixel_values_videos", "image_features", "mm_encoder_outputs")  # what brings visual tokens with a call
+
 
 @dataclass
 class Images:
@@ -46,7 +48,7 @@ class VisualFinder:
         self.model, self.base, self.needs = model, getattr(model, "base_model", model), needs
         self.family: Any = family_of(model) if hasattr(model, "config") else None
         self.missing: dict[str, str] = {}
-        self.positions_given = False
+        self.positions_given = self.brings_images = False
         self.images: Images | None = None
         self.found: VisualContext | None = None
         self.mask: Tensor | None = None
@@ -99,7 +101,11 @@ class VisualFinder:
         self.positions_given = bound.get("position_ids") is not None
         cache = bound.get("past_key_values")
         self.found = self.mask = self.packed = None
-        if not self.ask or (cache is not None and cache.get_seq_length()):
+        self.brings_images = False
+        if cache is not None and cache.get_seq_length():
+            self.brings_images = any(bound.get(name) is not None for name in IMAGES)
+            return
+        if not self.ask:
             return
         if hasattr(module, "visual_context"):
             self.found = module.visual_context(self.needs, **bound)

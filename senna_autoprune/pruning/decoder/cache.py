@@ -1,0 +1,209 @@
+"""What a pruned prefill leaves in a cache travels with the cache: its layers know what they were given and what later steps need.
+
+A layer of a stock ``DynamicCache`` is replaced by one of ours with the same tensors. Copying, pickling, moving, cropping, reordering and
+selecting rows are the stock ones, and the record follows. Decoding goes on under any policy's ``with``; after it, where a stock forward
+is right all the same, and else it is refused before any answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from senna_autoprune.errors import SennaPruneError
+
+
+@dataclass
+class CachedLayer:
+    """What a prefill left in one layer's cache.
+
+    length: tokens the layer was given. prompt: of the unpruned prompt; the first token to come stands there. compact: it stands behind
+    what is left instead. counted: tokens of the prompt that the layer says it holds, the same in all layers: ``prompt``, or if compact what
+    the first layer was given, since a stock model's positions follow from it.
+    cut: whether any token had been dropped before. valid: (B, length) bool, False at padding; None: no padding.
+    places: (B, length) the positions by which a sliding window counts; None where the layer has no window. window: that window.
+    even: all layers were given equally many. maskless: one token needs no mask from a stock forward (SDPA, flash).
+    decoded: tokens since the prefill. expected: the hooks of a policy have prepared the step that is coming.
+    """
+
+    length: int
+    prompt: int
+    compact: bool
+    counted: int
+    cut: bool
+    valid: Tensor | None
+    places: Tensor | None
+    window: int | None = None
+    even: bool = True
+    maskless: bool = True
+    decoded: int = 0
+    expected: bool = False
+
+    def rows(self, index: Any) -> None:
+        """Follow the cache's rows: ``index`` into the batch."""
+        self.valid = None if self.valid is None else self.valid[_on(index, self.valid)]
+        self.places = None if self.places is None else self.places[_on(index, self.places)]
+
+    def check(self, keys: Tensor | None, held: int) -> None:
+        """Raise SennaPruneError if the layer does not hold what was recorded: somebody has changed its tensors by hand."""
+        rows = None if self.valid is None else self.valid.shape[0]
+        if keys is None or held != self.length + self.decoded or (rows is not None and keys.shape[0] != rows):
+            raise SennaPruneError(
+                "the cache of a pruned prefill was changed by hand, so its positions are lost; use the cache's own crop, reorder_cache, "
+                "batch_select_indices and batch_repeat_interleave, or start afresh"
+            )
+
+    def check_alone(self, queries: int) -> None:
+        """Raise SennaPruneError if a forward without a policy's hooks would continue this layer wrongly.
+
+        Args:
+            queries: tokens of the step.
+        """
+        if not self.cut:
+            return
+        why = None
+        if self.valid is not None:
+            why = "its prompts had different lengths"
+        elif self.window is not None and self.prompt + self.decoded + queries > self.window:
+            why = "its sliding window counts dropped tokens"
+        elif self.compact and self.length != self.counted:
+            why = "its layers number their tokens differently"
+        elif not self.even and (queries > 1 or not self.maskless):
+            why = "its layers hold different numbers of tokens, and this step needs a mask for each"
+        if why is not None:
+            raise SennaPruneError(f"a pruned cache cannot go on outside of a policy's with: {why}; decode inside the with")
+
+    def crop(self, tokens: int) -> None:
+        """``tokens`` of those decoded are taken back."""
+        if tokens > self.decoded:
+            raise SennaPruneError(
+                f"a pruned cache cannot be cropped into its prompt: {tokens} tokens are to go, {self.decoded} were decoded; start afresh"
+            )
+        self.decoded -= tokens
+
+
+class _Pruned:
+    """Mixed into a stock cache layer. left: what the prefill left; None after a reset, when it is a stock layer again."""
+
+    left: CachedLayer | None = None
+    keys: Any
+    values: Any
+    cumulative_length: Any
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        left, queries = self.left, key_states.shape[-2]
+        if left is None:
+            return super().update(key_states, value_states, *args, **kwargs)  # type: ignore[misc]
+        left.check(self.keys, self._held())
+        if not left.expected:
+            left.check_alone(queries)
+        left.expected = False
+        result = super().update(key_states, value_states, *args, **kwargs)  # type: ignore[misc]
+        left.decoded += queries
+        return result
+
+    def _held(self) -> int:
+        return getattr(self, "cumulative_length", None) or self.keys.shape[-2]
+
+    def get_seq_length(self) -> int:
+        """Tokens of the prompt and after it, dropped ones included, so that a stock model goes on at the right position."""
+        if self.left is None:
+            return super().get_seq_length()  # type: ignore[misc]
+        return self.left.counted + self.left.decoded
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """(length, offset): keys that are there, shifted so that the newest stands at the newest query's position."""
+        if self.left is None or not self.left.cut:
+            return super().get_mask_sizes(query_length)  # type: ignore[misc]
+        return self.left.length + self.left.decoded + query_length, self.left.counted - self.left.length
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """As the stock layer (a positive number, of older transformers, is the length to keep)."""
+        left = self.left
+        if left is None:
+            return super().crop(tokens_to_remove)  # type: ignore[misc]
+        tokens = -tokens_to_remove if tokens_to_remove <= 0 else max(self.get_seq_length() - tokens_to_remove, 0)
+        if left.window is not None and left.length + left.decoded >= left.window and tokens:
+            raise SennaPruneError("a pruned cache cannot be cropped once a sliding window has forgotten tokens; start afresh")
+        left.crop(tokens)
+        if tokens:
+            self.keys = self.keys[..., :-tokens, :]
+            self.values = self.values[..., :-tokens, :]
+            if hasattr(self, "cumulative_length"):
+                self.cumulative_length = left.length + left.decoded
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        super().reorder_cache(beam_idx)  # type: ignore[misc]
+        if self.left is not None:
+            self.left.rows(beam_idx)
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        before = 0 if self.keys is None else self.keys.shape[0]
+        super().batch_repeat_interleave(repeats)  # type: ignore[misc]
+        if self.left is not None:
+            self.left.rows(torch.arange(before).repeat_interleave(repeats))
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        super().batch_select_indices(indices)  # type: ignore[misc]
+        if self.left is not None:
+            self.left.rows(indices)
+
+    def reset(self) -> None:
+        self.left = None
+        super().reset()  # type: ignore[misc]
+
+
+class PrunedLayer(_Pruned, DynamicLayer):  # type: ignore[misc]
+    """A ``DynamicLayer`` after a pruned prefill."""
+
+
+class PrunedSlidingWindowLayer(_Pruned, DynamicSlidingWindowLayer):  # type: ignore[misc]
+    """A ``DynamicSlidingWindowLayer`` after a pruned prefill."""
+
+
+CLASSES: dict[type, type] = {DynamicLayer: PrunedLayer, DynamicSlidingWindowLayer: PrunedSlidingWindowLayer}
+
+
+def can_hold(cache: Any) -> bool:
+    """Whether the layers of an empty cache can hold different lengths, and our record."""
+    return all(type(layer) in CLASSES or type(layer) in CLASSES.values() for layer in cache.layers)
+
+
+def leave(cache: Any, layers: list[CachedLayer]) -> None:
+    """Record in a cache what a prefill left in it. Nothing where nothing was cut: such a cache is a stock one."""
+    if not any(left.cut for left in layers):
+        return
+    for index, left in enumerate(layers):
+        left.even = len({one.length for one in layers}) == 1
+        stock = cache.layers[index]
+        ours = CLASSES.get(type(stock), type(stock))
+        layer: Any = object.__new__(ours)
+        vars(layer).update(vars(stock), left=left)
+        cache.layers[index] = layer
+
+
+def left_in(cache: Any, layers: int) -> list[CachedLayer] | None:
+    """What a pruned prefill left in a filled cache; None: it was not pruned.
+
+    Raises:
+        SennaPruneError: some layers say so and others do not, or layers differ in length and none says why.
+    """
+    found: list[Any] = [getattr(layer, "left", None) for layer in cache.layers[:layers]]
+    if all(found):
+        for layer, left in zip(cache.layers, found, strict=False):
+            left.check(layer.keys, layer._held())
+        return found
+    lengths = {layer.keys.shape[-2] for layer in cache.layers[:layers] if type(layer) is DynamicLayer and layer.keys is not None}
+    if any(found) or len(lengths) > 1:
+        raise SennaPruneError(
+            "this cache was put together from layers of a pruned one, so its positions are lost; copy the cache as a whole (copy.deepcopy)"
+        )
+    return None
+
+
+def _on(index: Any, like: Tensor) -> Any:
+    return index.to(like.device) if isinstance(index, Tensor) else index
