@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -32,6 +32,17 @@ class VisualContext:
     keys: Tensor | Sequence[Tensor] | None = None
     notes: tuple[str, ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
+
+    def repeated(self, times: int) -> VisualContext:
+        """Every sample ``times`` times, one after the other."""
+
+        def rows(values: Any) -> Any:
+            if isinstance(values, Tensor):
+                return values.repeat_interleave(times, dim=0)
+            return [value for value in values for _ in range(times)] if values is not None else None
+
+        sizes = self.view_sizes if not self.view_sizes or isinstance(self.view_sizes[0], int) else rows(self.view_sizes)
+        return replace(self, mask=rows(self.mask), view_sizes=sizes, cls_scores=rows(self.cls_scores), keys=rows(self.keys))
 
     def views(self, sample: int) -> tuple[int, ...] | None:
         """Visual tokens of each view of one sample; None: nobody says."""
@@ -194,3 +205,24 @@ class Revived:
     tokens: Tensor
     centres: Tensor
     behind: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Rows of the output that a forward's caller asks for by their place in the whole prompt.
+
+    labels: (B, N), row i - 1 predicts what is not -100 at i. shift_labels: (B, N), row i does.
+    logits_to_keep: last rows (0: all), or (k,) rows.
+    """
+
+    labels: Tensor | None = None
+    shift_labels: Tensor | None = None
+    logits_to_keep: int | Tensor = 0
+
+    @classmethod
+    def of(cls, model: Any, call: Mapping[str, Any]) -> Asked:
+        """From the keywords of ``model.forward``. Labels of unexpanded prompts are spread by the model's ``expand_labels``."""
+        labels, keep = call.get("labels"), call.get("logits_to_keep")
+        if labels is not None and call.get("input_ids") is not None and hasattr(model, "expand_labels"):
+            labels = model.expand_labels(call["input_ids"], labels)
+        return cls(labels, call.get("shift_labels"), 0 if keep is None else keep)

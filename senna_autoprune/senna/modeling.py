@@ -249,6 +249,11 @@ class SennaForConditionalGeneration(PreTrainedModel, SennaGenerationMixin):
                 f"nor their {expansion.length} positions"
             ) from error
 
+    def expand_labels(self, input_ids: Tensor, labels: Tensor) -> Tensor:
+        """Labels (B, n) of marks and tokens, or (B, N), as labels of positions (B, N): -100 at visual ones."""
+        expansion = self._expand(input_ids)
+        return self._fit(labels, expansion, "labels").masked_fill(expansion.visual_mask, IGNORED_LABEL)
+
     @can_return_tuple
     def forward(
         self,
@@ -299,7 +304,7 @@ class SennaForConditionalGeneration(PreTrainedModel, SennaGenerationMixin):
             if attention_mask is not None and attention_mask.ndim == 2:
                 attention_mask = self._fit(attention_mask, expansion, "attention_mask")
             if labels is not None:
-                labels = self._fit(labels, expansion, "labels").masked_fill(expansion.visual_mask, IGNORED_LABEL)
+                labels = self.expand_labels(cast(Tensor, input_ids), labels)
             if position_ids is not None and position_ids.shape[-1] != expansion.length:
                 position_ids = None
         if attention_mask is not None and attention_mask.ndim == 2 and not torch.compiler.is_compiling():

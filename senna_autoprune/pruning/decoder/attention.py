@@ -70,7 +70,7 @@ def _probing(implementation: str) -> Callable[..., Any]:
         capture = _CAPTURES.pop(module, None)
         if capture is not None:
             scaling = kwargs.get("scaling")
-            with capture.timer:
+            with capture.timer, torch.no_grad():  # nothing learns from what ranks tokens, and checkpointing does not repeat it
                 capture.result = attention_rows(query, key, query.shape[-1] ** -0.5 if scaling is None else scaling, capture)
         return _kernel(implementation, module)(module, query, key, value, mask, **kwargs)
 

@@ -7,6 +7,7 @@ that scores need. Decoding afterwards only gets each layer's own mask and positi
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -22,10 +23,13 @@ from senna_autoprune.pruning.context import SampleContext, SampleLayout, VisualC
 from senna_autoprune.pruning.cost import LayerCost
 from senna_autoprune.pruning.decoder import attention
 from senna_autoprune.pruning.decoder.cache import CachedLayer, can_hold, leave, left_in
+from senna_autoprune.pruning.decoder.calls import Calls
 from senna_autoprune.pruning.decoder.decoding import Decode
 from senna_autoprune.pruning.decoder.gather import attention_mask, cut, gather_batch
 from senna_autoprune.pruning.decoder.models import find_decoder, has_three_axes, sliding_window
+from senna_autoprune.pruning.decoder.restore import restore
 from senna_autoprune.pruning.decoder.timing import HostTimer
+from senna_autoprune.pruning.decoder.unwrap import compiled, running_model
 from senna_autoprune.pruning.method import Method
 from senna_autoprune.pruning.multimodal.finder import VisualFinder
 from senna_autoprune.pruning.trace import SampleTrace, Trace
@@ -42,6 +46,7 @@ class Prefill:
     cache: Any
     valid: Tensor | None
     length: int  # of the unpruned prompt
+    given_valid: Tensor | None  # (B, N) of the unpruned prompt
     left: list[CachedLayer] = field(default_factory=list)
     cut: bool = False
     rotary: tuple[Tensor, Tensor] | None = None
@@ -63,13 +68,16 @@ class PruningHooks:
     def __init__(
         self, policy: Method, model: Any, given: VisualContext | None = None, seeds: Sequence[int] | None = None
     ) -> None:
-        self.policy, self.model, self.given, self.seeds = policy, model, given, seeds
-        self.decoder = find_decoder(model)
+        self.policy, self.given, self.seeds, self.root = policy, given, seeds, model
+        self.model = running_model(model)
+        self.decoder = find_decoder(self.model)
         self.trace = Trace()
-        self.finder = VisualFinder(model, policy.needs)
+        self.calls = Calls(self.model, model, self.decoder, type(policy).__name__)
+        self.finder = VisualFinder(self.model, policy.needs)
         self.compact = policy.positions == "compact" and not has_three_axes(self.decoder)
         self.prefill: Prefill | None = None
         self.decode: Decode | None = None
+        self.decoded = False  # any step over the cache of a pruned prefill
         self.timer = HostTimer()  # runs in the hooks and in what they ask of the attention
         self.stack = ExitStack()
 
@@ -79,6 +87,9 @@ class PruningHooks:
         self.kernel = (config._attn_implementation or "eager").removeprefix(attention.PREFIX)
         self.cost = LayerCost.from_config(config)
         with ExitStack() as stack:
+            self.calls.attach(stack)
+            if "flex" not in self.kernel or compiled(self.root):  # flex attention is itself compiled
+                stack.enter_context(torch.compiler.set_stance("force_eager"))  # a graph made before may not call our hooks
             before = config._attn_implementation
             config._attn_implementation = attention.probing_name(self.kernel)
             stack.callback(setattr, config, "_attn_implementation", before)
@@ -94,9 +105,17 @@ class PruningHooks:
             self.stack = stack.pop_all()
         return self.trace
 
-    def __exit__(self, *exception: Any) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exception: Any) -> None:
         self.prefill = self.decode = None
         self.stack.close()
+        if kind is not None or len(self.trace) or self.decoded:
+            return
+        if self.calls.unserved():
+            raise SennaPruneError(
+                f"{type(self.root).__name__} ran, but not through the decoder that was pruned, so nothing was; give the policy the model "
+                "whose forward runs"
+            )
+        warnings.warn("nothing was pruned in this with: no prompt with visual tokens reached the model", stacklevel=4)
 
     # --- hooks ------------------------------------------------------------------------------------------------------------------------
 
@@ -109,6 +128,7 @@ class PruningHooks:
         return timed
 
     def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
+        self.calls.begin()
         self.prefill = self.decode = None
         embeds, cache = kwargs.get("inputs_embeds"), kwargs.get("past_key_values")
         tokens = embeds if embeds is not None else kwargs.get("input_ids", args[0] if args else None)
@@ -119,8 +139,9 @@ class PruningHooks:
             left = left_in(cache, len(self.layers))
             self._refuse_images(batch, length)
             self.decode = Decode(left) if left else None
+            self.decoded = self.decoded or self.decode is not None
             return (args, self.decode.step(kwargs, self.finder.positions_given)) if self.decode else None
-        visual = self.given or self.finder.context()
+        visual = self._given(batch) if self.given is not None else self.finder.context()
         if visual is None or (self.given is not None and length == 1):
             return None
         if tuple(visual.mask.shape) != (batch, length):
@@ -150,15 +171,17 @@ class PruningHooks:
         hidden, _ = self._cut(self.prefill, len(self.layers), args[0], {})
         return (hidden, *args[1:])
 
-    def _finish(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+    def _finish(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        if not self.calls.end():
+            return None  # refused at its beginning
         state, self.prefill, self.decode = self.prefill, None, None
         seconds = self.timer.take()
         if state is None or len(state.entering) <= len(self.layers):
-            return  # no prefill of ours, or one that failed half-way
+            return None  # no prefill of ours, or one that failed half-way
         check_scores(self.policy, [scores for context in state.contexts for scores in context.ranked])
         cache = getattr(output, "past_key_values", None) if state.cache is None else state.cache
         kv_bytes = 0
-        if cache is not None:
+        if cache is not None and cache.get_seq_length():
             kv_bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers[: len(self.layers)])
             leave(cache, state.left)
         for sample, context in enumerate(state.contexts):
@@ -166,6 +189,7 @@ class PruningHooks:
             if context.layout.visual.device.type == "cpu":
                 trace.pruner_ms = 1e3 * seconds / state.batch
             self.trace.append(trace)
+        return restore(state.contexts, state.length, state.given_valid, self.finder.asked, output) if state.cut else None
 
     # --- prefill ----------------------------------------------------------------------------------------------------------------------
 
@@ -175,7 +199,8 @@ class PruningHooks:
             raise SennaPruneError("pruning needs a 2-d attention_mask (B, N), got a prepared 4-d one; use a dynamic cache")
         valid = padding.bool() if padding is not None else None
         layouts = initial_layouts(visual.mask.to(device), valid)
-        contexts = [self._context(visual, sample, layout) for sample, layout in enumerate(layouts)]
+        seeds = self._seeds(batch)
+        contexts = [self._context(visual, sample, layout, seeds) for sample, layout in enumerate(layouts)]
         if valid is not None and all(layout.length == length for layout in layouts):
             valid = None  # a mask of ones
         cache = kwargs.get("past_key_values")
@@ -185,9 +210,27 @@ class PruningHooks:
             raise SennaPruneError(
                 f"{self.kernel} counts this model's sliding window over the tokens that are left; load it with attn_implementation='sdpa'"
             )
-        return Prefill(contexts, batch, cache, valid, length)
+        return Prefill(contexts, batch, cache, valid, length, valid)
 
-    def _context(self, visual: VisualContext, sample: int, layout: SampleLayout) -> SampleContext:
+    def _given(self, batch: int) -> VisualContext:
+        """What the caller told of the visual tokens; ``generate`` repeats each sample for its beams and returned sequences."""
+        assert self.given is not None
+        rows, times = self.given.mask.shape[0], self.calls.expansion
+        return self.given.repeated(times) if times > 1 and rows * times == batch else self.given
+
+    def _seeds(self, batch: int) -> Sequence[int] | None:
+        """One seed a row; all beams and returned sequences of a sample have the sample's.
+
+        Raises:
+            SennaPruneError: there are more or fewer than samples.
+        """
+        if self.seeds is None or len(self.seeds) == batch:
+            return self.seeds
+        if len(self.seeds) * self.calls.expansion != batch:
+            raise SennaPruneError(f"{len(self.seeds)} seeds were given for a batch of {batch}; give one a sample")
+        return [seed for seed in self.seeds for _ in range(self.calls.expansion)]
+
+    def _context(self, visual: VisualContext, sample: int, layout: SampleLayout, seeds: Sequence[int] | None) -> SampleContext:
         sizes = visual.views(sample) or runs_of(layout.visual.cpu())
         total = len(layout.visual)
         if sum(sizes) != total:
@@ -204,7 +247,7 @@ class PruningHooks:
             budget=self.policy.budget,
             cost=self.cost,
             layout=layout,
-            generator=torch.Generator().manual_seed(self.policy.seed if self.seeds is None else self.seeds[sample]),
+            generator=torch.Generator().manual_seed(self.policy.seed if seeds is None else seeds[sample]),
             decoder=self.decoder,
             cls_scores=scores,
             keys=keys,

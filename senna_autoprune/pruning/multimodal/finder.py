@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.pruning.context import VisualContext
+from senna_autoprune.pruning.context import Asked, VisualContext
 from senna_autoprune.pruning.multimodal.clip import ClipWatch
 from senna_autoprune.pruning.multimodal.families import NoCls, family_of
 
@@ -49,6 +49,7 @@ class VisualFinder:
         self.family: Any = family_of(model) if hasattr(model, "config") else None
         self.missing: dict[str, str] = {}
         self.positions_given = self.brings_images = False
+        self.asked: Asked | None = None
         self.images: Images | None = None
         self.found: VisualContext | None = None
         self.mask: Tensor | None = None
@@ -75,7 +76,15 @@ class VisualFinder:
             stack.callback(setattr, self.base, "get_image_features", before)
 
     def context(self) -> VisualContext | None:
-        """The visual tokens of the prefill that has reached the decoder; None if there is nothing to prune."""
+        """The visual tokens of the prefill that has reached the decoder; None if there is nothing to prune.
+
+        Raises:
+            SennaPruneError: the model's own forward did not run, so nobody has seen the images.
+        """
+        if self.asked is None:
+            raise SennaPruneError(
+                f"the decoder ran without {type(self.model).__name__}'s own forward, so its visual tokens are unknown; pass visual_mask="
+            )
         if self.found is not None or self.mask is None:
             return self.found
         images, packed = self.images, self.packed
@@ -99,6 +108,7 @@ class VisualFinder:
         bound = inspect.signature(module.forward).bind_partial(*args, **kwargs).arguments
         bound = {**bound, **bound.pop("kwargs", {})}
         self.positions_given = bound.get("position_ids") is not None
+        self.asked = Asked.of(module, bound)
         cache = bound.get("past_key_values")
         self.found = self.mask = self.packed = None
         self.brings_images = False

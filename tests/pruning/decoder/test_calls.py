@@ -1,0 +1,286 @@
+"""Who may call a pruned model and how: wrappers, compiled forwards, threads, nesting, generate's ways. Equal to the twin, or refused."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+
+import pytest
+import torch
+from torch import nn
+from transformers import PreTrainedModel, TextIteratorStreamer
+
+from senna_autoprune import SennaPruneError, build_policy
+from senna_autoprune.pruning.decoder.unwrap import running_model
+from tests.models import six_blocks, tiny_llama
+from tests.pruning.multimodal import tiny
+from tests.pruning.multimodal.tiny import SQUARE, prompt
+from tests.twins import MaskedDecoder
+
+
+class Forwarding(nn.Module):
+    """A user's wrapper that hands everything on, in the style of PEFT and of everybody."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.inner = model
+
+    def forward(self, *args, **kwargs):
+        return self.inner(*args, **kwargs)
+
+    def __getattr__(self, name):
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("inner"), name)
+
+
+class Model(PreTrainedModel):
+    """A wrapper that is itself a model of transformers."""
+
+    _supports_sdpa = True
+
+    def __init__(self, model):
+        super().__init__(model.config)
+        self.chauffeur = model
+
+    def forward(self, *args, **kwargs):
+        return self.chauffeur(*args, **kwargs)
+
+    def generate(self, *args, **kwargs):
+        return self.chauffeur.generate(*args, **kwargs)
+
+
+class Holder:
+    """No module at all."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def __call__(self, **kwargs):
+        return self.model(**kwargs)
+
+    def generate(self, **kwargs):
+        return self.model.generate(**kwargs)
+
+
+WRAPPERS = {
+    "forwarding": Forwarding,
+    "twice": lambda model: Forwarding(Forwarding(model)),
+    "a model": Model,
+    "an object": Holder,
+    "data parallel": nn.DataParallel,
+    "compiled": lambda model: torch.compile(model, backend="eager"),
+    "compiled inside": lambda model: Forwarding(torch.compile(model, backend="eager")),
+}
+
+
+def answer(model, inputs):
+    return model.generate(**inputs, max_new_tokens=4, do_sample=False)
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen"])
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_a_wrapped_model_is_pruned_as_the_model_itself(wrapper, family):
+    model, inputs = tiny.model(family), prompt(family, [SQUARE])
+    policy = build_policy("autoprune", retention=0.4)
+    with policy(model) as trace, torch.no_grad():
+        expected, logits = answer(model, inputs), model(**inputs).logits
+    wrapped = WRAPPERS[wrapper](model)
+    assert running_model(wrapped) is model
+    with policy(wrapped) as found, torch.no_grad():
+        through = wrapped(**inputs).logits
+        if hasattr(wrapped, "generate"):
+            assert torch.equal(answer(wrapped, inputs), expected)
+    assert torch.equal(through, logits)
+    assert {tuple(one.tokens_per_layer) for one in found} == {tuple(trace[0].tokens_per_layer)}
+    assert "generate" not in vars(model) and "get_image_features" not in vars(model.model)
+
+
+def test_a_graph_compiled_before_is_not_run():
+    model, (embeds, mask) = tiny_llama(layers=4), six_blocks()
+    with build_policy("random", retention=0.3)(model, visual_mask=mask), torch.no_grad():
+        expected = model(inputs_embeds=embeds).logits
+    compiled = torch.compile(model, backend="eager")
+    with torch.no_grad():
+        plain = compiled(inputs_embeds=embeds).logits
+        with build_policy("random", retention=0.3)(compiled, visual_mask=mask) as trace:
+            pruned = compiled(inputs_embeds=embeds).logits
+        again = compiled(inputs_embeds=embeds).logits
+    assert len(trace) == 1
+    torch.testing.assert_close(pruned, expected)
+    torch.testing.assert_close(again, plain)
+
+
+def test_what_cannot_be_unwrapped_is_refused():
+    two = nn.ModuleList([tiny_llama(layers=2), tiny_llama(layers=2)])
+    with pytest.raises(SennaPruneError, match="wraps several models"):
+        running_model(two)
+    copies = nn.DataParallel(tiny_llama(layers=2))
+    copies.device_ids = [0, 1]
+    with pytest.raises(SennaPruneError, match="DataParallel copies the model"):
+        running_model(copies)
+    with pytest.raises(SennaPruneError, match="no Llama-family decoder"), build_policy("random", retention=0.5)(nn.Linear(2, 2)):
+        pass
+
+
+def test_a_with_that_pruned_nothing_says_so():
+    model, (embeds, mask) = tiny_llama(layers=2), six_blocks()
+    policy = build_policy("random", retention=0.5)
+    with pytest.warns(UserWarning, match="nothing was pruned"), policy(model, visual_mask=mask):
+        pass
+
+    class Elsewhere(Forwarding):
+        def forward(self, **kwargs):
+            return other(**kwargs)
+
+    other = tiny_llama(layers=2)
+    wrapped = Elsewhere(model)
+    with pytest.raises(SennaPruneError, match="Elsewhere ran, but not through the decoder"), policy(wrapped, visual_mask=mask):
+        wrapped(inputs_embeds=embeds)
+    with warnings.catch_warnings(), policy(model, visual_mask=mask):
+        warnings.simplefilter("error")
+        model(inputs_embeds=embeds)
+    with pytest.raises(ZeroDivisionError), policy(model, visual_mask=mask):
+        raise ZeroDivisionError  # and no second error hides it
+
+
+def test_a_decoder_called_behind_its_model_is_refused():
+    model, inputs = tiny.model("llava"), prompt("llava", [SQUARE])
+    embeds, _ = tiny.decoder_inputs(model, inputs)
+    with build_policy("random", retention=0.5)(model), pytest.raises(SennaPruneError, match="without LlavaForConditionalGeneration's own"):
+        model.model.language_model(inputs_embeds=embeds[None])
+
+
+def test_one_policy_at_a_time():
+    model, (embeds, mask) = tiny_llama(layers=4), six_blocks()
+    policy, other = build_policy("random", retention=0.3), build_policy("fastv", retention=0.7)
+    with policy(model, visual_mask=mask) as trace:
+        with pytest.raises(SennaPruneError, match="already inside the with of RandomPruning"), other(Forwarding(model), visual_mask=mask):
+            pass
+        model(inputs_embeds=embeds)
+    assert trace[0].average_tokens == pytest.approx(0.3 * 96, abs=0.5)
+    with other(model, visual_mask=mask) as trace:
+        model(inputs_embeds=embeds)
+    assert len(trace) == 1
+
+
+def test_one_policy_on_two_models():
+    embeds, mask = six_blocks()
+    models, policy, alone = [tiny_llama(layers=4, seed=seed) for seed in (0, 1)], build_policy("autoprune", retention=0.3), []
+    for model in models:
+        with policy(model, visual_mask=mask), torch.no_grad():
+            alone.append(model(inputs_embeds=embeds).logits)
+    with policy(models[0], visual_mask=mask), policy(models[1], visual_mask=mask), torch.no_grad():
+        together = [model(inputs_embeds=embeds).logits for model in models]
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(together, alone, strict=True))
+
+
+def in_thread(function):
+    """The function's value, or what it raised, from a thread of its own."""
+    found = []
+
+    def run():
+        try:
+            found.append(function())
+        except Exception as error:
+            found.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(60)
+    return found[0]
+
+
+def test_another_thread_is_refused_and_disturbs_nobody():
+    model, (embeds, mask) = tiny_llama(layers=4), six_blocks()
+    policy = build_policy("autoprune", retention=0.3)
+    with policy(model, visual_mask=mask), torch.no_grad():
+        expected = model(inputs_embeds=embeds).logits
+    refusals = []
+    with policy(model, visual_mask=mask) as trace, torch.no_grad():
+        # in the middle of a prefill of this thread
+        hook = model.model.layers[2].register_forward_hook(
+            lambda *_: refusals.append(in_thread(lambda: model(inputs_embeds=embeds))) if not refusals else None
+        )
+        logits = model(inputs_embeds=embeds).logits
+        hook.remove()
+        refusals.append(in_thread(lambda: policy(model, visual_mask=mask).__enter__()))
+        refusals.append(in_thread(lambda: model.generate(inputs_embeds=embeds, max_new_tokens=2)))
+    assert torch.equal(logits, expected) and len(trace) == 1
+    for error, message in zip(refusals, ("another thread prunes", "already inside", "another thread prunes"), strict=True):
+        assert isinstance(error, SennaPruneError) and message in str(error)
+
+
+def test_a_thread_of_the_with_may_stream():
+    class Tokenizer:
+        def decode(self, ids, **_):
+            return " ".join(map(str, ids)) + " "
+
+    model, inputs = tiny.model("llava"), prompt("llava", [SQUARE])
+    policy = build_policy("autoprune", retention=0.4)
+    with policy(model):
+        expected = answer(model, inputs)[0, inputs["input_ids"].shape[1] :].tolist()
+    streamer = TextIteratorStreamer(Tokenizer(), skip_prompt=True, timeout=60)
+    with policy(model) as trace:
+        options = {**inputs, "max_new_tokens": 4, "do_sample": False, "streamer": streamer}
+        thread = threading.Thread(target=model.generate, kwargs=options)
+        thread.start()
+        words = "".join(streamer).split()
+        thread.join(60)
+    assert [int(word) for word in words] == expected and len(trace) == 1
+
+
+@pytest.mark.parametrize(
+    "option", [{"prompt_lookup_num_tokens": 3}, {"prefill_chunk_size": 16}, {"assistant_model": None}, {"assistant_early_exit": 2}]
+)
+def test_a_first_forward_that_is_not_the_prompt_is_refused(option):
+    model, mask = tiny_llama(layers=4), six_blocks()[1]
+    if "assistant_model" in option:
+        option = {"assistant_model": tiny_llama(layers=2)}
+    ids = torch.randint(1, 60, mask.shape)
+    with build_policy("autoprune", retention=0.3)(model, visual_mask=mask), pytest.raises(SennaPruneError, match=next(iter(option))):
+        model.generate(ids, max_new_tokens=4, do_sample=False, **option)
+    config = model.generation_config
+    for name, value in option.items():
+        if name != "assistant_model":
+            setattr(config, name, value)
+            with build_policy("random", retention=0.3)(model, visual_mask=mask), pytest.raises(SennaPruneError, match=name):
+                model.generate(ids, max_new_tokens=4)
+
+
+@pytest.mark.parametrize(
+    "options", [{"num_beams": 3}, {"num_beams": 2, "num_return_sequences": 2}, {"do_sample": True, "num_return_sequences": 3}]
+)
+def test_beams_share_their_samples_seed_and_mask(options):
+    model, (embeds, mask) = tiny_llama(layers=4), six_blocks()
+    both, masks = torch.cat([embeds, embeds]), torch.cat([mask, mask])
+    times = max(options.get("num_beams", 1), options.get("num_return_sequences", 1))
+    policy, alone = build_policy("random", retention=0.3), []
+    for seed in (7, 8):
+        with policy(model, visual_mask=mask, seeds=[seed]) as trace:
+            model(inputs_embeds=embeds)
+        alone.append(trace[0].kept[0].tolist())
+    assert alone[0] != alone[1]
+    with policy(model, visual_mask=masks, seeds=[7, 8]) as trace:
+        model.generate(inputs_embeds=both, max_new_tokens=3, **options)
+    assert [sample.kept[0].tolist() for sample in trace] == [kept for kept in alone for _ in range(times)]
+    with policy(model, visual_mask=masks, seeds=[7, 8, 9]), pytest.raises(SennaPruneError, match="3 seeds were given for a batch of 2"):
+        model(inputs_embeds=both)
+
+
+def test_beam_search_equals_beam_search_over_the_twin():
+    """Beams by hand: at each step the two best continuations of both, each scored by the masked full-length decoder."""
+    model, (embeds, mask) = tiny_llama(layers=4), six_blocks()
+    with build_policy("autoprune", retention=0.3)(model, visual_mask=mask) as trace:
+        tokens = model.generate(inputs_embeds=embeds, max_new_tokens=5, num_beams=2, do_sample=False, length_penalty=0.0)[0]
+    twin, visual, table = MaskedDecoder(model), mask[0].nonzero().flatten(), model.get_input_embeddings()
+    beams = [((), 0.0)]
+    for _ in range(5):
+        grown = []
+        for words, score in beams:
+            row = twin.logits(torch.cat([embeds[0], table(torch.tensor(words, dtype=torch.long))]), trace[0].kept, visual)[-1]
+            best = row.log_softmax(-1).topk(4)
+            grown += [((*words, int(word)), score + float(value)) for value, word in zip(best.values, best.indices, strict=True)]
+        beams = sorted(grown, key=lambda beam: -beam[1])[:2]
+    assert tuple(tokens.tolist()) == beams[0][0]
