@@ -5,13 +5,52 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
-from transformers import Cache, GenerationMixin
+from transformers import Cache, GenerationMixin, LogitsProcessorList
+from transformers.generation.streamers import BaseStreamer
 from transformers.utils import ModelOutput
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.senna.configuration import SennaConfig
 from senna_autoprune.senna.vision import SennaImageFeatures
+
+
+class UnmarkedProcessors(LogitsProcessorList):
+    """Logits processors that see a prompt of words only: image marks are no ids of the vocabulary.
+
+    A mark reads as the first word of its row (the prompt's ``<s>``), which stands in the prompt anyway: penalties of what was said, and
+    bans of what follows what, are those of the prompt's words.
+    """
+
+    def __init__(self, processors: Any, mark: int) -> None:
+        super().__init__(processors)
+        self.mark = mark
+
+    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
+        words: Any = without_marks(input_ids, self.mark)
+        return super().__call__(words, scores, **kwargs)
+
+
+class UnmarkedStreamer(BaseStreamer):
+    """Hands the prompt on without its image marks, which no tokenizer can decode."""
+
+    def __init__(self, streamer: Any, mark: int) -> None:
+        self.streamer, self.mark = streamer, mark
+
+    def put(self, value: Tensor) -> None:
+        one_row = value.ndim == 2 and value.shape[0] == 1
+        self.streamer.put(value[0][value[0] != self.mark][None] if one_row else value)
+
+    def end(self) -> None:
+        self.streamer.end()
+
+
+def without_marks(ids: Tensor, mark: int) -> Tensor:
+    """ids (B, n) with the first word of each row in place of image marks."""
+    marks = ids == mark
+    first = (~marks).to(torch.int8).argmax(-1, keepdim=True)
+    return torch.where(marks, ids.gather(-1, first), ids)
 
 
 class SennaGenerationMixin(GenerationMixin):
@@ -50,6 +89,22 @@ class SennaGenerationMixin(GenerationMixin):
             for name in ("image_features", "patch_mask"):
                 inputs.pop(name, None)
         return inputs
+
+    def generate(self, *args: Any, streamer: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
+        """As stock; a streamer gets the prompt without its image marks."""
+        if streamer is not None:
+            kwargs["streamer"] = UnmarkedStreamer(streamer, self.config.image_token_id)
+        stock: Any = super().generate  # type: ignore[misc]
+        return stock(*args, **kwargs)
+
+    def _get_logits_processor(self, *args: Any, **kwargs: Any) -> LogitsProcessorList:  # type: ignore[override]
+        """The stock processors and the caller's, none of which can read image marks."""
+        mark = self.config.image_token_id
+        encoder = kwargs.get("encoder_input_ids")
+        if encoder is not None and encoder.ndim == 2 and not encoder.is_floating_point():
+            kwargs["encoder_input_ids"] = without_marks(encoder, mark)
+        stock: Any = super()._get_logits_processor  # type: ignore[misc]
+        return UnmarkedProcessors(stock(*args, **kwargs), mark)
 
     def _prepare_attention_mask_for_generation(  # type: ignore[override]
         self, inputs_tensor: Tensor, generation_config: Any, model_kwargs: dict[str, Any]

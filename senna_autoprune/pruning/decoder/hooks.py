@@ -77,6 +77,7 @@ class PruningHooks:
         self.compact = policy.positions == "compact" and not has_three_axes(self.decoder)
         self.prefill: Prefill | None = None
         self.decode: Decode | None = None
+        self.restored: Tensor | None = None
         self.decoded = False  # any step over the cache of a pruned prefill
         self.timer = HostTimer()  # runs in the hooks and in what they ask of the attention
         self.stack = ExitStack()
@@ -100,6 +101,7 @@ class PruningHooks:
                 hook = self._timed(self._layer_hook(index))
                 stack.callback(layer.register_forward_pre_hook(hook, with_kwargs=True).remove)
             stack.callback(self.decoder.norm.register_forward_pre_hook(self._timed(self._after_last)).remove)
+            stack.callback(self.model.register_forward_hook(self._blank_dropped).remove)
             for layer in self.layers:
                 stack.callback(attention.withdraw, layer.self_attn)
             self.stack = stack.pop_all()
@@ -189,7 +191,17 @@ class PruningHooks:
             if context.layout.visual.device.type == "cpu":
                 trace.pruner_ms = 1e3 * seconds / state.batch
             self.trace.append(trace)
-        return restore(state.contexts, state.length, state.given_valid, self.finder.asked, output) if state.cut else None
+        if not state.cut:
+            return None
+        output, self.restored = restore(state.contexts, state.length, state.given_valid, self.finder.asked, output)
+        return output
+
+    def _blank_dropped(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """Once the loss is computed, logits of dropped tokens say that they are none."""
+        there, self.restored = self.restored, None
+        logits = getattr(output, "logits", None)
+        if there is not None and logits is not None and logits.shape[:2] == there.shape:
+            output.logits = logits.masked_fill(~there[..., None].to(logits.device), float("nan"))
 
     # --- prefill ----------------------------------------------------------------------------------------------------------------------
 

@@ -13,8 +13,12 @@ from senna_autoprune.pruning.context import Asked, SampleContext
 IGNORED = -100  # a label that nothing is to predict
 
 
-def restore(contexts: list[SampleContext], length: int, valid: Tensor | None, asked: Asked | None, output: Any) -> Any:
-    """The decoder's output with surviving tokens at their places in the prompt, zeros at dropped ones; None if the short one will do.
+def restore(
+    contexts: list[SampleContext], length: int, valid: Tensor | None, asked: Asked | None, output: Any
+) -> tuple[Any, Tensor | None]:
+    """The decoder's output with surviving tokens at their places in the prompt, zeros at dropped ones, and where they survive (B, N).
+
+    (None, None) if the short output will do.
 
     Args:
         contexts: after the last layer. length: N of the unpruned prompt. valid: (B, N) bool, False at padding; None: no padding.
@@ -24,7 +28,7 @@ def restore(contexts: list[SampleContext], length: int, valid: Tensor | None, as
     """
     needed = rows_asked(asked, len(contexts), length, min(context.layout.asking for context in contexts))
     if needed is None:
-        return None
+        return None, None
     short = output[0] if isinstance(output, tuple) else output.last_hidden_state  # (B, M, d)
     full = short.new_zeros(len(contexts), length, short.shape[-1])
     there = torch.zeros(len(contexts), length, dtype=torch.bool, device=short.device)
@@ -44,9 +48,9 @@ def restore(contexts: list[SampleContext], length: int, valid: Tensor | None, as
             "dropped; set the label behind it to -100, or ask for text rows only"
         )
     if isinstance(output, tuple):
-        return (full, *output[1:])
+        return (full, *output[1:]), there
     output.last_hidden_state = full
-    return output
+    return output, there
 
 
 def rows_asked(asked: Asked | None, batch: int, length: int, asking: int) -> Tensor | None:

@@ -167,10 +167,10 @@ def test_model_is_untouched_afterwards_also_after_exceptions(family):
 
 
 @every_family
-def test_a_policy_within_a_policy_leaves_the_outer_one_at_work(family):
+def test_a_policy_within_a_policy_is_refused_and_the_outer_one_stays_at_work(family):
     model, inputs = build(family), prompt(family)
     with build_policy("random", retention=0.5)(model) as outer:
-        with build_policy("random", retention=1.0)(model):
+        with pytest.raises(SennaPruneError, match="already inside the with of RandomPruning"), build_policy("random", retention=1.0)(model):
             pass
         generate(model, inputs)
     assert outer[0].view_sizes == (outer[0].visual_tokens,)
