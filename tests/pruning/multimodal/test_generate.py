@@ -254,21 +254,22 @@ def test_next_at_its_real_size(size, tokens):
 
 
 def test_a_conversation_goes_on_or_is_refused():
-    """generate counts the first layer's cache to see what is new: right if that layer saw everything, else refused."""
+    """generate counts the cache to see what is new: dropped tokens count too, unless the method renumbers what is left."""
     model, inputs = tiny.model("llava"), prompt("llava", after=30)
     more = torch.tensor([[8, 3, 5, 9]])
     options = {"max_new_tokens": 3, "do_sample": False, "return_dict_in_generate": True}
-    with AutoPrune(retention=0.5)(model) as trace:
-        first = model.generate(**inputs, **options)
-        ids = torch.cat([first.sequences, more], dim=1)
-        second = model.generate(input_ids=ids, past_key_values=first.past_key_values, output_logits=True, **options)
-    assert len(trace) == 1 and second.sequences.shape[1] == ids.shape[1] + 3
-    embeds, _ = decoder_inputs(model, inputs)
-    words = model.get_input_embeddings()(ids[0, len(embeds) :])
-    visual = (inputs["input_ids"][0] == IMAGE).nonzero().flatten()
-    expected = MaskedDecoder(model).logits(torch.cat([embeds, words]), trace[0].kept, visual)[-1]
-    close(second.logits[0][0], expected)
-    with build_policy("random", retention=0.5)(model):
+    for method in ("autoprune", "random"):
+        with build_policy(method, retention=0.5)(model) as trace:
+            first = model.generate(**inputs, **options)
+            ids = torch.cat([first.sequences, more], dim=1)
+            second = model.generate(input_ids=ids, past_key_values=first.past_key_values, output_logits=True, **options)
+        assert len(trace) == 1 and second.sequences.shape[1] == ids.shape[1] + 3
+        embeds, _ = decoder_inputs(model, inputs)
+        words = model.get_input_embeddings()(ids[0, len(embeds) :])
+        visual = (inputs["input_ids"][0] == IMAGE).nonzero().flatten()
+        expected = MaskedDecoder(model).logits(torch.cat([embeds, words]), trace[0].kept, visual)[-1]
+        close(second.logits[0][0], expected)
+    with build_policy("divprune", retention=0.5)(model):
         first = model.generate(**inputs, **options)
         ids = torch.cat([first.sequences, more], dim=1)
         with pytest.raises(SennaPruneError, match="start afresh"):
