@@ -113,7 +113,7 @@ class VisualFinder:
         self.found = self.mask = self.packed = None
         self.brings_images = False
         if cache is not None and cache.get_seq_length():
-            self.brings_images = any(bound.get(name) is not None for name in IMAGES)
+            self.brings_images = any(_holds(bound.get(name)) for name in IMAGES)
             return
         if not self.ask:
             return
@@ -161,6 +161,11 @@ class VisualFinder:
             return output
 
         return get_image_features
+
+
+def _holds(value: Any) -> bool:
+    """Whether an argument brings anything: generate hands on an empty mapping where it has encoded nothing."""
+    return any(map(_holds, value.values())) if isinstance(value, dict) else value is not None
 
 
 def _indices(packed: Sequence[Tensor], features: Sequence[Tensor]) -> list[int] | None:
