@@ -48,6 +48,8 @@ class UnmarkedStreamer(BaseStreamer):
 
 def without_marks(ids: Tensor, mark: int) -> Tensor:
     """ids (B, n) with the first word of each row in place of image marks."""
+    if not ids.shape[1]:  # generation from embeddings
+        return ids
     marks = ids == mark
     first = (~marks).to(torch.int8).argmax(-1, keepdim=True)
     return torch.where(marks, ids.gather(-1, first), ids)
