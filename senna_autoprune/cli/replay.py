@@ -70,7 +70,7 @@ def command(ctx: click.Context, option_values: tuple[str, ...], **flags: Any) ->
     from senna_autoprune.cli.eval_tables import console_for
     from senna_autoprune.cli.values import parse_option
     from senna_autoprune.replay.setup import prepare
-    from senna_autoprune.replay.write import write_replay
+    from senna_autoprune.replay.write import kinds, write_replay
 
     given = {name: value for name, value in flags.items() if value is not None}
     if option_values:
@@ -87,7 +87,8 @@ def command(ctx: click.Context, option_values: tuple[str, ...], **flags: Any) ->
     click.echo(f"{replay.title}: {len(replay.frames)} frames, {len(flips)} flips ({replay.method}, {replay.budget})")
     for note in replay.notes:
         click.echo(f"note: {note}")
-    for path in write_replay(replay, job.out):
-        click.echo(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+    for line in kinds(job.out)[1]:
+        click.echo(line)
+    write_replay(replay, job.out, lambda path: click.echo(f"{path} ({path.stat().st_size / 1e6:.1f} MB)"))
     if any("failed" in (frame.unpruned.status, frame.pruned.status) for frame in replay.frames):
         ctx.exit(FAILED_SAMPLES)

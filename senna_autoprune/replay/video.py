@@ -23,16 +23,22 @@ GROUND, TEXT, FAINT, LINE, OTHER = (20, 23, 27), (230, 233, 237), (154, 165, 177
 BAD, ODD, GOOD = (255, 123, 127), (240, 179, 87), (95, 208, 138)
 
 
-def require_encoder() -> None:
-    """SennaPruneError if PyAV or its H.264 encoder is missing."""
+def encoder_fault() -> str | None:
+    """What an MP4 lacks here, and the cure: PyAV (the extra ``video``) or its H.264 encoder; None if it can be written."""
     try:
         import av
-    except ImportError as error:
-        raise SennaPruneError(
-            "an MP4 needs PyAV: pip install 'senna_autoprune[video]', or name .html or .mcap"
-        ) from error
+    except ImportError:
+        return "an MP4 needs PyAV: pip install 'senna_autoprune[video]'"
     if not {"libx264", "h264"} & av.codecs_available:
-        raise SennaPruneError("this PyAV has no H.264 encoder: install its wheel, or name an .html or .mcap file")
+        return "this PyAV has no H.264 encoder: install its wheel"
+    return None
+
+
+def require_encoder() -> None:
+    """SennaPruneError if PyAV or its H.264 encoder is missing."""
+    fault = encoder_fault()
+    if fault is not None:
+        raise SennaPruneError(f"{fault}, or name an .html or .mcap file")
 
 
 def write_video(replay: Replay, path: str | os.PathLike[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from senna_autoprune.errors import SennaPruneError
@@ -44,21 +45,38 @@ def check_out(out: str | Path) -> Path:
     return path
 
 
-def write_replay(replay: Replay, out: Path) -> list[Path]:
-    """Write what ``out`` asks for and return the files.
+def kinds(out: Path) -> tuple[list[Path], list[str]]:
+    """Files that ``out`` asks for and can be made here, and a line for each that a folder goes without: what it lacks."""
+    if out.suffix in SUFFIXES and not out.is_dir():
+        return [out], []
+    from senna_autoprune.replay.video import encoder_fault
 
+    fault = encoder_fault()
+    left_out = {} if fault is None else {".mp4": f"no {out / 'replay.mp4'}: {fault}"}
+    return [out / f"replay{suffix}" for suffix in SUFFIXES if suffix not in left_out], list(left_out.values())
+
+
+def write_replay(replay: Replay, out: Path, on_file: Callable[[Path], None] | None = None) -> list[Path]:
+    """Write what ``out`` asks for (``kinds``) and return the files.
+
+    Args:
+        on_file: called with each file as soon as it is there, so that a fault of a later one hides none.
     Raises:
         SennaPruneError: the place cannot be written.
     """
-    wanted = [out] if out.suffix in SUFFIXES and not out.is_dir() else [out / f"replay{suffix}" for suffix in SUFFIXES]
+    wanted, _ = kinds(out)
     try:
         wanted[0].parent.mkdir(parents=True, exist_ok=True)
-        return [_write(replay, path) for path in wanted]
+        for path in wanted:
+            _write(replay, path)
+            if on_file is not None:
+                on_file(path)
     except OSError as error:
         raise SennaPruneError(f"cannot write to {out} ({error.strerror or error}): choose another --out") from error
+    return wanted
 
 
-def _write(replay: Replay, path: Path) -> Path:
+def _write(replay: Replay, path: Path) -> None:
     part = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
         if path.suffix == ".html":
@@ -76,4 +94,3 @@ def _write(replay: Replay, path: Path) -> Path:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-    return path
