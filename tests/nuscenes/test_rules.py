@@ -94,16 +94,19 @@ def test_one_point_has_a_path_but_no_speed():
     assert rules.path_behaviour(point) == "right turn"
     with pytest.raises(ValueError, match="at least two points"):
         rules.speed_behaviour(point)
+    with pytest.raises(ValueError, match="at least one point"):
+        rules.path_behaviour(point[:0])
 
 
 def test_nan_position_has_no_sector():
-    with pytest.raises(ValueError, match="no view"):
+    with pytest.raises(ValueError, match=r"position \(nan, 1.0\) lies in no view"):
         rules.sector((math.nan, 1.0))
 
 
 def test_borders_are_as_strict_as_the_original():
     assert rules.path_behaviour(np.array([[4.0, 1.0]])) == "straight"  # right: strict
     assert rules.path_behaviour(np.array([[-4.0, 1.0]])) == "left turn"  # left: not strict
+    assert rules.path_behaviour(np.array([[-4.1, 46.863214441321524]])) == "left turn"  # 5.0 degrees to the last bit: a turn
     steps = np.array([0.0, 1.0, 3.5, 6.0])  # speeds 2, 5, 5: +3 is accelerating
     assert rules.speed_behaviour(np.stack([0 * steps, steps], axis=1)) == "accelerate"
     assert rules.speed_behaviour(np.array([[0.0, 0.0], [0.0, 1.0]])) == "const"  # 2.0 m/s is not below 2.0
