@@ -13,7 +13,12 @@ READY_MUTANTS := $(VENV_MUTANTS)/.ready
 MUTANTS ?=
 
 # tests of under a minute together on one idle core: pure functions, methods, measures, rules, laws
-FAST := tests/test_habits.py
+FAST := tests/test_habits.py tests/docs/test_add_a_method.py tests/docs/test_commands.py tests/docs/test_links.py tests/docs/test_tables.py \
+	tests/cli/test_lazy.py tests/evaluation/measures tests/evaluation/runs/test_durable.py tests/evaluation/sweep/test_table.py tests/files \
+	tests/fuzz/test_schedule.py tests/lmms/test_answer_log.py tests/nuscenes/test_rules.py tests/nuscenes/test_streaming.py \
+	tests/pruning/test_core.py tests/pruning/methods/test_front_door.py tests/pruning/methods/test_pure.py tests/replay/test_heat.py \
+	tests/senna/test_expansion.py tests/senna/test_modeling.py tests/senna/test_processing.py tests/senna/test_prompts.py \
+	tests/senna/test_tokenization.py
 
 .PHONY: setup eval test test-fast lint clean lmms test-lmms docs bench mutants hooks
 
@@ -69,7 +74,7 @@ bench: setup
 
 # one mutant at a time on one thread; survivors are listed at the end, and run again where they were: mutants/ keeps what was done
 mutants: $(READY_MUTANTS)
-	OMP_NUM_THREADS=1 $(VENV_MUTANTS)/bin/mutmut run --max-children 1 $(MUTANTS)
+	OMP_NUM_THREADS=1 SENNA_SHARED=$(abspath ../shared) $(VENV_MUTANTS)/bin/mutmut run --max-children 1 $(MUTANTS)
 	$(VENV_MUTANTS)/bin/mutmut results
 
 $(READY_MUTANTS): setup.cfg configs/constraints.txt

@@ -10,7 +10,7 @@ from senna_autoprune.pruning import multimodal
 from tests.lmms.tiny import save_tiny_llava
 from tests.pruning.multimodal.tiny import picture
 
-README = Path(__file__).resolve().parents[3] / "README.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "your_model.md"
 
 
 def shown() -> str:
@@ -32,6 +32,6 @@ def test_the_snippet_prunes_a_stock_model(tmp_path, monkeypatch, capsys):
     assert "ASSISTANT" in text and counts.startswith(str(sample.tokens_per_layer))
 
 
-def test_the_readme_shows_this_snippet_or_none():
-    blocks = re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
-    assert all(block.strip() == shown() for block in blocks if "AutoModelForImageTextToText" in block)
+def test_the_page_shows_this_snippet():
+    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    assert [block.strip() for block in blocks if "AutoModelForImageTextToText" in block] == [shown()]
