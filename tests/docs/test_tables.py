@@ -26,6 +26,6 @@ def test_methods_are_described_as_they_are(name: str) -> None:
     facts = method_facts(name)
     assert (paper, cuts) == (facts.paper, facts.cuts)
     needs = rest[1]
-    assert ("[CLS] attention" in needs) == ("CLS" in facts.needs and "where there is one" not in facts.needs.split(",")[0]), needs
+    assert ("[CLS] attention" in needs) == ("[CLS]" in facts.acts_on), needs
     assert ("keys" in needs) == ("keys" in facts.needs)
     assert rest[-1].startswith("one") == (cuts == "before the decoder")

@@ -35,6 +35,9 @@ class DART(Policy):
     image_pivots: int = 4
     text_pivots: int = 4
 
+    paper = "arXiv 2502.11494"
+    cuts = "before the decoder"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if min(self.image_pivots, self.text_pivots) < 0 or self.image_pivots + self.text_pivots == 0:

@@ -23,6 +23,8 @@ class RandomLengths(AutoPrune):
         SennaPruneError: on an unknown option or an impossible budget.
     """
 
+    paper = "control"
+
     def scores_from_attention(self, layer: int) -> bool:
         """No: only the schedule looks at attention."""
         return False
