@@ -14,12 +14,14 @@ _LAZY = {
     "Allocation": "senna_autoprune.pruning.budget",
     "AutoPrune": "senna_autoprune.pruning.methods.autoprune",
     "CDPruner": "senna_autoprune.pruning.methods.cdpruner",
+    "DART": "senna_autoprune.pruning.methods.dart",
     "DivPrune": "senna_autoprune.pruning.methods.divprune",
     "FastV": "senna_autoprune.pruning.methods.fastv",
     "FasterVLM": "senna_autoprune.pruning.methods.fastervlm",
     "Policy": "senna_autoprune.pruning.policy",
     "Prune2Drive": "senna_autoprune.pruning.methods.prune2drive",
     "PyramidDrop": "senna_autoprune.pruning.methods.pyramiddrop",
+    "RandomLengths": "senna_autoprune.pruning.methods.random_lengths",
     "RandomPruning": "senna_autoprune.pruning.methods.controls",
     "Revived": "senna_autoprune.pruning.context",
     "SampleContext": "senna_autoprune.pruning.context",
@@ -40,11 +42,13 @@ if TYPE_CHECKING:
     from senna_autoprune.pruning.methods.autoprune import AutoPrune
     from senna_autoprune.pruning.methods.cdpruner import CDPruner
     from senna_autoprune.pruning.methods.controls import RandomPruning, UniformPruning
+    from senna_autoprune.pruning.methods.dart import DART
     from senna_autoprune.pruning.methods.divprune import DivPrune
     from senna_autoprune.pruning.methods.fastervlm import FasterVLM
     from senna_autoprune.pruning.methods.fastv import FastV
     from senna_autoprune.pruning.methods.prune2drive import Prune2Drive
     from senna_autoprune.pruning.methods.pyramiddrop import PyramidDrop
+    from senna_autoprune.pruning.methods.random_lengths import RandomLengths
     from senna_autoprune.pruning.methods.registry import build_policy
     from senna_autoprune.pruning.methods.sparsevlm import SparseVLM
     from senna_autoprune.pruning.methods.tome import ToMe
@@ -54,6 +58,7 @@ if TYPE_CHECKING:
     from senna_autoprune.senna import load_senna
 
 __all__ = [
+    "DART",
     "Allocation",
     "AutoPrune",
     "CDPruner",
@@ -63,6 +68,7 @@ __all__ = [
     "Policy",
     "Prune2Drive",
     "PyramidDrop",
+    "RandomLengths",
     "RandomPruning",
     "Revived",
     "SampleContext",

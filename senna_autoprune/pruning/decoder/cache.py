@@ -177,6 +177,8 @@ def leave(cache: Any, layers: list[CachedLayer]) -> None:
     """Record in a cache what a prefill left in it. Nothing where nothing was cut: such a cache is a stock one."""
     if not any(left.cut for left in layers):
         return
+    if not can_hold(cache):
+        raise SennaPruneError("pruning needs layers that can hold different lengths: use a DynamicCache")
     for index, left in enumerate(layers):
         left.even = len({one.length for one in layers}) == 1
         stock = cache.layers[index]

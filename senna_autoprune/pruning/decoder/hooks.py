@@ -177,6 +177,7 @@ class PruningHooks:
         if not self.calls.end():
             return None  # refused at its beginning
         state, self.prefill, self.decode = self.prefill, None, None
+        asked, self.finder.asked = self.finder.asked, None  # of this call alone
         seconds = self.timer.take()
         if state is None or len(state.entering) <= len(self.layers):
             return None  # no prefill of ours, or one that failed half-way
@@ -193,7 +194,7 @@ class PruningHooks:
             self.trace.append(trace)
         if not state.cut:
             return None
-        output, self.restored = restore(state.contexts, state.length, state.given_valid, self.finder.asked, output)
+        output, self.restored = restore(state.contexts, state.length, state.given_valid, asked, output)
         return output
 
     def _blank_dropped(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
