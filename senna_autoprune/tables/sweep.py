@@ -12,6 +12,7 @@ from typing import Any
 from senna_autoprune.evaluation.measures.flips import SEVERITIES
 from senna_autoprune.evaluation.runs.rows import MAJORITY, NO_IMAGE
 from senna_autoprune.files.atomic import write_atomically
+from senna_autoprune.tables.complexity import complexity_grids
 from senna_autoprune.tables.grid import UNDEFINED, Grid, interval, markdown, percent
 
 FILES = ("table.csv", "table.json", "table.md")
@@ -31,6 +32,8 @@ def grids(table: Mapping[str, Any]) -> list[Grid]:
     found = [_retention_grid(table)]
     if table["paper_ablations"]:
         found.append(_ablation_grid(table["paper_ablations"]))
+    if table.get("complexity"):
+        found += complexity_grids(table["complexity"])
     return [*found, _cost_grid(table), _flip_grid(table)]
 
 

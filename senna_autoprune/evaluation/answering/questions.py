@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,18 @@ def _row(index: int, record: Question, sidecar: dict[str, Any]) -> QuestionRow:
         images=tuple(record.images),
         scene=scene or record.token,
         scene_known=scene is not None,
-        attributes=attributes_of(record.text, facts.get("description"), facts.get("location")),
+        attributes=attributes_of(record.text, facts.get("description"), facts.get("location")) | _complexity(record, sidecar),
     )
+
+
+def _complexity(record: Question, sidecar: dict[str, Any]) -> dict[str, str]:
+    """The record's constructed complexity as an attribute, where the sidecar states one (``measures.complexity``)."""
+    stated = sidecar.get("complexity")
+    one = stated.get(record.id) if isinstance(stated, dict) else None
+    value = one.get("complexity") if isinstance(one, dict) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        return {}
+    return {"complexity": str(float(value))}
 
 
 def _require_some_images(rows: Sequence[QuestionRow], root: Path) -> None:

@@ -25,6 +25,7 @@ from senna_autoprune.evaluation.evaluate import describe
 from senna_autoprune.evaluation.measures.summary import summarise
 from senna_autoprune.evaluation.runs.rows import NO_IMAGE, UNPRUNED, UNREACHABLE, AnswerRow, QuestionRow
 from senna_autoprune.evaluation.runs.store import RunStore
+from senna_autoprune.evaluation.sweep.by_complexity import by_complexity
 from senna_autoprune.evaluation.sweep.cells import Cell, cells_of, needs_calibration
 from senna_autoprune.evaluation.sweep.config import SweepConfig, specs
 from senna_autoprune.evaluation.sweep.table import tabulate
@@ -150,5 +151,7 @@ def _finish(
     table = tabulate(cells, config.budgets, questions, possible, metrics, impossible)
     if calibration is not None:
         table["calibration"] = calibration
+    if (found := by_complexity(cells, questions, possible, config.resamples, config.seed)) is not None:
+        table["complexity"] = found
     failed = sum(row.status == "failed" for row in possible)
     return SweepResult(store.directory, table, possible, questions, len(rows), failed, speed)

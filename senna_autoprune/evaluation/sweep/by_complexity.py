@@ -1,0 +1,141 @@
+"""A sweep by constructed complexity: retention by band, the adaptive method against the static ones, MI's rank correlation, the oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from senna_autoprune.evaluation.measures.clusters import clusters_of
+from senna_autoprune.evaluation.measures.complexity import (
+    CLOSED,
+    LEAST,
+    bands_of,
+    interaction,
+    is_right,
+    oracle,
+    retention_by_band,
+    spearman,
+)
+from senna_autoprune.evaluation.measures.retention import accuracy_retention
+from senna_autoprune.evaluation.runs.rows import UNPRUNED, AnswerRow, QuestionRow
+from senna_autoprune.evaluation.sweep.config import budget_name
+
+if TYPE_CHECKING:
+    from senna_autoprune.evaluation.sweep.cells import Cell
+
+ATTRIBUTE = "complexity"
+ADAPTIVE = "autoprune"
+ORACLE_LEAST = 3  # variants at one budget that an oracle chooses among
+
+
+def by_complexity(
+    cells: Sequence[Cell], questions: Sequence[QuestionRow], rows: Sequence[AnswerRow], resamples: int = 2000, seed: int = 0
+) -> dict[str, Any] | None:
+    """Everything of the sweep that needs constructed complexity; None where too few questions have one.
+
+    Only closed questions (plan, vru, motion, light) that every setting answered count.
+
+    Returns:
+        ``questions`` by type and band; ``cells``: row, budget, ``bands`` (retention); ``interactions``: adaptive row, static row, budget,
+        interval; ``mutual_information``: Spearman with complexity by type and pooled; ``oracle``: by budget, its retention and the best
+        single variant's.
+    """
+    texts: dict[str, dict[int, str]] = {}
+    for row in rows:
+        if row.answer is not None:
+            texts.setdefault(row.setting, {})[row.question] = row.answer
+    known = [q for q in questions if q.type in CLOSED and _value(q) is not None]
+    asked = [q for q in known if all(q.question in found for found in texts.values())]
+    if len(asked) < LEAST or UNPRUNED not in texts:
+        return None
+    values = [float(_value(q) or 0.0) for q in asked]
+    scenes, bands = clusters_of(asked), bands_of(values)
+    hits = {name: [bool(is_right(q.type, q.label, found[q.question])) for q in asked] for name, found in texts.items()}
+    there = [cell for cell in cells if cell.setting.name in hits]
+    before = hits[UNPRUNED]
+    entries = [
+        {**_who(cell), "bands": retention_by_band(before, hits[cell.setting.name], bands, scenes)} for cell in there
+    ]
+    return {
+        "questions": {band: sum(one == band for one in bands) for band in dict.fromkeys(bands)},
+        "types": {kind: sum(q.type == kind for q in asked) for kind in CLOSED},
+        "cells": entries,
+        "interactions": _interactions(there, hits, bands, scenes, resamples, seed),
+        "mutual_information": _information(there, rows, asked, values, scenes, seed),
+        "oracle": _oracle(there, hits, scenes),
+    }
+
+
+def _value(question: QuestionRow) -> float | None:
+    try:
+        return float(question.attributes[ATTRIBUTE])
+    except (KeyError, ValueError):
+        return None
+
+
+def _who(cell: Cell) -> dict[str, Any]:
+    return {"row": cell.row.label, "kind": cell.row.kind, "budget": budget_name(cell.budget), "setting": cell.setting.name}
+
+
+def adapts(cell: Cell) -> bool:
+    """Whether the cell's allocation depends on the question."""
+    return cell.row.method == ADAPTIVE and cell.row.options.get("indicator") != "static"
+
+
+def _interactions(
+    cells: Sequence[Cell], hits: dict[str, list[bool]], bands: list[str], scenes: list[str], resamples: int, seed: int
+) -> list[dict[str, Any]]:
+    found = []
+    for cell in (one for one in cells if one.row.label == ADAPTIVE):
+        for other in cells:
+            if other.budget == cell.budget and not adapts(other):
+                both = (hits[cell.setting.name], hits[other.setting.name])
+                value = interaction(hits[UNPRUNED], *both, bands, scenes, resamples, seed)
+                found.append({"adaptive": cell.row.label, "static": other.row.label, **_budget(cell), **value.to_dict()})
+    return found
+
+
+def _budget(cell: Cell) -> dict[str, str]:
+    return {"budget": budget_name(cell.budget)}
+
+
+def _information(
+    cells: Sequence[Cell],
+    rows: Sequence[AnswerRow],
+    asked: Sequence[QuestionRow],
+    values: Sequence[float],
+    scenes: Sequence[str],
+    seed: int,
+) -> dict[str, Any]:
+    """MI of the first adaptive cell (it is measured before anything is cut, so the budget does not matter) against complexity."""
+    first = next((cell.setting.name for cell in cells if cell.row.label == ADAPTIVE), None)
+    measured = {
+        row.question: row.trace["mutual_information"]
+        for row in rows
+        if row.setting == first and row.trace is not None and row.trace.get("mutual_information") is not None
+    }
+    found: dict[str, Any] = {}
+    for kind in ("all", *CLOSED):
+        at = [i for i, q in enumerate(asked) if q.question in measured and kind in ("all", q.type)]
+        if at:
+            information = [measured[asked[i].question] for i in at]
+            found[kind] = spearman(information, [values[i] for i in at], [scenes[i] for i in at], seed=seed)
+    return found
+
+
+def _oracle(cells: Sequence[Cell], hits: dict[str, list[bool]], scenes: list[str]) -> list[dict[str, Any]]:
+    budgets = dict.fromkeys(cell.budget for cell in cells)
+    found = []
+    for budget in budgets:
+        mine = {c.setting.name: hits[c.setting.name] for c in cells if c.budget == budget and c.row.method == ADAPTIVE}
+        if len(mine) >= ORACLE_LEAST:
+            best = max(mine, key=lambda name: sum(mine[name]))
+            found.append(
+                {
+                    "budget": budget_name(budget),
+                    "variants": len(mine),
+                    "oracle": accuracy_retention(hits[UNPRUNED], oracle(mine), scenes).to_dict(),
+                    "best": {"setting": best, **accuracy_retention(hits[UNPRUNED], mine[best], scenes).to_dict()},
+                }
+            )
+    return found

@@ -1,0 +1,76 @@
+"""The sweep's part by complexity: made of answers with a known effect; absent where no complexity is known."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from senna_autoprune import demo
+from senna_autoprune.evaluation.answering.questions import load_questions
+from senna_autoprune.evaluation.config import AskConfig
+from senna_autoprune.evaluation.runs.rows import UNPRUNED, AnswerRow, QuestionRow
+from senna_autoprune.evaluation.sweep.by_complexity import by_complexity
+from senna_autoprune.evaluation.sweep.cells import cells_of
+from senna_autoprune.evaluation.sweep.config import SweepConfig
+from senna_autoprune.tables.complexity import complexity_grids
+
+LABEL, WRONG = "KEEP, STRAIGHT", "STOP, STRAIGHT"
+METHODS = ("autoprune", "fastv", "autoprune:k0=0.5", "autoprune:k0=1.5")
+
+
+@pytest.fixture(scope="module")
+def made():
+    """240 planning questions; FastV loses half of the complex ones, AutoPrune none; its MI rises with complexity."""
+    rng = np.random.default_rng(0)
+    cells = cells_of(SweepConfig(questions="q", methods=METHODS, retention=(0.25,)), None)
+    questions, rows = [], []
+    for number in range(240):
+        complexity = float(number % 6)
+        attributes = {"complexity": str(complexity)}
+        questions.append(QuestionRow(number, f"t{number}", "plan", "?", LABEL, (), f"s{number // 4}", True, attributes))
+        rows.append(AnswerRow(number, UNPRUNED, "ok", LABEL))
+        for cell in cells:
+            halves = {"autoprune:k0=0.5": number % 2 == 0, "autoprune:k0=1.5": number % 2 == 1}
+            lost = halves.get(cell.row.label, cell.row.label == "fastv" and complexity >= 4 and rng.random() < 0.5)
+            trace = {"mutual_information": complexity + rng.random() if cell.row.method == "autoprune" else None}
+            rows.append(AnswerRow(number, cell.setting.name, "ok", WRONG if lost else LABEL, trace=trace))
+    return cells, questions, rows
+
+
+def test_what_was_put_in_is_found(made):
+    found = by_complexity(*made, resamples=200)
+    assert found["questions"] == {"simple": 80, "medium": 80, "complex": 80} and found["types"]["plan"] == 240
+    by_row = {cell["row"]: cell["bands"] for cell in found["cells"]}
+    assert by_row["fastv"]["simple"]["value"] == 1 and by_row["fastv"]["complex"]["value"] == pytest.approx(0.5, abs=0.15)
+    claim = next(one for one in found["interactions"] if one["static"] == "fastv")
+    assert claim["adaptive"] == "autoprune" and claim["low"] > 0.2
+    assert not any(one["static"].startswith("autoprune") for one in found["interactions"])
+    assert found["mutual_information"]["all"]["value"] > 0.9 and found["mutual_information"]["plan"]["count"] == 240
+    assert found["oracle"][0]["variants"] == 3 and found["oracle"][0]["oracle"]["value"] == 1
+
+
+def test_grids_say_it(made):
+    grids = complexity_grids(by_complexity(*made, resamples=100))
+    titles = " ".join(grid.title for grid in grids)
+    assert len(grids) == 4 and "80 complex" in titles and "Spearman" in titles and "Oracle" in titles
+
+
+def test_nothing_without_complexity(made):
+    cells, questions, rows = made
+    bare = [QuestionRow(**{**q.__dict__, "attributes": {}}) for q in questions]
+    assert by_complexity(cells, bare, rows) is None
+    assert by_complexity(cells, questions[:20], rows) is None
+
+
+def test_the_sidecar_gives_each_question_its_complexity(tmp_path: Path):
+    found = demo.embedded()
+    file = tmp_path / "questions.json"
+    shutil.copy(found.questions_file, file)
+    sidecar = json.loads(Path(f"{found.questions_file}.meta.json").read_text())
+    ids = [record["id"] for record in json.loads(file.read_text())]
+    sidecar["complexity"] = {ids[0]: {"complexity": 2.5}, ids[1]: {"complexity": "hard"}, ids[2]: {"complexity": float("nan")}, ids[3]: 3}
+    Path(f"{file}.meta.json").write_text(json.dumps(sidecar))
+    rows, _ = load_questions(AskConfig(questions=str(file), images=str(found.dataroot)))
+    assert rows[0].attributes["complexity"] == "2.5" and not any("complexity" in row.attributes for row in rows[1:])
