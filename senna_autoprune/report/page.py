@@ -17,6 +17,7 @@ from senna_autoprune.report.information import information_grid, information_of,
 from senna_autoprune.report.run import Run, facts, flatten, section, short
 from senna_autoprune.report.svg import PAGE, drawing, inline_svg
 from senna_autoprune.report.thumbnails import thumbnail
+from senna_autoprune.survival.write import read_grids
 from senna_autoprune.tables.grid import UNDEFINED, Grid, interval, number, percent
 from senna_autoprune.tables.run import (
     breakdown_grid,
@@ -50,6 +51,7 @@ SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "accuracy": ("Accuracy", ("plan", "others")),
     "confusion": ("Confusion", ("confusions",)),
     "flips": ("Flips", ("flips",)),
+    "survival": ("Survival of evidence", ("survival",)),
     "cost": ("Cost", ()),
     "information": ("Mutual information", ()),
     "conditions": ("Conditions", ("breakdown",)),
@@ -104,6 +106,7 @@ def render_report(run: Run, flips: int, replays: Replays | None, notes: Sequence
     shown = {
         "plan": plan_grid(run.metrics),
         "others": other_grids(run.metrics),
+        "survival": read_grids(run.directory),
         "confusions": confusions(run.metrics),
         "flips": flip_grid(run.metrics),
         "breakdown": breakdown_grid(run.metrics),

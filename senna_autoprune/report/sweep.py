@@ -17,6 +17,7 @@ from senna_autoprune.report.page import PACKAGE, frame
 from senna_autoprune.report.run import facts
 from senna_autoprune.report.sweep_figures import FIGURE_MEANINGS
 from senna_autoprune.report.write import FIGURES, REPORT, Written, make_folder
+from senna_autoprune.survival.write import read_grids
 from senna_autoprune.tables.sweep import grids
 
 TABLE = "table.json"
@@ -38,6 +39,7 @@ def write_sweep_report(directory: str | Path, out: str | Path | None = None) -> 
         count = f"{table['facts']['questions']} questions, {table['facts']['scenes']['count']} scenes"
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise SennaPruneError(f"{directory / TABLE} is not a table of this senna-prune: run the sweep's command again") from error
+    tables += read_grids(directory)
     page = environment(PACKAGE).get_template("sweep.html.j2").render(
         **frame(directory, "Pruning methods at every budget", label_of_run(description), count, datetime.now(UTC)),
         sections=SECTIONS,

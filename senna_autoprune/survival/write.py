@@ -10,10 +10,12 @@ from typing import Any
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.sweep.cells import Cell
 from senna_autoprune.files.atomic import write_atomically
+from senna_autoprune.files.json_files import read_json
 from senna_autoprune.survival.measure import measures
 from senna_autoprune.survival.run import Survived
 from senna_autoprune.tables.grid import Grid, markdown, percent
 
+FORMAT = "senna-prune survival 1"
 JSON_NAME, MARKDOWN_NAME = "survival.json", "survival.md"
 NOTES = (
     "survival: share of an object's evidence (tokens weighted by how much they show it) that still enters a layer; mean over objects",
@@ -28,7 +30,7 @@ NOTES = (
 def result_of(survived: Survived, cells: Sequence[Cell], source: str, label: str | None, seed: int = 0) -> dict[str, Any]:
     """All figures, JSON-ready. label: what must be said of the data (``demo.LABEL``)."""
     return {
-        "format": "senna-prune survival 1",
+        "format": FORMAT,
         "evidence": source,
         "label": label,
         "samples": survived.samples,
@@ -124,3 +126,25 @@ def write(result: dict[str, Any], folder: Path) -> list[Path]:
     write_atomically(folder / JSON_NAME, json.dumps(result, indent=1, allow_nan=False) + "\n")
     write_atomically(folder / MARKDOWN_NAME, "\n".join(lines))
     return [folder / JSON_NAME, folder / MARKDOWN_NAME]
+
+
+def read_grids(folder: Path) -> list[Grid]:
+    """The tables of a folder's ``survival.json``, for its report; none where there is no such file.
+
+    Raises:
+        SennaPruneError: the file is not one of ours.
+    """
+    file = folder / JSON_NAME
+    if not file.is_file():
+        return []
+    result = read_json(file)
+    try:
+        if result["format"] != FORMAT:
+            raise KeyError(FORMAT)
+        found = [grid for grid in grids(result) if grid.rows and len(grid.columns) > 2]
+        said = sentence(result)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise SennaPruneError(f"{file} is no result of senna-prune survival ({type(error).__name__}: {error}): run it again") from error
+    if found and said:
+        found[0].notes.insert(0, said)
+    return found

@@ -12,12 +12,18 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from senna_autoprune.evaluation.sweep.cells import cells_of
+from senna_autoprune.evaluation.sweep.config import SweepConfig
 from senna_autoprune.report.page import Replays, confusions, headline, lead, render_report
 from senna_autoprune.report.run import Run, read_run
 from senna_autoprune.report.thumbnails import GAP, TILE, thumbnail
+from senna_autoprune.survival.measure import ObjectSurvival
+from senna_autoprune.survival.run import Survived
+from senna_autoprune.survival.write import result_of, write
 from tests.replay.browser import ATTACKS, chromium, errors, resize
 from tests.report.runs import VIEWS, Made, made, trace
 
@@ -390,3 +396,14 @@ def test_hostile_strings_stay_text_in_the_browser(driver: Any, attack: Path, wid
     assert driver.execute_script("return document.querySelectorAll('script, img[src=x], body svg[onload]').length") == 0
     assert driver.execute_script("return document.documentElement.scrollWidth") == width
     assert "<script>window.attacked=1</script>" in driver.execute_script("return document.querySelector('h1').textContent")
+
+
+def test_survival_of_evidence_has_a_section_where_it_was_measured(tmp_path: Path) -> None:
+    run = read_run(made(tmp_path).write())
+    assert 'id="survival"' not in rendered(run)
+    rows = [ObjectSurvival("autoprune@0.25", 0, "s", "pedestrian", "0-10 m", "front", np.array([1.0, 0.5]), np.array([1.0, 0.25]))]
+    cells = cells_of(SweepConfig(questions="q", methods=("autoprune",), retention=(0.25,)), None)
+    name = next(cell.setting.name for cell in cells if cell.row.label == "autoprune")
+    write(result_of(Survived([replace(row, setting=name) for row in rows], samples=1), cells, "boxes", None), run.directory)
+    page = rendered(run)
+    assert 'id="survival"' in page and "Survival of evidence" in page and "pedestrian" in page and "50.0 %" in page

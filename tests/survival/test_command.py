@@ -7,9 +7,11 @@ from click.testing import CliRunner
 
 from senna_autoprune import demo
 from senna_autoprune.cli.survival import command
+from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
 from senna_autoprune.evaluation.runs.store import RunStore
 from senna_autoprune.survival.flips import flipped_answers
+from senna_autoprune.survival.write import read_grids
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +54,16 @@ def test_flips_of_a_run(tmp_path):
             for number, answer in enumerate(answers):
                 store.add(AnswerRow(number, setting, "ok", answer))
     assert flipped_answers(tmp_path / "run") == {"fastv@0.25": {0: False, 1: True, 2: False}}
+
+
+def test_a_report_shows_it_and_refuses_another_file(result):
+    _, out, _ = result
+    found = read_grids(out)
+    assert found[0].title == "Evidence that survives" and "evidence was still there" in found[0].notes[0]
+    assert any("by class" in grid.title for grid in found)
+    assert read_grids(out / "nowhere") == []
+    for text in ("[]", '{"format": "senna-prune survival 1"}', '{"format": "x"}', "{"):
+        (out / "other").mkdir(exist_ok=True)
+        (out / "other" / "survival.json").write_text(text)
+        with pytest.raises(SennaPruneError, match=r"survival\.json"):
+            read_grids(out / "other")
