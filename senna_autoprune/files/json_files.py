@@ -5,29 +5,25 @@ from __future__ import annotations
 import json
 import re
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.files.regular import read_regular
 
 MAX_BYTES = 64_000_000  # of a file read at once; the largest we know, an index of weights, has a hundredth of it
 # No C0 or C1 control code but tab and line breaks, nothing that steers a terminal; no half of a character
 _NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-def read_json(path: str | PathLike[str], limit: int = MAX_BYTES) -> Any:
-    """What a JSON file holds.
+def read_json(path: str | PathLike[str], limit: int = MAX_BYTES, own: bool = False) -> Any:
+    """What a JSON file holds. ``own``: of a run folder, so that links are refused.
 
     Raises:
         SennaPruneError: the file is missing, unreadable, larger than ``limit``, no JSON, nested too deeply, or holds
         what is no text.
     """
     try:
-        with Path(path).open("rb") as file:
-            raw = file.read(limit + 1)
-        if len(raw) > limit:
-            raise SennaPruneError(f"{path} is larger than {limit} bytes: not what its name says")
-        value = json.loads(raw.decode("utf-8-sig"))
+        value = json.loads(read_regular(path, limit, own).decode("utf-8-sig"))
     except FileNotFoundError as error:
         raise SennaPruneError(f"file not found: {path}") from error
     except RecursionError as error:

@@ -38,9 +38,10 @@ class RunLock:
     def __enter__(self) -> Self:
         try:  # a link would be followed, and what it leads to overwritten
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
                 os.close(descriptor)
-                raise SennaPruneError(f"{self.path} is no plain file: not written by senna-prune; give another directory with --out")
+                raise SennaPruneError(f"{self.path} is no plain file of its own: not ours; give another directory with --out")
         except OSError as error:
             raise SennaPruneError(
                 f"cannot write to the run directory {self.path.parent}: {error.strerror}; give another with --out"

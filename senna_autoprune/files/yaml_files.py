@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.files.json_files import text_fault
+from senna_autoprune.files.regular import read_regular
 
 MAX_BYTES = 50_000  # of a configuration: PyYAML needs a second for it
 
@@ -74,12 +75,9 @@ def read_yaml(path: str | Path, limit: int = MAX_BYTES) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
-            raw = file.read(limit + 1)
+        raw = read_regular(path, limit)
     except OSError as error:
         raise SennaPruneError(f"cannot read the configuration {path}: {error.strerror or error}") from error
-    if len(raw) > limit:
-        raise SennaPruneError(f"{path} is larger than {limit} bytes: this is not a configuration")
     try:
         loaded = yaml.load(raw, Loader=_Loader)
     except yaml.MarkedYAMLError as error:

@@ -133,6 +133,10 @@ def _of_run(
         config = build(EvalConfig, given, f"{run}/config.yaml")
         if config.model is None:
             raise SennaPruneError(f"{run}/config.yaml names no model: give --model DIR")
+        for key in ("model", "vision_tower"):
+            named = getattr(config, key)
+            if named is not None and key not in asked and not Path(named).exists():
+                raise SennaPruneError(f"the run's {key} {named!r} is not on this machine: name it again with --{key.replace('_', '-')}")
         nusc = open_tables(dataroot, version) if dataroot is not None else _tables_of(root)
         flips = "worst" if flips is None and scene is None else flips
         source = _labelled(run_source(store, setting.name, root, scene, flips, limit, nusc), config.model, root)

@@ -78,6 +78,7 @@ def write_replay(replay: Replay, out: Path, on_file: Callable[[Path], None] | No
 
 def _write(replay: Replay, path: Path) -> None:
     part = path.with_name(f".{path.stem}.part{path.suffix}")
+    part.unlink(missing_ok=True)  # what a kill left, or somebody's link
     try:
         if path.suffix == ".html":
             from senna_autoprune.replay.html import render_page

@@ -12,6 +12,7 @@ from senna_autoprune.demo import label_of_run
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.budget.search import RESULT
 from senna_autoprune.files.atomic import write_atomically
+from senna_autoprune.files.regular import read_regular
 from senna_autoprune.replay.pages import environment
 from senna_autoprune.report.drawing import save, sign
 from senna_autoprune.report.page import PACKAGE, frame
@@ -75,10 +76,8 @@ def _page(directory: Path, found: Mapping[str, Any]) -> str:
 
 
 def _read(path: Path) -> Any:
-    if path.stat().st_size > LARGEST:
-        raise SennaPruneError(f"{path} is larger than {LARGEST} bytes: this is not a certificate")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_regular(path, LARGEST, own=True))
     except (OSError, ValueError, RecursionError) as error:
         raise SennaPruneError(f"cannot read {path} ({error}): run the budget's command again") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.files.atomic import replace_file
 
 GREY, ACCENT = "#8a8f98", "#0b62a8"
 
@@ -65,7 +67,9 @@ def save(figure: Any, *paths: Path) -> None:
             undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix)
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a model may answer in any script
-                figure.savefig(path, dpi=150, bbox_inches="tight", metadata=undated)
+                drawn = io.BytesIO()
+                figure.savefig(drawn, format=path.suffix[1:], dpi=150, bbox_inches="tight", metadata=undated)
+            replace_file(path, drawn.getvalue())
     except OSError as error:
         raise SennaPruneError(f"cannot write the figure {path}: {error.strerror or error}") from error
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.measures.summary import summarise
 from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
 from senna_autoprune.evaluation.runs.store import METRICS, RunStore
+from senna_autoprune.files.json_files import read_json
 
 RESAMPLES = 2000  # of the bootstrap, where a run does not say
 LONGEST_VALUE = 400  # characters of a fact
@@ -70,8 +70,8 @@ def section(description: Mapping[str, Any], name: str) -> dict[str, Any]:
 def _resamples(directory: Path) -> int:
     """As many as ``eval`` drew, so that the intervals are the same."""
     try:
-        found = json.loads((directory / METRICS).read_text(encoding="utf-8"))["bootstrap"]["resamples"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        found = read_json(directory / METRICS, own=True)["bootstrap"]["resamples"]
+    except (SennaPruneError, KeyError, TypeError):
         return RESAMPLES
     return found if isinstance(found, int) and 100 <= found <= 1_000_000 else RESAMPLES
 

@@ -11,6 +11,7 @@ from senna_autoprune.demo import label_of_run
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.runs.store import CONFIG, CONFIG_BYTES
 from senna_autoprune.files.atomic import write_atomically
+from senna_autoprune.files.regular import read_regular
 from senna_autoprune.files.yaml_files import read_yaml
 from senna_autoprune.replay.pages import base64_text, environment
 from senna_autoprune.report.page import PACKAGE, frame
@@ -55,10 +56,8 @@ def _table(directory: Path) -> Any:
     path = directory / TABLE
     if not path.is_file():
         raise SennaPruneError(f"the sweep {directory} has no {TABLE} yet: run its `senna-prune sweep` command to the end, then report it")
-    if path.stat().st_size > LARGEST:
-        raise SennaPruneError(f"{path} is larger than {LARGEST} bytes: this is not a table of a sweep")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_regular(path, LARGEST, own=True))
     except (OSError, ValueError, RecursionError) as error:
         raise SennaPruneError(f"cannot read {path} ({error}): run the sweep's command again") from error
 
@@ -69,5 +68,6 @@ def _figures(folder: Path) -> list[dict[str, str]]:
     for name, meaning in FIGURE_MEANINGS.items():
         path = folder / f"{name}.png"
         if path.is_file():
-            found.append({"source": f"data:image/png;base64,{base64_text(path.read_bytes())}", "meaning": meaning})
+            picture = base64_text(read_regular(path, LARGEST, own=True))
+            found.append({"source": f"data:image/png;base64,{picture}", "meaning": meaning})
     return found

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
+from senna_autoprune.files.regular import require_own_folder
 from senna_autoprune.pruning.parts.curves import CURVES
 from senna_autoprune.report.curve_figures import draw_curves, family
 from senna_autoprune.report.drawing import ACCENT, GREY, save, sign, style
@@ -38,6 +39,7 @@ def draw_all(
     Raises:
         SennaPruneError: the folder cannot be written.
     """
+    require_own_folder(directory / "figures")
     figures: dict[str, Callable[[], Any]] = {
         "retention_by_budget": lambda: retention_by_budget(table),
         "accuracy_by_time": lambda: accuracy_by_time(table),

@@ -11,6 +11,7 @@ from typing import Any
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.runs.store import CONFIG, CONFIG_BYTES
 from senna_autoprune.files.atomic import write_atomically
+from senna_autoprune.files.regular import require_own, require_own_folder
 from senna_autoprune.report.drawing import save, sign
 from senna_autoprune.report.figures import figures
 from senna_autoprune.report.information import information_of
@@ -93,6 +94,7 @@ def _write_replay(
 
 def _write_figures(run: Run, folder: Path) -> list[Path]:
     """Each figure as PNG and SVG, in the colours of paper; returns the PNG files."""
+    require_own_folder(folder)
     found, name = information_of(run)
     files = []
     with drawing(PAPER):
@@ -109,4 +111,5 @@ def is_sweep(directory: str | Path) -> bool:
     from senna_autoprune.files.yaml_files import read_yaml
 
     path = Path(directory) / CONFIG
+    require_own(path)
     return path.is_file() and "sweep" in read_yaml(path, CONFIG_BYTES)

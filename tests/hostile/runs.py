@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -138,6 +139,43 @@ _run(
     lambda run, _: ((run / "run.lock").unlink(missing_ok=True), (run / "run.lock").mkdir()),
     r"run directory",
     "continued",
+)
+
+
+def _hard_link(name: str) -> Callable[[Path, Place], object]:
+    """The file has a second name: the user's own file."""
+    return lambda run, place: ((run / name).unlink(missing_ok=True), os.link(place.canary, run / name))
+
+
+def _pipe(name: str) -> Callable[[Path, Place], object]:
+    return lambda run, _: ((run / name).unlink(missing_ok=True), os.mkfifo(run / name))
+
+
+def _super_journal(run: Path, place: Place) -> None:
+    """A hot journal that ends in the name of another file, which SQLite would delete (its file format, section 3)."""
+    name = os.fsencode(place.canary)
+    header = bytes.fromhex("d9d505f920a163d7") + b"\0" * 20
+    ending = name + len(name).to_bytes(4, "big") + (sum(name) & 0xFFFFFFFF).to_bytes(4, "big") + bytes.fromhex("d9d505f920a163d7")
+    (run / "answers.sqlite-journal").write_bytes(header.ljust(512, b"\0") + b"\0\0\0\0" + ending)
+
+
+def _rewrite(path: Path, pattern: str, new: str) -> None:
+    path.write_text(re.sub(pattern, new, path.read_text()))
+
+
+_run("lock has a second name", _hard_link("run.lock"), r"no plain file of its own", "continued")
+_run("answers have a second name", _hard_link("answers.sqlite"), r"second name")
+_run("configuration has a second name", _hard_link("config.yaml"), r"second name")
+_run("configuration is a link", _link("config.yaml"), r"no plain file")
+_run("configuration is a pipe", _pipe("config.yaml"), r"no plain file")
+_run("the journal names another file", _super_journal, r"names another file")
+_run("the journal is a link", _link("answers.sqlite-journal"), r"no plain file")
+_run("figures are a link", lambda run, place: (run / "figures").symlink_to(place.canary.parent), r"figures is a link", "reported")
+_run(
+    "the model is a hub id",
+    lambda run, _: _rewrite(run / "config.yaml", "(?m)^  model: .*$", "  model: some-one/some-model"),
+    r"some-one/some-model' is not on this machine",
+    "replayed",
 )
 
 

@@ -20,7 +20,8 @@ from tests.hostile.case import FAILED_SAMPLES, Case, Place
 from tests.hostile.world import VERSION, World, eval_arguments, make_world
 
 CASES = corpus.all_cases()
-PROGRESS = re.compile(r"loading |run folder |scene |using the embedded |answers |frames |\s*$")  # other lines of stderr that are right
+# other lines of stderr that are right
+PROGRESS = re.compile(r"loading |run folder |scene |using the embedded |answers |\d+ answers = |frames |\s*$")
 
 
 @pytest.fixture(scope="module", autouse=True)

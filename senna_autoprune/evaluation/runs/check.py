@@ -15,6 +15,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.files.regular import require_own
+
+_SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")  # ends a journal that names another file (SQLite's file format, section 3)
 
 _KINDS: dict[str, dict[str, tuple[str, ...]]] = {  # table -> column -> what SQLite may say of its values
     "questions": {
@@ -56,9 +59,23 @@ _IMAGES, _ATTRIBUTES, _TRACE = TypeAdapter(tuple[str, ...]), TypeAdapter(dict[st
 
 
 def require_plain(path: Path) -> None:
-    """Raises SennaPruneError if the file is there but no file of its own: SQLite would write through a link."""
-    if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
-        raise SennaPruneError(f"{path} was not written by senna-prune (it is no plain file): give another directory")
+    """Raises SennaPruneError if the database is there but no file of its own (SQLite would write through a link), asks for a
+    write-ahead log, or has a journal beside it that names another file, which SQLite would delete.
+    """
+    require_own(path)
+    journal = path.with_name(f"{path.name}-journal")
+    require_own(journal)
+    if path.exists() and _bytes_at(path, 18, 2) not in (b"", b"\1\1"):
+        raise SennaPruneError(f"{path} was not written by senna-prune (it asks for a write-ahead log): give another directory")
+    if journal.exists() and _bytes_at(journal, -len(_SUPER_JOURNAL), len(_SUPER_JOURNAL)) == _SUPER_JOURNAL:
+        raise SennaPruneError(f"{journal} was not written by senna-prune (it names another file): remove it")
+
+
+def _bytes_at(path: Path, start: int, count: int) -> bytes:
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(start if start >= 0 else max(0, size + start))
+        return file.read(count)
 
 
 def check_layout(connection: sqlite3.Connection, path: Path) -> None:

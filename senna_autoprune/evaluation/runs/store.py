@@ -28,6 +28,7 @@ from senna_autoprune.evaluation.runs.check import attributes_of, check_layout, i
 from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
 from senna_autoprune.files.atomic import disk_errors, full_disk, remove_parts, replace_file, write_atomically
 from senna_autoprune.files.lock import RunLock
+from senna_autoprune.files.regular import require_own
 from senna_autoprune.files.yaml_files import dump_yaml, read_yaml
 
 CONFIG, ANSWERS, METRICS = "config.yaml", "answers.sqlite", "metrics.json"
@@ -132,6 +133,7 @@ class RunStore:
     @property
     def config(self) -> dict[str, Any]:
         """config.yaml as plain data."""
+        require_own(self.directory / CONFIG)
         return read_yaml(self.directory / CONFIG, CONFIG_BYTES)
 
     def finished(self) -> set[tuple[int, str]]:
@@ -232,6 +234,7 @@ def _pack_question(row: QuestionRow) -> tuple[Any, ...]:
 
 def _match_or_write(directory: Path, description: dict[str, Any]) -> None:
     path = directory / CONFIG
+    require_own(path)
     if not path.exists():
         if (directory / ANSWERS).exists():
             raise SennaPruneError(f"{directory} has answers but no {CONFIG}: give another directory with --out")

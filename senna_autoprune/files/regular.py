@@ -1,0 +1,54 @@
+"""Files that somebody else may have made: regular ones of a bounded size, and on demand nobody's link.
+
+A pipe or a device would be waited for without end; a link in a folder that a stranger sent leads to the user's own files.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from os import PathLike
+from pathlib import Path
+
+from senna_autoprune.errors import SennaPruneError
+
+
+def read_regular(path: str | PathLike[str], limit: int, own: bool = False) -> bytes:
+    """The bytes of a regular file.
+
+    Args:
+        limit: bytes at most.
+        own: the file must be no link, symbolic or hard (of a run folder, which a stranger may have sent).
+    Raises:
+        SennaPruneError: a pipe, a device, a folder, a link with ``own``, or larger than ``limit``.
+        OSError: missing or unreadable.
+    """
+    if own:
+        require_own(path)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | (os.O_NOFOLLOW if own else 0))
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise SennaPruneError(f"{os.fspath(path)} is no regular file (a pipe, a device or a folder): name a file")
+        raw = file.read(limit + 1)
+    if len(raw) > limit:
+        raise SennaPruneError(f"{os.fspath(path)} is larger than {limit} bytes: not what its name says")
+    return raw
+
+
+def require_own(path: str | PathLike[str]) -> None:
+    """Raises SennaPruneError if something is at ``path`` that is no regular file with this one name."""
+    if not os.path.lexists(path):
+        return
+    found = os.lstat(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise SennaPruneError(f"{os.fspath(path)} was not written by senna-prune (it is no plain file): give another directory")
+    if found.st_nlink > 1:
+        raise SennaPruneError(
+            f"{os.fspath(path)} has a second name elsewhere (a hard link), which would change with it: copy the folder, or give another"
+        )
+
+
+def require_own_folder(path: Path) -> None:
+    """Raises SennaPruneError if something is at ``path`` that is no folder of its own."""
+    if os.path.lexists(path) and not stat.S_ISDIR(os.lstat(path).st_mode):
+        raise SennaPruneError(f"{path} is a link or no folder: it was not made by senna-prune; remove it, or give another with --out")
