@@ -6,6 +6,7 @@ import os
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.nuscenes.teacher.backend import Backend
+from senna_autoprune.nuscenes.teacher.secrets import Mask
 from senna_autoprune.nuscenes.teacher.teacher import Teacher
 
 
@@ -33,5 +34,5 @@ def open_teacher(
 
         backend = OpenAIBackend.parse(rest, concurrency=concurrency, timeout_s=timeout_s, attempts=attempts)
     else:
-        raise SennaPruneError(f"--teacher {spec}: use hf:MODEL_OR_DIR or openai:BASE_URL#MODEL")
+        raise SennaPruneError(f"--teacher {Mask('', spec)(spec)}: use hf:MODEL_OR_DIR or openai:BASE_URL#MODEL")
     return Teacher(backend, cache)

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.files.json_files import text_fault
 from senna_autoprune.nuscenes.teacher.backend import Backend, TeacherError
 
 FAILURES_IN_A_ROW = 8  # then the teacher, not the question, is at fault
@@ -106,6 +107,8 @@ class Teacher:
             answer = self._backend.answer(question, image).strip()
             if not answer:
                 raise TeacherError("the answer is empty")
+            if fault := text_fault(answer):  # a question file that holds it would be refused, and a terminal steered
+                raise TeacherError(f"the answer is {fault}")
         except TeacherError as error:
             raise self._failure(error) from error
         _write_json(path, {**entry, "answer": answer})
@@ -138,7 +141,7 @@ def _cached_answer(path: Path) -> str | None:
     except (OSError, ValueError, RecursionError):
         return None
     answer = entry.get("answer") if isinstance(entry, dict) else None
-    return answer if isinstance(answer, str) and answer else None
+    return answer if isinstance(answer, str) and answer and text_fault(answer) is None else None
 
 
 def _write_json(path: Path, entry: dict[str, Any]) -> None:
