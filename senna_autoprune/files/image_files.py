@@ -18,6 +18,7 @@ from senna_autoprune.errors import SennaPruneError
 FORMATS = ("JPEG", "PNG", "BMP", "PPM", "WEBP")
 MAX_SIDE = 6144  # pixels; the square an image is padded to has this side at most
 MAX_BYTES = 100_000_000  # of a file
+_DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I")  # grey in 16 bits; PNG and PPM come as "I" or "I;16" by version of Pillow
 
 ImageLike = str | PathLike[str] | Image.Image
 
@@ -78,9 +79,21 @@ def _check_size(image: Image.Image, name: str) -> None:
 def _rgb(image: Image.Image, name: str) -> Image.Image:
     _check_size(image, name)
     try:
-        return image.convert("RGB")
+        return (_eight_bits(image) if image.mode in _DEEP else image).convert("RGB")
     except Exception as error:  # as in _opened: decoding begins here
         raise _broken(name, error) from error
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """A grey image of 16 bits in 8: scaled from its full range, where Pillow would cut everything above 255 to white."""
+    import numpy as np
+
+    values = np.asarray(image)
+    if values.dtype.kind == "f" or values.min(initial=0) < 0 or values.max(initial=0) > 65535:
+        raise ValueError(f"pixels of mode {image.mode} beyond 16 bits")
+    if image.mode == "I" and values.max(initial=0) <= 255:
+        return image  # eight bits already
+    return Image.fromarray((values.astype(np.uint32) >> 8).astype(np.uint8))
 
 
 def _broken(name: str, error: Exception) -> SennaPruneError:

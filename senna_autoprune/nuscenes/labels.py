@@ -10,25 +10,28 @@ import re
 from collections import Counter
 from typing import Any
 
+from senna_autoprune.nuscenes.answers import INVALID, parse_light, parse_motion, parse_plan, parse_road_users
 from senna_autoprune.nuscenes.questions_file import Question
 
-_OBJECT_ANSWER = re.compile(r"^Object \d+: (.+)$", re.MULTILINE)
-_LIGHT = re.compile(r"\b(red|green|yellow|none)\b", re.IGNORECASE)
 _LETTER = re.compile(r"\s*\(?([A-Za-z])(?:[.):]|\s*$)", re.ASCII)
 _YES_NO = re.compile(r"\s*(yes|no)\b", re.IGNORECASE | re.ASCII)
 
 
 def labels_of(kind: str, answer: str) -> list[str]:
-    """The labels an answer holds: one per object for motion, one for the other closed types, none for free text."""
+    """The labels an answer holds: one per object for motion, one for the other closed types, none for free text.
+
+    They are read by the parsers that score answers: what no score could count is ``invalid`` here, too.
+    """
     if kind == "plan":
-        return [answer.strip()]
+        return [str(parse_plan(answer))]
     if kind == "vru":
-        return ["yes" if answer.strip().lower().startswith("yes") else "no"]
+        present = parse_road_users(answer).present
+        return [INVALID if present is None else "yes" if present else "no"]
     if kind == "motion":
-        return [label.strip() for label in _OBJECT_ANSWER.findall(answer)]
+        return [str(plan) for plan in parse_motion(answer).values()]
     if kind == "light":
-        colour = _LIGHT.search(answer)
-        return [colour.group(1).capitalize() if colour else "other"]
+        colour = parse_light(answer)
+        return [colour if colour == INVALID else colour.capitalize()]
     if kind == "choice":
         letter = _LETTER.match(answer)
         return [letter.group(1).upper() if letter else "other"]

@@ -64,6 +64,8 @@ class OpenAIBackend:
             raise SennaPruneError(f"--teacher openai:...#MODEL: the model's name is {text_fault(model)}")
         try:
             self._url = httpx.URL(f"{self.base_url}/chat/completions")
+            if not self._url.host or not 0 < (self._url.port or 80) < 2**16:
+                raise httpx.InvalidURL("no host, or a port beyond 65535")
         except (httpx.InvalidURL, UnicodeError) as error:
             raise SennaPruneError(f"--teacher openai:{self._mask(self.base_url)}: no web address ({self._mask(str(error))})") from None
         self._headers = {"Accept-Encoding": "identity", **({"Authorization": f"Bearer {key}"} if key else {})}
