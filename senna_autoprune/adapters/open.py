@@ -5,6 +5,7 @@ A folder is looked into for its ``model_type``; Senna's original layout says non
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
@@ -66,6 +67,31 @@ def family_of(model: str) -> str | None:
     return kind if isinstance(kind, str) else None
 
 
+def adapter_for(model: str | None, adapter: Adapter | str | None) -> Adapter | None:
+    """The adapter of a checkpoint as far as it is known before it is loaded: of a YAML file, a built-in one, or what a Python adapter
+    says in its attribute ``adapter``; None: nothing is known.
+
+    Raises:
+        SennaPruneError: as ``open_model``.
+    """
+    found = family_of(model) if model is not None else None
+    if isinstance(adapter, str) and (python := _python(adapter)) is not None:
+        own = getattr(_imported(adapter, python), "adapter", None)
+        return own if isinstance(own, Adapter) else None
+    if adapter is None and found is not None and found not in FAMILIES:
+        raise SennaPruneError(
+            f"{model} is of the family {found!r}, for which no adapter is built in (there are {', '.join(FAMILIES)}): "
+            "write a YAML file of some lines and name it as the adapter"
+        )
+    chosen = load_adapter(adapter) if isinstance(adapter, str) else adapter
+    if chosen is None:
+        chosen = built_in(found if found in FAMILIES else "senna")
+    wanted = chosen.family or found or "senna"
+    if found is not None and wanted != found:
+        raise SennaPruneError(f"the adapter {chosen.name} is for {wanted}, but {model} is of the family {found}")
+    return chosen
+
+
 def open_model(
     model: str,
     adapter: Adapter | str | None = None,
@@ -80,28 +106,19 @@ def open_model(
 
     Args:
         model: folder or hub id.
-        adapter: an ``Adapter``, a YAML file, a built-in family's name, or an entry point's name; None: by the checkpoint's
+        adapter: an ``Adapter``, a YAML file, a built-in family's name, an entry point's name, or ``package.module:attribute`` of a
+            Python adapter; None: by the checkpoint's
             ``model_type`` (a hub id that is in no local folder is Senna, as ever, unless an adapter says otherwise).
         vision_tower, prompt_template: Senna's alone.
     Raises:
         SennaPruneError: no such checkpoint, or a broken one; no adapter fits; an adapter for another family.
     """
     found = family_of(model)
-    if isinstance(adapter, str) and adapter not in FAMILIES and not Path(adapter).is_file():
-        entry = python_adapters().get(adapter)
-        if entry is not None:
-            return _from_entry(entry, model, dtype=dtype, device=device)
-    if adapter is None and found is not None and found not in FAMILIES:
-        raise SennaPruneError(
-            f"{model} is of the family {found!r}, for which no adapter is built in (there are {', '.join(FAMILIES)}): "
-            "write a YAML file of some lines and name it as the adapter"
-        )
-    chosen = load_adapter(adapter) if isinstance(adapter, str) else adapter
-    if chosen is None:
-        chosen = built_in(found if found in FAMILIES else "senna")
+    if isinstance(adapter, str) and (python := _python(adapter)) is not None:
+        return _from_python(adapter, python, model, dtype=dtype, device=device)
+    chosen = adapter_for(model, adapter)
+    assert chosen is not None
     wanted = chosen.family or found or "senna"
-    if found is not None and wanted != found:
-        raise SennaPruneError(f"the adapter {chosen.name} is for {wanted}, but {model} is of the family {found}")
     if wanted == "senna":
         from senna_autoprune.adapters.senna import SennaModel
         from senna_autoprune.senna import load_senna
@@ -117,15 +134,37 @@ def open_model(
     return StockModel(load_checkpoint(model, None, dtype, device, attn_implementation), chosen)
 
 
-def _from_entry(entry: Any, model: str, **place: Any) -> DrivingModel:
-    """``load(model, dtype=..., device=...)`` of an entry point. SennaPruneError: it cannot be imported, or does not give a model."""
+def _python(named: str) -> str | None:
+    """``package.module:attribute`` of a Python adapter; None: ``named`` is a file or a built-in family, or nothing of the kind."""
+    if named in FAMILIES or Path(named).is_file():
+        return None
+    entry = python_adapters().get(named)
+    if entry is not None:
+        return str(entry.value)
+    module, _, attribute = named.partition(":")
+    return named if attribute.isidentifier() and all(part.isidentifier() for part in module.split(".")) else None
+
+
+def _imported(named: str, python: str) -> Any:
+    """What ``package.module:attribute`` is. SennaPruneError: it cannot be imported."""
+    module, _, attribute = python.partition(":")
     try:
-        made = entry.load()(model, **place)
+        return getattr(import_module(module), attribute)
+    except Exception as error:  # code of somebody else: any fault of it is named as its own
+        raise SennaPruneError(f"the adapter {named} ({python}) cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _from_python(named: str, python: str, model: str, **place: Any) -> DrivingModel:
+    """``attribute(model, dtype=..., device=...)``. SennaPruneError: it fails, or does not give a model."""
+    load = _imported(named, python)
+    try:
+        made = load(model, **place)
     except SennaPruneError:
         raise
-    except Exception as error:  # code of somebody else: any fault of it is named as its own
-        raise SennaPruneError(f"the adapter {entry.name} ({entry.value}) failed: {type(error).__name__}: {error}") from error
-    missing = [name for name in ("adapter", "model", "processor", "see", "prepare", "generate", "answer") if not hasattr(made, name)]
+    except Exception as error:
+        raise SennaPruneError(f"the adapter {named} ({python}) failed: {type(error).__name__}: {error}") from error
+    needed = ("adapter", "model", "processor", "provenance", "vocabulary", "identity", "see", "prepare", "new_tokens", "generate", "answer")
+    missing = [name for name in needed if not hasattr(made, name)]
     if missing:
-        raise SennaPruneError(f"the adapter {entry.name} ({entry.value}) made {type(made).__name__}, which has no {missing[0]}")
-    return made
+        raise SennaPruneError(f"the adapter {named} ({python}) made {type(made).__name__}, which has no {missing[0]}")
+    return made  # type: ignore[no-any-return]

@@ -63,11 +63,13 @@ def block(*options: Decorator) -> Decorator:
 
 model_options = block(
     click.option("--model", help="Checkpoint folder (original layout or ours) or hub id."),
-    click.option("--vision-tower", help="CLIP folder to use in place of the one the checkpoint names."),
+    click.option("--vision-tower", help="CLIP folder to use in place of the one the checkpoint names (Senna)."),
+    click.option("--adapter", help="How the model is asked: YAML file, family or entry point. Default: by the checkpoint."),
 )
 question_options = block(
     click.option("--questions", help="Question file (LLaVA-format JSON list), see `senna-prune questions build`."),
     click.option("--images", help="Folder of relative image paths. Default: the question file's data root, else its folder."),
+    click.option("--tables", help="Folder of VERSION/*.json, for waypoints and earlier frames. Default: the images' folder."),
 )
 method_options = block(
     click.option("--method", help="Pruning method (`senna-prune methods`), or package.module:Class. Default: autoprune."),
@@ -93,7 +95,7 @@ config_option = click.option(
 asking_options = block(
     click.option("--types", help="Question types to ask, separated by commas, or all. Default: plan."),
     click.option("--limit", type=int, help="Only the first N questions of those types."),
-    click.option("--max-new-tokens", type=int, help="Longest answer. Default: by question type, 16 for plan."),
+    click.option("--max-new-tokens", type=int, help="Longest answer. Default: the adapter's, by question type."),
     prompt_option,
     click.option("--batch-size", type=int, help="Questions asked together; answers stay the same. Default: 1."),
     device_options,

@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 from senna_autoprune.files.yaml_files import Scalar, suggest
 
 QUESTION_TYPES = ("plan", "vru", "motion", "light", "description", "explanation")
+ALL_TYPES = (*QUESTION_TYPES, "choice", "yes_no", "other")  # also of files that were not made for Senna
 BUDGETS = ("retention", "tokens", "tokens_per_view")
 ENGINE_KEYS = ("engine", "workers", "gpus_per_worker", "ray_address")  # who computes; no answer depends on it
 DEFAULT_RETENTION = 0.25
@@ -22,6 +23,9 @@ DEFAULT_RETENTION = 0.25
 @dataclass(config=ConfigDict(extra="forbid", allow_inf_nan=False), kw_only=True)
 class AskConfig:
     """What every command that asks a model has in common: the checkpoint, the questions, how they are asked, and by whom.
+
+    ``adapter``: a YAML file, a built-in family's name, an entry point's or ``package.module:attribute``; None: by the checkpoint's
+    config.json. ``tables``: folder that holds VERSION/*.json, for true paths, boxes and earlier frames; None: the images' folder.
 
     ``engine="ray"`` asks with ``workers`` models (default 1) on as many Ray actors, each with ``gpus_per_worker`` GPUs
     (default: one if ``device`` is cuda, else none), on the cluster at ``ray_address`` or on a local one.
@@ -32,6 +36,8 @@ class AskConfig:
     images: str | None = None
     vision_tower: str | None = None
     out: str | None = None
+    adapter: str | None = None
+    tables: str | None = None
     types: tuple[str, ...] = ("plan",)
     limit: int | None = Field(default=None, ge=1)
     max_new_tokens: int | None = Field(default=None, ge=1, le=4096)
@@ -55,11 +61,11 @@ class AskConfig:
             raise ValueError("give question types as a list or separated by commas")
         names = tuple(value)
         if names == ("all",):
-            return QUESTION_TYPES
+            return ALL_TYPES
         for name in names:
-            if name not in QUESTION_TYPES:
-                raise ValueError(f"unknown question type {name!r}{suggest(str(name), QUESTION_TYPES)}")
-        return tuple(name for name in QUESTION_TYPES if name in names)
+            if name not in ALL_TYPES:
+                raise ValueError(f"unknown question type {name!r}{suggest(str(name), ALL_TYPES)}")
+        return tuple(name for name in ALL_TYPES if name in names)
 
     @model_validator(mode="after")
     def _one_engine(self) -> Self:

@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from senna_autoprune.adapters.reading import Reading
 from senna_autoprune.evaluation.answering.driver import OnRow, Prepared, answer_all, engine_of
 from senna_autoprune.evaluation.answering.engine import Asking, Engine, ModelFacts
 from senna_autoprune.evaluation.answering.questions import load_questions
 from senna_autoprune.evaluation.answering.settings import Setting
 from senna_autoprune.evaluation.answering.speed import Speed
-from senna_autoprune.evaluation.config import ENGINE_KEYS, AskConfig, EvalConfig
+from senna_autoprune.evaluation.answering.truths import truths_identity
+from senna_autoprune.evaluation.config import ALL_TYPES, ENGINE_KEYS, QUESTION_TYPES, AskConfig, EvalConfig
 from senna_autoprune.evaluation.measures.summary import summarise
 from senna_autoprune.evaluation.runs.rows import NO_IMAGE, PRUNING_CONTROLS, UNPRUNED
 from senna_autoprune.evaluation.runs.store import RunStore
@@ -28,11 +30,11 @@ from senna_autoprune.files.yaml_files import to_dict
 from senna_autoprune.nuscenes.questions_file import file_sha256, read_sidecar
 
 if TYPE_CHECKING:
-    from senna_autoprune.evaluation.config import EvalConfig
+    from senna_autoprune.adapters.model import DrivingModel
     from senna_autoprune.senna import Senna
 
 
-PLACES = ("model", "questions", "images", "vision_tower", "out")  # where things are; what they are is hashed
+PLACES = ("model", "questions", "images", "vision_tower", "out", "adapter", "tables")  # where things are; what they are is hashed
 SUMMARY_ONLY = ("resamples",)  # may change between starts: the answers do not depend on it
 SOURCE = ("format", "made", "data", "variant", "teacher")  # of the question file's sidecar
 
@@ -63,7 +65,7 @@ def run_directory(config: EvalConfig) -> Path:
         return Path(config.out)
     (budget, value), *_ = config.budget_arguments().items()
     deciding = {key: value for key, value in _given(config).items() if key not in ("out", *SUMMARY_ONLY)}
-    for place in ("model", "questions", "images", "vision_tower"):
+    for place in (key for key in PLACES if key in deciding):
         path = deciding[place]
         deciding[place] = str(Path(path).resolve()) if path and Path(path).exists() else path
     digest = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:8]
@@ -72,10 +74,12 @@ def run_directory(config: EvalConfig) -> Path:
 
 
 def _given(config: AskConfig) -> dict[str, Any]:
-    """The configuration as plain data, without the engine: a run may be continued by another one. Batches of one go
-    unsaid, as in runs made before there were batches.
+    """The configuration as plain data, without the engine: a run may be continued by another one. Batches of one and places
+    that are not given go unsaid, and all types are the six of Senna, as in runs made before there was more.
     """
-    return {key: value for key, value in to_dict(config).items() if key not in ENGINE_KEYS and (key, value) != ("batch_size", 1)}
+    unsaid = (("batch_size", 1), ("adapter", None), ("tables", None))
+    given = {key: value for key, value in to_dict(config).items() if key not in ENGINE_KEYS and (key, value) not in unsaid}
+    return {**given, "types": list(QUESTION_TYPES)} if config.types == ALL_TYPES else given
 
 
 def describe(config: AskConfig, facts: ModelFacts, prepared: Prepared) -> dict[str, Any]:
@@ -84,19 +88,23 @@ def describe(config: AskConfig, facts: ModelFacts, prepared: Prepared) -> dict[s
     """
     assert config.questions is not None
     given = _given(config)
+    asked = {question.type for question in prepared.questions}
+    given["types"] = [kind for kind in config.types if kind in QUESTION_TYPES or kind in asked]
     sidecar = read_sidecar(config.questions)
     return {
         "config": {key: value for key, value in given.items() if key not in (*PLACES, *SUMMARY_ONLY)},
         "identity": {
             **facts.identity,
             "questions_sha256": file_sha256(config.questions),
+            **truths_identity(prepared.questions),
             "versions": facts.versions,
         },
-        "places": {**{key: given[key] for key in PLACES}, "images_root": str(prepared.asking.root)},
+        "places": {**{key: given[key] for key in PLACES if key in given}, "images_root": str(prepared.asking.root)},
         "settings": {
             s.name: {"method": s.method, "options": dict(s.options), "blind": s.blind} for s in prepared.asking.settings
         },
         "model": facts.provenance,
+        **({"adapter": facts.adapter} if facts.adapter is not None else {}),
         "questions": {key: sidecar[key] for key in SOURCE if key in sidecar},
         "machine": {**facts.machine, "engine": config.engine, "workers": config.workers or 1},
     }
@@ -104,7 +112,7 @@ def describe(config: AskConfig, facts: ModelFacts, prepared: Prepared) -> dict[s
 
 def evaluate(
     config: EvalConfig,
-    engine: Engine | Senna,
+    engine: Engine | DrivingModel | Senna,
     prepared: Prepared | None = None,
     on_row: OnRow | None = None,
     retry_failed: bool = False,
@@ -129,7 +137,8 @@ def evaluate(
             store.forget_failed()
         speed = answer_all(engine, prepared, store, on_row, force=force)
         rows = store.answers()
-        metrics = summarise(prepared.questions, rows, config.method, config.seed, config.resamples)
+        reading = Reading.of(description.get("adapter"))
+        metrics = summarise(prepared.questions, rows, config.method, config.seed, config.resamples, reading)
         metrics["run"] = description
         store.write_answers(rows)
         store.write_metrics(metrics)

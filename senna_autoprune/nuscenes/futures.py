@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,24 @@ class Future:
     path: NDArray[np.float64]
     valid: NDArray[np.bool_]
     boxes: Sequence[NDArray[np.float64]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data: missing positions are None."""
+        path = [point.tolist() if there else None for point, there in zip(self.path, self.valid, strict=True)]
+        return {"path": path, "boxes": [boxes.tolist() for boxes in self.boxes]}
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> Future:
+        """From plain data, to the bit. ValueError: it is not what ``to_dict`` makes."""
+        try:
+            path = np.array([(np.nan, np.nan) if point is None else point for point in values["path"]], dtype=np.float64)
+            boxes = [np.array(rows, dtype=np.float64).reshape(-1, 5) for rows in values["boxes"]]
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"no future ({error})") from error
+        path = path.reshape(-1, 2)
+        if len(path) != len(boxes):
+            raise ValueError(f"{len(path)} positions and the boxes of {len(boxes)} steps")
+        return cls(path, ~np.isnan(path[:, 0]), boxes)
 
 
 def future_of(nusc: NuScenes, token: str, steps: int = FUTURE_STEPS) -> Future:

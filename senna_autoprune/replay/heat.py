@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -29,21 +29,30 @@ def image_crop(width: int, height: int, grid: int) -> Crop:
     return Crop((side - width) // 2 * scale, (side - height) // 2 * scale, width * scale, height * scale)
 
 
-def over_image(heat: np.ndarray, image_size: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+def over_image(heat: np.ndarray, image_size: tuple[int, int], size: tuple[int, int], place: Any = None) -> np.ndarray:
     """Heat of a view's patches as a picture that covers its original image, (h, w) of the heat's dtype.
 
-    Every pixel shows the patch it was fed to the vision tower in; nothing is smoothed.
+    Every pixel shows the patch it was fed to the vision tower in; nothing is smoothed. What was cropped away is 0.
 
     Args:
-        heat: (P,) row by row over the padded square.
+        heat: (P,) row by row over the padded square, or over the cells of ``place``.
         image_size: (width, height) of the original image.
         size: (w, h) of the picture.
+        place: ``places.Place`` of another family's view; None: Senna's padded square.
     """
-    grid = math.isqrt(len(heat))
-    crop = image_crop(*image_size, grid)
-    columns = (crop.left + (np.arange(size[0]) + 0.5) / size[0] * crop.width).astype(int).clip(0, grid - 1)
-    rows = (crop.top + (np.arange(size[1]) + 0.5) / size[1] * crop.height).astype(int).clip(0, grid - 1)
-    return heat.reshape(grid, grid)[np.ix_(rows, columns)]
+    if place is not None:
+        across, down, crop = place
+        heat = heat[: across * down]
+    else:
+        across = down = math.isqrt(len(heat))
+        crop = image_crop(*image_size, across)
+    columns = np.floor(crop.left + (np.arange(size[0]) + 0.5) / size[0] * crop.width).astype(int)
+    rows = np.floor(crop.top + (np.arange(size[1]) + 0.5) / size[1] * crop.height).astype(int)
+    found = heat.reshape(down, across)[np.ix_(rows.clip(0, down - 1), columns.clip(0, across - 1))]
+    if place is None:
+        return found
+    inside = ((rows >= 0) & (rows < down))[:, None] & ((columns >= 0) & (columns < across))[None]
+    return np.where(inside, found, 0).astype(heat.dtype)
 
 
 def spread(heat: np.ndarray, content: np.ndarray) -> np.ndarray:
@@ -78,9 +87,11 @@ def palette() -> np.ndarray:
     return np.concatenate([colours, 255 * 0.8 * level[:, None]], axis=1).round().astype(np.uint8)
 
 
-def heat_png(levels: np.ndarray, image_size: tuple[int, int], size: tuple[int, int] = HEAT_SIZE) -> bytes:
+def heat_png(
+    levels: np.ndarray, image_size: tuple[int, int], size: tuple[int, int] = HEAT_SIZE, place: Any = None
+) -> bytes:
     """A transparent PNG of one view's levels (P,) of 0..1 (see ``spread``), to be laid over its image."""
-    levels = (over_image(levels, image_size, size) * 255).round().astype(np.uint8)
+    levels = (over_image(levels, image_size, size, place) * 255).round().astype(np.uint8)
     colours = palette()
     picture = Image.fromarray(levels).convert("P")
     picture.putpalette(colours[:, :3].tobytes())

@@ -112,6 +112,8 @@ def _sight_data(sight: Sight) -> dict[str, Any]:
     content = np.broadcast_to(sight.full > 0, sight.heat.shape)
     return {
         "set_of_layer": sight.set_of_layer,
+        "width": sight.kept.shape[2],
+        "patches": sight.full.shape[1],
         "kept": [base64_text(np.packbits(kept).tobytes()) for kept in sight.kept],
         "heat": [base64_text(_levels(heat)) for heat in spread(sight.heat, content)],
         "extremes": extremes(sight.heat, content).round(2).tolist(),
@@ -123,14 +125,16 @@ def _sight_data(sight: Sight) -> dict[str, Any]:
 def _images_data(frame: Frame) -> list[dict[str, Any]]:
     if frame.sight is None:
         return []
-    grid = round(frame.sight.full.shape[1] ** 0.5)
+    sight, grid = frame.sight, round(frame.sight.full.shape[1] ** 0.5)
     pairs: Sequence[tuple[str, str]] = list(zip(frame.shot.question.images, frame.shot.views, strict=True))
     found = []
-    for (path, view), size in zip(pairs, frame.sizes, strict=True):
+    for index, ((path, view), size) in enumerate(zip(pairs, frame.sizes, strict=True)):
         source, width, height = _embedded(path)
-        found.append(
-            {"view": view, "src": source, "width": width, "height": height, "crop": list(image_crop(*size, grid))}
-        )
+        place = sight.place(index)
+        cells, crop = ([grid, grid], image_crop(*size, grid)) if place is None else ([place.columns, place.rows], place.crop)
+        tokens = sight.kept.shape[2] if sight.tokens is None else sight.tokens[index]
+        shown = {"view": view, "src": source, "width": width, "height": height}
+        found.append({**shown, "crop": list(crop), "cells": cells, "tokens": tokens})
     return found
 
 

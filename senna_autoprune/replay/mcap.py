@@ -124,13 +124,16 @@ class _Recorder:
         for index, (name, sensor) in enumerate(_cameras(frame)):
             when = time_us if sensor is None else sensor.timestamp_us + shift
             levels = None if heat is None else heat[index]
-            self._camera(name, frame.shot.question.images[index], sensor, levels, when)
+            place = None if frame.sight is None else frame.sight.place(index)
+            self._camera(name, frame.shot.question.images[index], sensor, levels, when, place)
             if index == _front(frame):
                 self._log(ch.ImageAnnotationsChannel, f"/{name}/meta_action", _annotation(frame, when), when)
         self._json("/pruning", _NUMBERS, numbers(frame), time_us)
         self._json("/question", _TEXTS, _texts(replay, frame), time_us)
 
-    def _camera(self, name: str, image: str, sensor: Sensor | None, levels: np.ndarray | None, time_us: int) -> None:
+    def _camera(
+        self, name: str, image: str, sensor: Sensor | None, levels: np.ndarray | None, time_us: int, place: Any = None
+    ) -> None:
         try:
             kind, size = image_header(image)
         except SennaPruneError:
@@ -139,7 +142,7 @@ class _Recorder:
         picture = fg.CompressedImage(timestamp=stamp, frame_id=frame_id, data=Path(image).read_bytes(), format=kind)
         self._log(ch.CompressedImageChannel, f"/{name}/image", picture, time_us)
         if levels is not None:
-            overlay = fg.CompressedImage(timestamp=stamp, frame_id=frame_id, data=heat_png(levels, size), format="png")
+            overlay = fg.CompressedImage(timestamp=stamp, frame_id=frame_id, data=heat_png(levels, size, place=place), format="png")
             self._log(ch.CompressedImageChannel, f"/{name}/attribution", overlay, time_us)
         if sensor is not None and sensor.intrinsic is not None:
             self._log(ch.CameraCalibrationChannel, f"/{name}/calibration", _calibration(sensor, stamp), time_us)

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from senna_autoprune.adapters.reading import Reading
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.evaluation.answering.engine import ModelPlace
 from senna_autoprune.evaluation.answering.settings import Setting
 from senna_autoprune.evaluation.config import EvalConfig
 from senna_autoprune.evaluation.evaluate import settings_of
@@ -47,13 +49,10 @@ class Job:
         return self.config.model
 
     def make(self, on_frame: OnFrame | None = None) -> Replay:
-        """Load the model and ask every frame. SennaPruneError: see ``load_senna`` and ``make_replay``."""
-        from senna_autoprune.senna import load_senna
-
+        """Load the model and ask every frame. SennaPruneError: see ``open_model`` and ``make_replay``."""
         config = self.config
-        senna = load_senna(self.model, config.vision_tower, config.dtype, config.device)
         return make_replay(
-            senna,
+            ModelPlace.of(config).load(),
             self.source,
             self.setting,
             budget_words(self.setting),
@@ -113,7 +112,7 @@ def _of_run(
     through: Through,
     asked: dict[str, Any],
 ) -> Job:
-    fixed = sorted(set(asked) - {"model", "vision_tower", "device", "method"})
+    fixed = sorted(set(asked) - {"model", "vision_tower", "adapter", "device", "method"})
     if fixed:
         names = ", ".join("--set" if name == "options" else f"--{name.replace('_', '-')}" for name in fixed)
         raise SennaPruneError(f"{names}: a run is replayed with its own settings; leave it out, or leave out --run")
@@ -125,7 +124,7 @@ def _of_run(
             values = {key: stored["config"].get(key) for key in ASKED_THE_SAME}
             wanted = asked.pop("method", None) or stored["config"].get("method")
             root = Path(places["images_root"])
-            model = {key: places.get(key) for key in ("model", "vision_tower")}
+            model = {key: places.get(key) for key in ("model", "vision_tower", "adapter")}
             setting = _stored_setting(run, settings, wanted)
         except (KeyError, TypeError, AttributeError) as error:
             raise SennaPruneError(f"{run}/config.yaml lacks {error}: not written by this senna-prune eval") from error
@@ -139,7 +138,8 @@ def _of_run(
                 raise SennaPruneError(f"the run's {key} {named!r} is not on this machine: name it again with --{key.replace('_', '-')}")
         nusc = open_tables(dataroot, version) if dataroot is not None else _tables_of(root)
         flips = "worst" if flips is None and scene is None else flips
-        source = _labelled(run_source(store, setting.name, root, scene, flips, limit, nusc), config.model, root)
+        reading = Reading.of(stored.get("adapter"), f"{run}/config.yaml")
+        source = _labelled(run_source(store, setting.name, root, scene, flips, limit, nusc, reading), config.model, root)
     name = f"{Path(run).resolve().name}-{flips or scene}"
     return Job(config, source, setting, place or _default_out(name, setting), through)
 

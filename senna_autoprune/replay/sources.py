@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation.measures.flips import HARMLESS, Flip, severity, sort_flips
+from senna_autoprune.evaluation.measures.flips import HARMLESS, Flip, sort_flips
+from senna_autoprune.evaluation.measures.summary import severity_of
 from senna_autoprune.evaluation.runs.rows import UNPRUNED, QuestionRow
 from senna_autoprune.evaluation.runs.store import RunStore
 from senna_autoprune.nuscenes import builders
@@ -156,7 +157,8 @@ def _scene_shot(nusc: NuScenes, sample: Sample, number: int, views: Views) -> Sh
 
 
 def run_source(
-    store: RunStore, method: str, root: Path, scene: str | None, flips: str | None, limit: int | None, nusc: Any = None
+    store: RunStore, method: str, root: Path, scene: str | None, flips: str | None, limit: int | None, nusc: Any = None,
+    reading: Any = None,
 ) -> Source:
     """Questions of a run: its flips, worst first, or those of a scene in file order.
 
@@ -174,14 +176,14 @@ def run_source(
         if not questions:
             raise SennaPruneError(f"the run {store.directory} has no question about scene {scene}")
     before, after = (
-        {row.question: row.answer for row in store.answers(name) if row.answer is not None}
+        {row.question: row.words for row in store.answers(name) if row.words is not None}
         for name in (UNPRUNED, method)
     )
     if not after:
         raise SennaPruneError(f"the run {store.directory} has no answers of {method}: finish it with senna-prune eval")
     title, chosen = f"run {store.directory.name}", list(questions.values())
     if flips is not None:
-        found = _flips(chosen, before, after, method, harmful=flips == "worst")
+        found = _flips(chosen, before, after, method, flips == "worst", reading)
         if not found:
             kind = "harmful flip" if flips == "worst" else "flip"
             hint = "; see --flips all" if flips == "worst" else "; name a --scene to replay instead"
@@ -197,14 +199,14 @@ def run_source(
 
 
 def _flips(
-    questions: Sequence[QuestionRow], before: dict[int, str], after: dict[int, str], method: str, harmful: bool
+    questions: Sequence[QuestionRow], before: dict[int, str], after: dict[int, str], method: str, harmful: bool, reading: Any = None
 ) -> list[Flip]:
     found = []
     for row in questions:
         texts = before.get(row.question), after.get(row.question)
         if texts[0] is None or texts[1] is None or texts[0] == texts[1]:
             continue
-        kind = severity(row.type, row.label, texts[0], texts[1])
+        kind = severity_of(row, texts[0], texts[1], reading)
         if kind != "wording" and not (harmful and kind in HARMLESS):
             found.append(Flip(row.question, row.token, row.scene, row.type, method, kind, row.label, *texts))  # type: ignore[arg-type]
     return sort_flips(found)
@@ -212,7 +214,7 @@ def _flips(
 
 def _run_shot(row: QuestionRow, root: Path, before: dict[int, str], after: dict[int, str], nusc: Any) -> Shot:
     images = tuple(str(root / image) for image in row.images)
-    placed = QuestionRow(**{**row.__dict__, "images": images})
+    placed = QuestionRow(**{**row.__dict__, "images": images, "earlier": {key: str(root / path) for key, path in row.earlier.items()}})
     geometry = None
     if nusc is not None:
         try:

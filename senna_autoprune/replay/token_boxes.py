@@ -1,4 +1,6 @@
-"""Where a visual token of a LLaVA-like model is in its image: a token is a patch there, seen through the processor's resize and crop."""
+"""Where a visual token of a stock model is in its image: a patch, or a merged square of patches, seen through the processor's resize,
+crop and tiles.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,9 @@ def token_boxes(model: Any, image_processor: Any, image_sizes: Sequence[tuple[in
     """The part of the original image that each visual token was made of.
 
     Args:
-        model: ``LlavaForConditionalGeneration``, ``LlavaNextForConditionalGeneration`` or ``Qwen2_5_VLForConditionalGeneration``.
+        model: of LLaVA, LLaVA-NeXT, LLaVA-OneVision, Qwen2.5-VL, Qwen3-VL or InternVL (transformers' ``*ForConditionalGeneration``).
         image_processor: the one that made the model's pixels.
-        image_sizes: (width, height) of each original image.
+        image_sizes: (width, height) of each original image of the prompt: LLaVA-OneVision shows one alone in tiles, several without.
 
     Returns:
         per image (V, 4): left, top, right, bottom as shares of width and height. Beyond 0..1 lies padding; a newline token's box is empty.
@@ -30,6 +32,8 @@ def token_boxes(model: Any, image_processor: Any, image_sizes: Sequence[tuple[in
     rule = _RULES.get(model.config.model_type)
     if rule is None:
         raise SennaPruneError(f"{type(model).__name__}: only of {', '.join(_RULES)} is it known where a visual token is in its image")
+    if len(image_sizes) > 1 and rule is _llava_onevision:
+        rule = _llava_onevision_whole
     return [rule(model.base_model, image_processor, width, height) for width, height in image_sizes]
 
 
@@ -95,9 +99,15 @@ def _llava(base: Any, processor: Any, width: int, height: int) -> np.ndarray:
 
 def _llava_next(base: Any, processor: Any, width: int, height: int) -> np.ndarray:
     """The whole image squeezed into a tile, then the image fitted into the best grid of tiles; newlines are nowhere."""
-    from transformers.models.llava_next.modeling_llava_next import get_anyres_image_grid_shape
-
     from senna_autoprune.pruning.multimodal.llava_next import pack
+
+    every = _tiles_of_anyres(base, width, height)
+    return pack(base, every, every.new_zeros(4), [[height, width]])[0].numpy()
+
+
+def _tiles_of_anyres(base: Any, width: int, height: int) -> torch.Tensor:
+    """(1 + tiles, P, 4) boxes of the patches of the whole image and of each tile; padding lies beyond 0..1."""
+    from transformers.models.llava_next.modeling_llava_next import get_anyres_image_grid_shape
 
     vision, pinpoints = base.config.vision_config, base.config.image_grid_pinpoints
     side, cells = vision.image_size, vision.image_size // vision.patch_size
@@ -108,8 +118,40 @@ def _llava_next(base: Any, processor: Any, width: int, height: int) -> np.ndarra
     canvas = _grid(down * cells, across * cells) * (across * side, down * side, across * side, down * side) - (left, top, left, top)
     canvas = (canvas / (shown_width, shown_height, shown_width, shown_height)).reshape(down, cells, across, cells, 4)
     tiles = canvas.transpose(0, 2, 1, 3, 4).reshape(down * across, cells * cells, 4)
-    every = torch.from_numpy(np.concatenate([_grid(cells, cells)[None], tiles]))  # (T, P, 4)
-    return pack(base, every, every.new_zeros(4), [[height, width]])[0].numpy()
+    return torch.from_numpy(np.concatenate([_grid(cells, cells)[None], tiles]))
+
+
+def _llava_onevision(base: Any, processor: Any, width: int, height: int) -> np.ndarray:
+    """As LLaVA-NeXT, but squeezed into its budget where it has more tiles: boxes then are those of the squeezed tokens' middles."""
+    every = _tiles_of_anyres(base, width, height)
+    packed, _ = base.pack_image_features(
+        [every], [[height, width]], image_newline=every.new_zeros(4), vision_aspect_ratio=base.config.vision_aspect_ratio
+    )
+    return packed[0].numpy()
+
+
+def _llava_onevision_whole(base: Any, processor: Any, width: int, height: int) -> np.ndarray:
+    """One of several images: squeezed into a square, with a newline token behind it."""
+    cells = base.config.vision_config.image_size // base.config.vision_config.patch_size
+    return np.concatenate([_grid(cells, cells), np.zeros((1, 4))])
+
+
+def _internvl(base: Any, processor: Any, width: int, height: int) -> np.ndarray:
+    """The image squeezed into a grid of tiles, row by row, and then, if there are several, into one more; tokens are squares of patches,
+    in the order of the model's own pixel shuffle.
+    """
+    from transformers.models.got_ocr2.image_processing_got_ocr2 import get_optimal_tiled_canvas
+
+    side = processor.size["height"], processor.size["width"]
+    across, down = get_optimal_tiled_canvas((height, width), side, processor.min_patches, processor.max_patches)
+    vision, ratio = base.config.vision_config, base.config.downsample_ratio
+    rows, columns = (full // patch for full, patch in zip(vision.image_size, vision.patch_size, strict=True))
+    patches = torch.from_numpy(_grid(rows, columns)).reshape(1, rows, columns, 4)
+    parts = base.pixel_shuffle(patches, scale_factor=ratio).reshape(-1, round(1 / ratio**2), 4).numpy()  # (T, patches, 4)
+    one = np.concatenate([parts[..., :2].min(1), parts[..., 2:].max(1)], axis=-1)  # (T, 4) of a tile
+    corners = [(column, row) for row in range(down) for column in range(across)]
+    tiles = [(one + np.array([column, row] * 2)) / np.array([across, down] * 2) for column, row in corners]
+    return np.concatenate([*tiles, *([one] if len(tiles) > 1 else [])])
 
 
 def _qwen(base: Any, processor: Any, width: int, height: int) -> np.ndarray:
@@ -122,4 +164,11 @@ def _qwen(base: Any, processor: Any, width: int, height: int) -> np.ndarray:
     return _grid(rows // unit, columns // unit)
 
 
-_RULES: dict[str, Callable[[Any, Any, int, int], np.ndarray]] = {"llava": _llava, "llava_next": _llava_next, "qwen2_5_vl": _qwen}
+_RULES: dict[str, Callable[[Any, Any, int, int], np.ndarray]] = {
+    "llava": _llava,
+    "llava_next": _llava_next,
+    "qwen2_5_vl": _qwen,
+    "qwen3_vl": _qwen,
+    "llava_onevision": _llava_onevision,
+    "internvl": _internvl,
+}

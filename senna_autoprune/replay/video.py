@@ -91,7 +91,8 @@ def _tile(frame: Frame, index: int, size: tuple[int, int]) -> Image.Image:
     scale = min(size[0] / image.width, size[1] / image.height)
     inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     levels = spread(frame.sight.mean_heat[index], frame.sight.full[index] > 0)
-    colours = palette()[(over_image(levels, frame.sizes[index], inner) * 255).round().astype(np.uint8)]  # (h, w, 4)
+    heat = over_image(levels, frame.sizes[index], inner, frame.sight.place(index))
+    colours = palette()[(heat * 255).round().astype(np.uint8)]  # (h, w, 4)
     overlay = Image.fromarray(colours, "RGBA")
     shown = Image.alpha_composite(image.resize(inner, Image.Resampling.LANCZOS).convert("RGBA"), overlay)
     tile.paste(shown.convert("RGB"), ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2))
@@ -103,7 +104,8 @@ def _caption(frame: Frame, index: int) -> str:
     if frame.sight is None:
         return name
     kept = frame.sight.kept[frame.sight.set_of_layer, index]  # (L, T)
-    return f"{name}: {kept.sum(1).mean():.1f} of {kept.shape[1]} tokens a layer"
+    tokens = kept.shape[1] if frame.sight.tokens is None else frame.sight.tokens[index]
+    return f"{name}: {kept.sum(1).mean():.1f} of {tokens} tokens a layer"
 
 
 def _texts(draw: ImageDraw.ImageDraw, replay: Replay, number: int) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from senna_autoprune.adapters.reading import Reading
 from senna_autoprune.demo import label_of_run
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.measures.summary import summarise
@@ -54,7 +55,8 @@ def read_run(directory: str | Path) -> Run:
     seed = seed if isinstance(seed, int) and 0 <= seed < 2**32 else 0
     if not any(row.setting == method for row in answers):
         raise SennaPruneError(f"the run {directory} has no answers of {method} yet: continue it with senna-prune eval")
-    metrics = summarise(questions, answers, method, seed, _resamples(directory))
+    reading = Reading.of(description.get("adapter"), f"{directory}/config.yaml")
+    metrics = summarise(questions, answers, method, seed, _resamples(directory), reading)
     metrics["run"] = description
     return Run(
         directory, description, questions, answers, method, metrics, len(questions) * len(settings), label_of_run(description)
@@ -94,9 +96,9 @@ def facts(description: Mapping[str, Any], metrics: Mapping[str, Any] | None = No
         (
             "Model",
             {
-                **_pick(places, "model"),
+                **_pick(places, "model", "adapter"),
                 **_pick(section(description, "model"), "layout", "vision_tower", "dtype", "device", "attn_implementation"),
-                **{f"{name} sha256": hashes[name] for name in hashes if name != "questions"},
+                **{f"{name} sha256": hashes[name] for name in hashes if name not in ("questions", "truths")},
             },
         ),
         (
@@ -104,7 +106,7 @@ def facts(description: Mapping[str, Any], metrics: Mapping[str, Any] | None = No
             {
                 **_pick(places, "questions", "images_root"),
                 **section(description, "questions"),
-                **{f"{name} sha256": hashes[name] for name in hashes if name == "questions"},
+                **{f"{name} sha256": hashes[name] for name in hashes if name in ("questions", "truths")},
                 **asked,
             },
         ),

@@ -156,6 +156,9 @@ def other_grids(metrics: Metrics) -> list[Grid]:
     """One for each question type besides planning."""
     found = []
     for kind in metrics["questions"]["by_type"]:
+        if not any(kind in metrics["settings"][name] for name in ordered(metrics)):
+            found.append(measured_grid(metrics, kind))
+            continue
         if kind == "plan":
             continue
         title, columns = _OTHER.get(kind, (f"{kind.capitalize()} (text against its label)", _TEXT))
@@ -166,6 +169,62 @@ def other_grids(metrics: Metrics) -> list[Grid]:
                 grid.rows.append([name, *(_cell(entry[key], key) for key in columns)])
         found.append(grid)
     return found
+
+
+def measured_grid(metrics: Metrics, kind: str) -> Grid:
+    """What the run's adapter measures of one question type; agreement with unpruned needs no label."""
+    settings = metrics["settings"]
+    entries = {name: settings[name]["measures"][kind] for name in ordered(metrics) if kind in settings[name].get("measures", {})}
+    if not entries:
+        return Grid(f"{kind.capitalize()}: no adapter reads its answers", ["setting"])
+    first = next(iter(entries.values()))
+    columns = list(dict.fromkeys(key for entry in entries.values() for key in _figures(entry)))
+    labelled = first["count"] - first["unlabelled"]
+    grid = Grid(f"{_KINDS.get(first['kind'], first['kind'])}: {first['count']} questions of type {kind}", ["setting", *columns])
+    if first["unlabelled"]:
+        grid.notes.append(f"{labelled} of {first['count']} questions have a label that can be read; agreement is over all of them")
+    if not labelled:
+        grid.notes.append("agreement: share of answers that say what the unpruned model says (95 % interval over scenes)")
+    if first["kind"] == "waypoints" and labelled:
+        turned = first["measures"].get("ego_heading")
+        grid.notes.append(
+            "uniad: at the horizon itself; stp3: mean of the half seconds up to it. L2 in metres, collision as a share of plans; of plans "
+            "that reach the horizon" + (f"; the vehicle's heading: {turned}" if turned else "")
+        )
+    for name, entry in entries.items():
+        figures = _figures(entry)
+        if name == metrics["method"]:
+            grid.strong.append(len(grid.rows))
+        grid.rows.append([name, *(figures.get(column, "") for column in columns)])
+    return grid
+
+
+_KINDS = {"choice": "Choices", "label": "Labels", "plan": "Plans", "waypoints": "Waypoints", "text": "Text"}
+
+
+def _figures(entry: Metrics) -> dict[str, str]:
+    """Column -> text of one setting's measures."""
+    measures, shown = entry.get("measures", {}), {}
+    if "accuracy" in entry:
+        shown["accuracy\n(95 % interval)"] = interval(entry["accuracy"])
+        shown["macro-F1"] = number(measures.get("macro_f1"))
+        shown["unreadable"] = str(measures.get("unreadable", measures.get("invalid", "")))
+        shown["retention of accuracy\n(95 % interval)"] = interval(entry.get("retention", {}).get("accuracy"))
+        against = entry.get("mcnemar_against", {}).get(UNPRUNED)
+        shown["McNemar p\nagainst\nunpruned"] = p_value(against["p_value"]) if against else ""
+    for name, words, digits in (("l2_m", "L2", 2), ("collision_rate", "collision", 3)):
+        for convention, horizons in measures.get(name, {}).items():
+            for horizon, found in horizons.items():
+                shown[f"{words}\n{convention}\n{horizon}"] = number(found["value"], digits)
+    if "rouge_l" in measures:
+        shown["ROUGE-L"], shown["BLEU"] = number(measures["rouge_l"]), number(measures.get("bleu"), 1)
+    if entry["kind"] in ("waypoints", "text") and "invalid" in measures:
+        shown["invalid"] = str(measures["invalid"])
+    if "agreement" in entry:
+        shown["agrees with unpruned\n(95 % interval)"] = interval(entry["agreement"]["interval"])
+        if "shift_m" in entry["agreement"]:
+            shown["moved by\nm"] = number(entry["agreement"]["shift_m"], 2)
+    return shown
 
 
 def _cell(value: float | int | None, key: str) -> str:

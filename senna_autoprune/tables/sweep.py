@@ -34,6 +34,8 @@ def grids(table: Mapping[str, Any]) -> list[Grid]:
         found.append(_ablation_grid(table["paper_ablations"]))
     if table.get("complexity"):
         found += complexity_grids(table["complexity"])
+    if any((cell.get("measures") or {}).get("l2_m") for cell in table["cells"]):
+        found.append(_waypoint_grid(table))
     return [*found, _cost_grid(table), _flip_grid(table)]
 
 
@@ -53,7 +55,7 @@ def _by_row(table: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
 
 def _retention_grid(table: Mapping[str, Any]) -> Grid:
     facts, columns = table["facts"], table["columns"]
-    title = f"Retention of planning accuracy, % of unpruned ({facts['questions']} questions, {facts['scenes']['count']} scenes)"
+    title = f"{_title(facts)} ({facts['questions']} questions, {facts['scenes']['count']} scenes)"
     title += f", {facts['label']}" if facts.get("label") else ""
     grid = Grid(title, ["visual tokens, average of the layers", *map(_head, columns)])
     plain = table["plain"]
@@ -85,13 +87,29 @@ def _retention_grid(table: Mapping[str, Any]) -> Grid:
     return grid
 
 
+def _title(facts: Mapping[str, Any]) -> str:
+    """What is retained; tables made before there were others are about planning."""
+    about, kind = facts.get("about", "planning accuracy"), facts.get("type", "plan")
+    if about == "planning accuracy":
+        return "Retention of planning accuracy, % of unpruned"
+    if about == "accuracy":
+        return f"Retention of the accuracy of {kind} answers, % of unpruned"
+    return f"Agreement with the unpruned model, % of its {kind} answers; no labels"
+
+
 def _notes(table: Mapping[str, Any]) -> list[str]:
     facts = table["facts"]
     unpruned = table["plain"].get("unpruned")
     notes = []
     if unpruned is not None:
-        official = percent(unpruned["official_accuracy"])
-        notes.append(f"unpruned accuracy {interval(unpruned['accuracy'])} (exact parse), {official} (original metric)")
+        about = facts.get("about", "planning accuracy")
+        if about == "planning accuracy":
+            official = percent(unpruned["official_accuracy"])
+            notes.append(f"unpruned accuracy {interval(unpruned['accuracy'])} (exact parse), {official} (original metric)")
+        elif about == "accuracy":
+            notes.append(f"unpruned accuracy {interval(unpruned['accuracy'])}, as the adapter reads the answers")
+        else:
+            notes.append("no label says what is right, so an answer counts that says what the unpruned model says")
         if unpruned["accuracy"]["value"] == 0:
             notes.append("unpruned accuracy is 0: there is nothing to retain")
     if facts["majority_answer"]:
@@ -117,6 +135,29 @@ def _notes(table: Mapping[str, Any]) -> list[str]:
 def _ablation_grid(paper: Mapping[str, Any]) -> Grid:
     grid = Grid(f"Table 4 of the paper ({paper['label']}, {paper['measure']}; not measured here)", ["setting", *paper["columns"]])
     grid.rows = [[f"{row} ({paper['label']})", *(f"{value:.1f}" for value in values)] for row, values in paper["rows"].items()]
+    return grid
+
+
+def _waypoint_grid(table: Mapping[str, Any]) -> Grid:
+    """L2 and collisions of every cell at the last horizon, in the first convention that was asked for."""
+
+    def shown(entry: Mapping[str, Any]) -> str:
+        found = entry.get("measures") or {}
+        texts = []
+        for name, digits in (("l2_m", 2), ("collision_rate", 3)):
+            for horizons in list(found.get(name, {}).values())[:1]:
+                *_, (_, last) = horizons.items()
+                texts.append(UNDEFINED if last["value"] is None else f"{last['value']:.{digits}f}")
+        return " / ".join(texts) or UNDEFINED
+
+    first = next(cell["measures"] for cell in table["cells"] if (cell.get("measures") or {}).get("l2_m"))
+    convention, horizons = next(iter(first["l2_m"].items()))
+    grid = Grid(f"L2 in m / collision rate at {[*horizons][-1]} ({convention})", ["method", *map(_head, table["columns"])])
+    for name, entry in table["plain"].items():
+        grid.rows.append([name, *[shown(entry)] * len(table["columns"])])
+    for row, cells in _by_row(table).items():
+        grid.rows.append([row, *(shown(cells[column["budget"]]) for column in table["columns"])])
+    grid.notes = ["every horizon and both ways of averaging are in table.json and metrics.json"]
     return grid
 
 

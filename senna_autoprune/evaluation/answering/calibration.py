@@ -16,14 +16,18 @@ import torch
 from torch import Tensor
 
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.evaluation.answering.answerer import asked_of
+from senna_autoprune.evaluation.answering.models import driving_model
 from senna_autoprune.evaluation.runs.rows import QuestionRow
 from senna_autoprune.pruning.budget import Allocation
 from senna_autoprune.pruning.context import SampleContext
+from senna_autoprune.pruning.decoder.models import find_decoder
 from senna_autoprune.pruning.parts import indicators
 from senna_autoprune.pruning.parts.curves import CurveParameters
 from senna_autoprune.pruning.policy import Policy
 
 if TYPE_CHECKING:
+    from senna_autoprune.adapters.model import DrivingModel
     from senna_autoprune.senna import Senna
 
 INDICATORS = ("mutual_information", "attention", "cosine")
@@ -64,22 +68,22 @@ class IndicatorProbe(Policy):
 
 
 def measure_indicators(
-    senna: Senna, questions: Iterable[QuestionRow], root: Path, prompt_template: str = "eval"
+    model: DrivingModel | Senna, questions: Iterable[QuestionRow], root: Path, prompt_template: str = "eval"
 ) -> dict[str, list[float]]:
     """Every indicator of each question (one prefill a question). Questions whose images cannot be read are left out.
 
     Raises:
         SennaPruneError: fewer than two questions could be measured, or an indicator is not finite.
     """
-    probe, model = IndicatorProbe(), senna.model
+    probe, driving = IndicatorProbe(), driving_model(model, prompt_template)
     for question in questions:
         try:
-            images = [str(root / image) for image in question.images]
-            batch = senna.processor(text=question.text, images=images, prompt_template=prompt_template)
+            asked = asked_of(question, root)
+            prepared = driving.prepare(asked, driving.see(asked))
         except SennaPruneError:
             continue
-        with torch.inference_mode(), probe(model):
-            model(**batch.to(model.device), logits_to_keep=1)
+        with torch.inference_mode(), probe(driving.model):
+            driving.generate([prepared], 1)
     if len(probe.found) < 2:
         raise SennaPruneError("calibration: fewer than two questions could be measured; see --calibration and --images")
     values = {name: [found[name] for found in probe.found] for name in INDICATORS}
@@ -119,10 +123,11 @@ def calibrated_gamma(information: Sequence[float], layers: int) -> dict[str, flo
 
 
 def calibrate(
-    senna: Senna, questions: Sequence[QuestionRow], root: Path, prompt_template: str = "eval"
+    model: DrivingModel | Senna, questions: Sequence[QuestionRow], root: Path, prompt_template: str = "eval"
 ) -> dict[str, Any]:
     """All of the above as plain data, for a run's config: percentiles, factors, gamma with k0, and on how many questions."""
-    values = measure_indicators(senna, questions, root, prompt_template)
+    model = driving_model(model, prompt_template)
+    values = measure_indicators(model, questions, root, prompt_template)
     percentiles = {
         name: dict(zip(("p5", "p50", "p95"), np.quantile(row, [0.05, 0.5, 0.95]).tolist(), strict=True), mean=float(np.mean(row)))
         for name, row in values.items()
@@ -130,7 +135,7 @@ def calibrate(
     result: dict[str, Any] = {"questions": len(values["cosine"]), "indicators": percentiles, "indicator_scale": {}}
     for name in ("cosine", "attention"):
         result["indicator_scale"][name] = scale_to_information(values, name)
-    layers = senna.model.get_decoder().config.num_hidden_layers
+    layers = find_decoder(model.model).config.num_hidden_layers
     try:
         result["gamma"] = calibrated_gamma(values["mutual_information"], layers)
     except SennaPruneError as error:

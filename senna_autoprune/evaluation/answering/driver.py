@@ -15,6 +15,7 @@ from senna_autoprune.evaluation.runs.rows import UNPRUNED, AnswerRow, QuestionRo
 from senna_autoprune.evaluation.runs.store import RunStore
 
 if TYPE_CHECKING:
+    from senna_autoprune.adapters.model import DrivingModel
     from senna_autoprune.senna import Senna
 
 
@@ -30,11 +31,9 @@ class Prepared:
     asking: Asking
 
 
-def engine_of(engine: Engine | Senna) -> Engine:
+def engine_of(engine: Engine | DrivingModel | Senna) -> Engine:
     """A loaded model as the engine that asks it in this process."""
-    from senna_autoprune.senna import Senna
-
-    return LocalEngine(engine) if isinstance(engine, Senna) else engine
+    return engine if hasattr(engine, "facts") else LocalEngine(engine)  # type: ignore[return-value, arg-type]
 
 
 def by_scene(samples: Samples, batch_size: int) -> list[Samples]:

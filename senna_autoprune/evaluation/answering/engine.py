@@ -17,32 +17,48 @@ from senna_autoprune.evaluation.config import AskConfig
 from senna_autoprune.evaluation.runs.rows import UNREACHABLE, AnswerRow, QuestionRow
 
 if TYPE_CHECKING:
-    from senna_autoprune.senna import Senna
+    from senna_autoprune.adapters.model import DrivingModel
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class ModelPlace:
-    """Where a model is loaded from, and how: what ``load_senna`` takes."""
+    """Where a model is loaded from, and how: what ``adapters.open_model`` takes."""
 
     model: str
     vision_tower: str | None
     dtype: str
     device: str
+    adapter: str | None = None
+    prompt_template: str = "eval"
 
     @classmethod
     def of(cls, config: AskConfig) -> ModelPlace:
         """Paths are made absolute: a worker may have another working directory."""
         assert config.model is not None
-        tower = config.vision_tower
-        return cls(_absolute(config.model), tower and _absolute(tower), config.dtype, config.device)
+        tower, adapter = config.vision_tower, config.adapter
+        return cls(
+            _absolute(config.model),
+            tower and _absolute(tower),
+            config.dtype,
+            config.device,
+            adapter and _absolute(adapter),
+            config.prompt_template,
+        )
 
-    def load(self) -> Senna:
-        """SennaPruneError: no such checkpoint, or a broken one; no such device."""
-        from senna_autoprune.senna import load_senna
+    def load(self) -> DrivingModel:
+        """SennaPruneError: no such checkpoint, or a broken one; no such device; no adapter for it."""
+        from senna_autoprune.adapters.open import open_model
 
-        return load_senna(self.model, self.vision_tower, self.dtype, self.device)
+        return open_model(
+            self.model,
+            self.adapter,
+            vision_tower=self.vision_tower,
+            dtype=self.dtype,
+            device=self.device,
+            prompt_template=self.prompt_template,
+        )
 
 
 def _absolute(place: str) -> str:
@@ -51,12 +67,15 @@ def _absolute(place: str) -> str:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What a loaded model is, and where it runs. ``identity`` and ``versions`` decide the answers."""
+    """What a loaded model is, and where it runs. ``identity`` and ``versions`` decide the answers. ``adapter``: as plain data;
+    None for Senna as released.
+    """
 
     identity: dict[str, str]
     versions: dict[str, str]
     provenance: dict[str, str]
     machine: dict[str, Any]
+    adapter: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 from senna_autoprune.evaluation.answering.answerer import Answerer
 from senna_autoprune.evaluation.answering.calibration import calibrate
 from senna_autoprune.evaluation.answering.engine import Asking, ModelFacts, ModelPlace, Unit, Verdicts
+from senna_autoprune.evaluation.answering.models import driving_model
 from senna_autoprune.evaluation.answering.provenance import machine, model_fingerprint, versions
 from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
+from senna_autoprune.files.yaml_files import to_dict
 
 if TYPE_CHECKING:
+    from senna_autoprune.adapters.model import DrivingModel
     from senna_autoprune.senna import Senna
 
 
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 class LocalEngine:
     """One model in this process."""
 
-    senna: Senna
+    model: DrivingModel | Senna
     start_up_s: float | None = None
     at_work: int = field(default=1, init=False)
     since: float = field(default_factory=perf_counter, init=False)
@@ -32,15 +35,17 @@ class LocalEngine:
     def load(cls, place: ModelPlace) -> LocalEngine:
         """SennaPruneError: see ``ModelPlace.load``."""
         begun = perf_counter()
-        senna = place.load()
-        return cls(senna, perf_counter() - begun)
+        model = place.load()
+        return cls(model, perf_counter() - begun)
 
     def facts(self) -> ModelFacts:
-        device = str(self.senna.model.device)
-        return ModelFacts(model_fingerprint(self.senna), versions(), dict(self.senna.provenance), machine(device))
+        model = driving_model(self.model)
+        identity = {**model_fingerprint(model), **model.identity()}
+        adapter = to_dict(model.adapter) if "adapter_sha256" in identity else None
+        return ModelFacts(identity, versions(), dict(model.provenance), machine(str(model.model.device)), adapter)
 
     def calibrate(self, questions: Sequence[QuestionRow], root: Path, prompt_template: str) -> dict[str, Any]:
-        return calibrate(self.senna, questions, root, prompt_template)
+        return calibrate(driving_model(self.model, prompt_template), questions, root)
 
     def answer(self, asking: Asking, units: Sequence[Unit], verdicts: Verdicts) -> Iterator[AnswerRow]:
         answerer = self._answerer(asking)
@@ -56,7 +61,7 @@ class LocalEngine:
         """The same one for the same way of asking: it keeps the features of a grey view."""
         if self._asked is None or self._asked[0] != asking:
             answerer = Answerer(
-                self.senna,
+                self.model,
                 asking.settings,
                 asking.root,
                 asking.seed,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+    from senna_autoprune.adapters.model import DrivingModel
     from senna_autoprune.senna import Senna
 
 PACKAGES = ("senna_autoprune", "torch", "transformers")
@@ -27,7 +28,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def model_fingerprint(senna: Senna) -> dict[str, str]:
+def model_fingerprint(senna: DrivingModel | Senna) -> dict[str, str]:
     """SHA-256 of the weights *as loaded* (names, shapes, dtypes and bytes, the vision tower's included), the
     configuration and the
     tokenizer: two checkpoints with equal fingerprints answer alike, wherever their files came from."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.evaluation.answering.truths import with_truths
 from senna_autoprune.evaluation.config import AskConfig
 from senna_autoprune.evaluation.measures.breakdown import attributes_of
 from senna_autoprune.evaluation.runs.rows import QuestionRow
@@ -36,6 +37,7 @@ def load_questions(config: AskConfig) -> tuple[list[QuestionRow], Path]:
         raise SennaPruneError(f"{path} is a folder: name a question file, made by `senna-prune questions build`")
     file = read_questions(path)
     rows: list[QuestionRow] = []
+    records: list[Question] = []
     asked: dict[tuple[str, str], int] = {}
     for index, record in enumerate(file.records):
         if record.type in config.types:
@@ -43,6 +45,7 @@ def load_questions(config: AskConfig) -> tuple[list[QuestionRow], Path]:
             if first != index:
                 raise SennaPruneError(f"{path}: record {index} asks the same as record {first} and would count twice: remove one of them")
             rows.append(_row(index, record, file.sidecar))
+            records.append(record)
             if config.limit is not None and len(rows) == config.limit:
                 break
     if not rows:
@@ -50,7 +53,7 @@ def load_questions(config: AskConfig) -> tuple[list[QuestionRow], Path]:
         raise SennaPruneError(f"{path} has no question of type {', '.join(config.types)} (it has {held}); see --types")
     root = Path(config.images or file.sidecar.get("dataroot") or path.parent)
     _require_some_images(rows, root)
-    return rows, root
+    return with_truths(rows, records, config, root), root
 
 
 def _row(index: int, record: Question, sidecar: dict[str, Any]) -> QuestionRow:

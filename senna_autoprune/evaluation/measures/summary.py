@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from senna_autoprune.evaluation.measures import controls, metrics
+from senna_autoprune.evaluation.measures.adapted import Reading, adapted_measures, judges, read_severity
 from senna_autoprune.evaluation.measures.breakdown import breakdown
 from senna_autoprune.evaluation.measures.clusters import clusters_of, scene_warning
 from senna_autoprune.evaluation.measures.cost import cost_measures, full_tokens
@@ -43,7 +44,23 @@ from senna_autoprune.evaluation.runs.rows import MAJORITY, NO_IMAGE, PRUNING_CON
 
 SCHEMA = 1
 
+SENNA_TYPES = {"vru", "motion", "light", "description", "explanation"}  # beside plan: each has measures of its own here
+
 Texts = dict[int, str]  # question -> answer
+
+
+def texts_of(
+    questions: Sequence[QuestionRow], by_setting: Mapping[str, Sequence[AnswerRow]], reading: Reading | None
+) -> dict[str, Texts]:
+    """setting -> question -> what it said; plans in Senna's own form, whatever form the adapter reads them from."""
+    texts = {name: {r.question: r.words or "" for r in found} for name, found in by_setting.items()}
+    if reading is None or reading.plain("plan"):
+        return texts
+    plans = {q.question: q for q in questions if q.type == "plan"}
+    return {
+        name: {key: reading.written("plan", text, plans[key].text) if key in plans else text for key, text in found.items()}
+        for name, found in texts.items()
+    }
 
 
 def official_records(questions: Sequence[QuestionRow], answers: Mapping[int, str]) -> list[dict[str, str]]:
@@ -56,7 +73,12 @@ def official_records(questions: Sequence[QuestionRow], answers: Mapping[int, str
 
 
 def summarise(
-    questions: Sequence[QuestionRow], rows: Sequence[AnswerRow], method: str, seed: int = 0, resamples: int = 2000
+    questions: Sequence[QuestionRow],
+    rows: Sequence[AnswerRow],
+    method: str,
+    seed: int = 0,
+    resamples: int = 2000,
+    reading: Reading | None = None,
 ) -> dict[str, Any]:
     """All measures of a run as plain data (NaN-free, JSON-ready).
 
@@ -64,6 +86,7 @@ def summarise(
         rows: answers of all settings; those of ``unpruned`` must be among them.
         method: the setting whose flips and breakdown are given in full.
         seed, resamples: of the bootstrap and of the random answers.
+        reading: of the run's adapter, which adds ``measures`` by question type to every setting; None: without.
     """
     by_setting: dict[str, list[AnswerRow]] = {}
     for row in rows:
@@ -71,7 +94,7 @@ def summarise(
     answered = {name: {r.question for r in found if r.answer is not None} for name, found in by_setting.items()}
     complete = set.intersection(*answered.values()) if answered else set()
     kept = [question for question in questions if question.question in complete]
-    texts = {name: {r.question: r.answer or "" for r in found} for name, found in by_setting.items()}
+    texts = texts_of(questions, by_setting, reading)
     result: dict[str, Any] = {
         "schema": SCHEMA,
         "method": method,
@@ -85,18 +108,25 @@ def summarise(
         usable = [row for row in found if row.question in complete]
         unpruned = [row for row in by_setting.get(UNPRUNED, []) if row.question in complete]
         result["settings"][name]["cost"] = cost_measures(usable, unpruned, full)
-    plans = [q for q in kept if q.type == "plan" and parse_plan(q.label).valid]
+    models = dict(texts)
+    reads_plans = reading is None or reading.kind("plan") == "plan"
+    plans = [q for q in kept if q.type == "plan" and parse_plan(q.label).valid and reads_plans]
     if plans:
         _add_plan_controls(texts, result, plans, seed)
         for name in result["settings"]:
             result["settings"][name]["plan"] = _plan_entry(plans, texts, name, seed, resamples)
         _add_holm(result["settings"])
-    for kind in sorted({q.type for q in kept} - {"plan"}):
+    for kind in sorted({q.type for q in kept} & SENNA_TYPES):
         group = [q for q in kept if q.type == kind]
         for name in by_setting:
             result["settings"][name][kind] = _other_entry(kind, group, texts[name])
-    result["unlabelled"] = dict(Counter(q.type for q in kept if not _label_is_readable(q)))
-    result["flips"] = _flips(kept, texts, list(by_setting), method)
+    if reading is not None:
+        for kind in sorted({q.type for q in kept}):
+            group = [q for q in kept if q.type == kind]
+            for name, entry in adapted_measures(group, models, reading, seed, resamples).items():
+                result["settings"][name].setdefault("measures", {})[kind] = entry
+    result["unlabelled"] = dict(Counter(q.type for q in kept if not _label_is_readable(q, reading)))
+    result["flips"] = _flips(kept, texts, list(by_setting), method, reading)
     if plans and method in texts and UNPRUNED in texts:
         result["breakdown"] = _breakdown(plans, texts[UNPRUNED], texts[method])
         result["verdict"] = _verdict(plans, texts, method, result["settings"][method]["cost"]["retention_tokens"])
@@ -237,7 +267,10 @@ def _equal(answers: Sequence[Plan], labels: Sequence[Plan]) -> list[bool]:
     return [answer == label for answer, label in zip(answers, labels, strict=True)]
 
 
-def _label_is_readable(question: QuestionRow) -> bool:
+def _label_is_readable(question: QuestionRow, reading: Reading | None = None) -> bool:
+    if reading is not None and (question.type not in SENNA_TYPES | {"plan"} or not reading.plain(question.type)):
+        labelled = question.label.strip() and reading.label(question.type, question.label, question.text) is not None
+        return bool(question.future) or bool(labelled)
     if question.type == "plan":
         return parse_plan(question.label).valid
     if question.type == "vru":
@@ -264,27 +297,40 @@ def _other_entry(kind: str, group: Sequence[QuestionRow], texts: Texts) -> dict[
     return text_scores(list(zip(labels, answers, strict=True)))
 
 
+def severity_of(question: QuestionRow, unpruned: str, pruned: str, reading: Reading | None = None) -> str:
+    """Severity of a changed answer: by Senna's table of question types, or as the run's adapter reads it."""
+    if reading is not None and judges(question.type, reading):
+        return read_severity(question, unpruned, pruned, reading)
+    if reading is not None and question.type == "plan":
+        unpruned, pruned = (reading.written("plan", text, question.text) for text in (unpruned, pruned))
+    return severity(question.type, question.label, unpruned, pruned)
+
+
 def flips_between(
-    questions: Sequence[QuestionRow], unpruned: Mapping[int, str], pruned: Mapping[int, str], setting: str
+    questions: Sequence[QuestionRow],
+    unpruned: Mapping[int, str],
+    pruned: Mapping[int, str],
+    setting: str,
+    reading: Reading | None = None,
 ) -> list[Flip]:
     """Every answer that changed, worst first; questions that lack an answer on either side are left out."""
     flips = []
     for q in questions:
         before, after = unpruned.get(q.question), pruned.get(q.question)
         if before is not None and after is not None and before != after:
-            worst = severity(q.type, q.label, before, after)
+            worst = severity_of(q, before, after, reading)
             flips.append(Flip(q.question, q.token, q.scene, q.type, setting, worst, q.label, before, after))
     return sort_flips(flips)
 
 
 def _flips(
-    kept: Sequence[QuestionRow], texts: Mapping[str, Texts], models: Sequence[str], method: str
+    kept: Sequence[QuestionRow], texts: Mapping[str, Texts], models: Sequence[str], method: str, reading: Reading | None = None
 ) -> dict[str, Any]:
     """Per setting of a model (unpruned left out) the table by severity; every flip is listed for the method only."""
     result: dict[str, Any] = {}
     for name in models:
         if name != UNPRUNED and UNPRUNED in models:
-            flips = flips_between(kept, texts[UNPRUNED], texts[name], name)
+            flips = flips_between(kept, texts[UNPRUNED], texts[name], name, reading)
             result[name] = flip_table(flips, len(kept), len(set(clusters_of(kept))))
             if name == method:
                 result[name]["list"] = [flip.to_dict() for flip in flips]

@@ -31,7 +31,16 @@ _KINDS: dict[str, dict[str, tuple[str, ...]]] = {  # table -> column -> what SQL
         **dict.fromkeys(("vision_ms", "prefill_ms", "decode_ms"), ("real", "null")),
         **dict.fromkeys(("new_tokens", "kv_bytes"), ("integer", "null")),
     },
+    "prompts": {"prompt": ("integer",), "text": ("text",)},
+    "sent": {
+        "question": ("integer",),
+        "setting": ("text",),
+        "said": ("text", "null"),
+        **dict.fromkeys(("prompt", "missing_frames"), ("integer", "null")),
+    },
+    "truths": {"question": ("integer",), **dict.fromkeys(("facts", "earlier", "future"), ("text",))},
 }
+_FIRST = {"questions", "answers"}  # what runs have that were made before prompts were kept
 
 
 _LONGEST_MS = 1e12  # thirty years; an infinite time fits into no JSON
@@ -55,6 +64,16 @@ class _Trace(TypedDict):
     notes: list[str]
 
 
+class _Future(TypedDict):
+    """``Future.to_dict``."""
+
+    __pydantic_config__ = ConfigDict(allow_inf_nan=False)  # type: ignore[misc]
+
+    path: list[tuple[float, float] | None]
+    boxes: list[list[tuple[float, float, float, float, float]]]
+
+
+_EARLIER, _FUTURE = TypeAdapter(list[tuple[str, float, str]]), TypeAdapter(_Future | None)
 _IMAGES, _ATTRIBUTES, _TRACE = TypeAdapter(tuple[str, ...]), TypeAdapter(dict[str, str]), TypeAdapter(_Trace)
 
 
@@ -86,7 +105,7 @@ def check_layout(connection: sqlite3.Connection, path: Path) -> None:
         sqlite3.DatabaseError: this is no database, or a column is missing.
     """
     found = {name: kind for kind, name in connection.execute("SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'")}
-    if found and found != dict.fromkeys(_KINDS, "table"):
+    if found and (found != dict.fromkeys(found, "table") or not _FIRST <= found.keys() <= _KINDS.keys()):
         raise _foreign(path, f"it holds {', '.join(f'{kind} {name}' for name, kind in sorted(found.items()))}")
     for table in found:
         for column, kinds in _KINDS[table].items():
@@ -113,6 +132,16 @@ def trace_of(text: str, path: Path) -> dict[str, Any]:
     """What pruning did in an answer."""
     _parsed(_TRACE, text, path, "trace")
     return json.loads(text)
+
+
+def truths_of(facts: str, earlier: str, future: str, path: Path) -> dict[str, Any]:
+    """``facts``, ``earlier`` and ``future`` of a question."""
+    frames = _parsed(_EARLIER, earlier, path, "earlier")
+    return {
+        "facts": _parsed(_ATTRIBUTES, facts, path, "facts"),
+        "earlier": {(camera, frame): image for camera, frame, image in frames},
+        "future": _parsed(_FUTURE, future, path, "future"),
+    }
 
 
 def _parsed(kind: TypeAdapter[Any], text: str, path: Path, column: str) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 UNPRUNED = "unpruned"
@@ -27,6 +28,9 @@ UNREACHABLE = "n/a"  # status of a row whose setting is impossible on this model
 class QuestionRow:
     """A question as a run keeps it. ``question``: index in the question file. ``scene_known`` is False where the scene
     is unknown and ``scene`` is the sample's own token.
+
+    What only some adapters ask for: ``facts`` (speed, command, history) as far as known; ``earlier``: (camera, seconds) ->
+    image path; ``future``: the true path and boxes as plain data (``Future.to_dict``).
     """
 
     question: int
@@ -38,6 +42,9 @@ class QuestionRow:
     scene: str
     scene_known: bool
     attributes: dict[str, str]
+    facts: Mapping[str, str] = field(default_factory=dict)
+    earlier: Mapping[tuple[str, float], str] = field(default_factory=dict)
+    future: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,10 @@ class AnswerRow:
     ``vision_ms`` of the sample's features (shared by its rows), ``prefill_ms`` of the first forward call of the decoder
     with the features given, ``decode_ms`` of all later ones; these two and ``kv_bytes`` are a row's equal share of its
     batch. ``trace``: what pruning did (JSON-ready).
+
+    ``said``: the answer in words that the run's adapter reads, where a Python adapter read it by itself. ``sent``: the prompt,
+    verbatim; ``missing_frames``: pictures that stood for an earlier one that does not exist. The last two come back as None from
+    ``RunStore.answers``; see ``RunStore.sent``.
     """
 
     question: int
@@ -60,3 +71,11 @@ class AnswerRow:
     new_tokens: int | None = None
     kv_bytes: int | None = None
     trace: dict[str, Any] | None = None
+    said: str | None = None
+    sent: str | None = field(default=None, compare=False)
+    missing_frames: int | None = field(default=None, compare=False)
+
+    @property
+    def words(self) -> str | None:
+        """What the measures read."""
+        return self.answer if self.said is None else self.said

@@ -1,9 +1,8 @@
 """A run directory: what was asked, every answer as soon as it exists, and the measures at the end.
 
     config.yaml     settings, and what they met: hashes of model and questions, versions (written once)
-    answers.sqlite  one row a (question, setting), committed as it is computed; the questions themselves, so that a run
-    can be
-                    measured, reported and replayed without its question file
+    answers.sqlite  one row a (question, setting), committed as it is computed, and the prompt it answers; the questions
+                    themselves, so that a run can be measured, reported and replayed without its question file
     answers.jsonl   the answers as text once a run is finished, without times: the same for equal answers
     metrics.json    written atomically when a run is summarised
     run.lock        held while a process works here (lock.py)
@@ -24,7 +23,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation.runs.check import attributes_of, check_layout, images_of, require_plain, trace_of
+from senna_autoprune.evaluation.runs.check import attributes_of, check_layout, images_of, require_plain, trace_of, truths_of
 from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
 from senna_autoprune.files.atomic import disk_errors, full_disk, remove_parts, replace_file, write_atomically
 from senna_autoprune.files.lock import RunLock
@@ -46,7 +45,13 @@ CREATE TABLE IF NOT EXISTS answers (
     question INTEGER NOT NULL, setting TEXT NOT NULL, status TEXT NOT NULL, answer TEXT, reason TEXT,
     vision_ms REAL, prefill_ms REAL, decode_ms REAL, new_tokens INTEGER, kv_bytes INTEGER, trace TEXT,
     PRIMARY KEY (question, setting));
+CREATE TABLE IF NOT EXISTS prompts (prompt INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
+CREATE TABLE IF NOT EXISTS sent (
+    question INTEGER NOT NULL, setting TEXT NOT NULL, prompt INTEGER, missing_frames INTEGER, said TEXT,
+    PRIMARY KEY (question, setting));
+CREATE TABLE IF NOT EXISTS truths (question INTEGER PRIMARY KEY, facts TEXT NOT NULL, earlier TEXT NOT NULL, future TEXT NOT NULL);
 """
+_ANSWER = [field.name for field in fields(AnswerRow) if field.name not in ("trace", "said", "sent", "missing_frames")]
 
 
 class RunStore:
@@ -119,13 +124,16 @@ class RunStore:
         if version not in (0, SCHEMA_VERSION):
             raise SennaPruneError(f"{self.directory / ANSWERS} was written by another version of senna-prune")
         self._connection.execute("PRAGMA synchronous = FULL")
-        self._connection.executescript(f"BEGIN; {_SCHEMA} COMMIT;")  # both tables or none, whenever it is killed
+        self._connection.executescript(f"BEGIN; {_SCHEMA} COMMIT;")  # all tables or none, whenever it is killed
         if version == 0:
             with self._connection:
+                rows = list(questions)
                 self._connection.execute("DELETE FROM questions")
+                self._connection.execute("DELETE FROM truths")
                 self._connection.executemany(
-                    "INSERT INTO questions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", map(_pack_question, questions)
+                    "INSERT INTO questions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", map(_pack_question, rows)
                 )
+                self._connection.executemany("INSERT INTO truths VALUES (?, ?, ?, ?)", filter(None, map(_pack_truths, rows)))
                 self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")  # last, in the same transaction
 
     # --- what is there ----------------------------------------------------------------------------------------------
@@ -154,8 +162,13 @@ class RunStore:
         """All questions of the run, in the order of the question file."""
         path = self.directory / ANSWERS
         with _run_errors(self.directory):
+            known = self._rows_of("truths", "SELECT * FROM truths")
+            truths = {q: truths_of(facts, earlier, future, path) for q, facts, earlier, future in known}
             return [
-                QuestionRow(q, token, kind, text, label, images_of(images, path), scene, bool(known), attributes_of(attributes, path))
+                QuestionRow(
+                    q, token, kind, text, label, images_of(images, path), scene, bool(known), attributes_of(attributes, path),
+                    **truths.get(q, {}),
+                )
                 for q, token, kind, text, label, images, scene, known, attributes in self._connection.execute(
                     "SELECT * FROM questions ORDER BY question"
                 )
@@ -163,16 +176,35 @@ class RunStore:
 
     def answers(self, setting: str | None = None) -> list[AnswerRow]:
         """Rows so far, ordered by question, of one setting or of all."""
-        names = [field.name for field in fields(AnswerRow)][:-1]  # the table's own order
         where, values = ("WHERE setting = ?", (setting,)) if setting is not None else ("", ())
         path = self.directory / ANSWERS
         with _run_errors(self.directory):
+            asked = "SELECT question, setting, said FROM sent WHERE said IS NOT NULL"
+            said = {(question, name): words for question, name, words in self._rows_of("sent", asked)}
             return [
-                AnswerRow(**dict(zip(names, numbers, strict=True)), trace=trace_of(trace, path) if trace is not None else None)
+                AnswerRow(
+                    **dict(zip(_ANSWER, numbers, strict=True)),
+                    trace=trace_of(trace, path) if trace is not None else None,
+                    said=said.get((numbers[0], numbers[1])),
+                )
                 for *numbers, trace in self._connection.execute(
-                    f"SELECT {', '.join(names)}, trace FROM answers {where} ORDER BY question, setting", values
+                    f"SELECT {', '.join(_ANSWER)}, trace FROM answers {where} ORDER BY question, setting", values
                 )
             ]
+
+    def sent(self) -> dict[tuple[int, str], tuple[str, int]]:
+        """(question, setting) -> the prompt as it was sent, verbatim, and how many of its pictures stood for a missing one.
+
+        Empty for answers of runs made before prompts were kept.
+        """
+        asked = "SELECT question, setting, text, missing_frames FROM sent JOIN prompts USING (prompt)"
+        with _run_errors(self.directory):
+            return {(question, name): (text, missing) for question, name, text, missing in self._rows_of("prompts", asked)}
+
+    def _rows_of(self, table: str, asked: str) -> Iterable[Any]:
+        """Rows of a table that runs made before did not have."""
+        known = self._connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+        return self._connection.execute(asked) if known else ()
 
     # --- what is added ----------------------------------------------------------------------------------------------
 
@@ -183,18 +215,25 @@ class RunStore:
 
     def add(self, row: AnswerRow) -> None:
         """Commit one answer. SennaPruneError if the disk is full or read-only; what was committed before stays."""
-        values = asdict(row)
-        values["trace"] = json.dumps(row.trace) if row.trace is not None else None
-        names = [field.name for field in fields(row)]
+        trace = json.dumps(row.trace) if row.trace is not None else None
         with _run_errors(self.directory), self._connection:
             self._connection.execute(
-                f"INSERT INTO answers ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})",
-                [values[name] for name in names],
+                f"INSERT INTO answers ({', '.join(_ANSWER)}, trace) VALUES ({', '.join('?' * len(_ANSWER))}, ?)",
+                [*(getattr(row, name) for name in _ANSWER), trace],
             )
+            if row.sent is not None:
+                self._connection.execute("INSERT OR IGNORE INTO prompts (text) VALUES (?)", (row.sent,))
+                self._connection.execute(
+                    "INSERT OR REPLACE INTO sent SELECT ?, ?, prompt, ?, ? FROM prompts WHERE text = ?",
+                    (row.question, row.setting, row.missing_frames or 0, row.said, row.sent),
+                )
 
     def forget_failed(self) -> int:
         """Drop failed rows so that they are tried again; returns how many."""
         with _run_errors(self.directory), self._connection:
+            self._connection.execute(
+                "DELETE FROM sent WHERE (question, setting) IN (SELECT question, setting FROM answers WHERE status = 'failed')"
+            )
             return self._connection.execute("DELETE FROM answers WHERE status = 'failed'").rowcount
 
     def write_answers(self, rows: Iterable[AnswerRow]) -> Path:
@@ -212,7 +251,8 @@ class RunStore:
 
 
 def _untimed(row: AnswerRow) -> dict[str, Any]:
-    data = {name: value for name, value in asdict(row).items() if not name.endswith("_ms")}
+    kept_apart = ("sent", "missing_frames", *(("said",) if row.said is None else ()))
+    data = {name: value for name, value in asdict(row).items() if not name.endswith("_ms") and name not in kept_apart}
     if row.trace is not None:
         data["trace"] = {name: value for name, value in row.trace.items() if not name.endswith("_ms")}
     return data
@@ -230,6 +270,14 @@ def _pack_question(row: QuestionRow) -> tuple[Any, ...]:
         int(row.scene_known),
         json.dumps(row.attributes),
     )
+
+
+def _pack_truths(row: QuestionRow) -> tuple[Any, ...] | None:
+    """None where there is nothing to keep."""
+    if not (row.facts or row.earlier or row.future):
+        return None
+    earlier = [[camera, frame, path] for (camera, frame), path in row.earlier.items()]
+    return row.question, json.dumps(dict(row.facts)), json.dumps(earlier), json.dumps(row.future)
 
 
 def _match_or_write(directory: Path, description: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from senna_autoprune.pruning.methods.registry import METHODS, is_method, split_v
 
 DEFAULT_RETENTION = (0.20, 0.25, 0.30, 0.35, 0.40)
 LENGTHS = "random-lengths"  # the control on AutoPrune's own lengths, where it is asked for
+SUBJECTS = ("plan", "choice", "yes_no", "other")  # question types that a table may be about; the first that is asked
 CALIBRATED = "calibrated"  # value of gamma that asks for a label-free choice (calibration.py)
 ABLATIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "indicators": ("indicator", ("static", "cosine", "attention", "mutual_information")),
@@ -73,8 +74,8 @@ class SweepConfig(AskConfig):
                 if not given or min(given) <= 0 or (name == "retention" and max(given) > 1):
                     raise ValueError(f"{name}: " + ("shares lie in (0, 1]" if name == "retention" else "give numbers > 0"))
                 setattr(self, name, tuple(dict.fromkeys(given)))
-        if "plan" not in self.types:
-            raise ValueError("types: a sweep's table is about planning answers, so the types must hold plan")
+        if not set(SUBJECTS) & set(self.types):
+            raise ValueError("types: a sweep's table is about one kind of answer, so the types must hold plan, choice, yes_no or other")
         for method in self.options:
             if not is_method(method):
                 raise ValueError(f"options: unknown method {method!r}{suggest(method, list(METHODS))}")

@@ -15,23 +15,25 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from senna_autoprune.adapters.reading import Reading
 from senna_autoprune.evaluation.answering.driver import OnRow, Prepared, Samples, answer_all, engine_of
 from senna_autoprune.evaluation.answering.engine import Asking, Engine
 from senna_autoprune.evaluation.answering.questions import load_questions, samples_of
 from senna_autoprune.evaluation.answering.settings import Setting
 from senna_autoprune.evaluation.answering.speed import Speed
-from senna_autoprune.evaluation.config import ENGINE_KEYS, AskConfig
+from senna_autoprune.evaluation.config import ALL_TYPES, ENGINE_KEYS, QUESTION_TYPES, AskConfig
 from senna_autoprune.evaluation.evaluate import describe
 from senna_autoprune.evaluation.measures.summary import summarise
 from senna_autoprune.evaluation.runs.rows import NO_IMAGE, UNPRUNED, UNREACHABLE, AnswerRow, QuestionRow
 from senna_autoprune.evaluation.runs.store import RunStore
 from senna_autoprune.evaluation.sweep.by_complexity import by_complexity
 from senna_autoprune.evaluation.sweep.cells import Cell, cells_of, needs_calibration
-from senna_autoprune.evaluation.sweep.config import SweepConfig, specs
+from senna_autoprune.evaluation.sweep.config import SUBJECTS, SweepConfig, specs
 from senna_autoprune.evaluation.sweep.table import tabulate
 from senna_autoprune.files.yaml_files import to_dict
 
 if TYPE_CHECKING:
+    from senna_autoprune.adapters.model import DrivingModel
     from senna_autoprune.senna import Senna
 
 _ASK = {field.name for field in fields(AskConfig)}
@@ -67,6 +69,11 @@ def directory_of(config: SweepConfig) -> Path:
     if config.out is not None:
         return Path(config.out)
     deciding = {key: value for key, value in to_dict(config).items() if key in _ASK - {"out", "resamples", *ENGINE_KEYS}}
+    for place in ("adapter", "tables"):
+        if deciding[place] is None:  # as in sweeps made before there were any
+            del deciding[place]
+    if config.types == ALL_TYPES:
+        deciding["types"] = list(QUESTION_TYPES)
     digest = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:8]
     return Path("runs") / f"sweep-{digest}"
 
@@ -88,7 +95,11 @@ def in_turn_units(samples: Samples, batch_size: int) -> list[Samples]:
 
 
 def sweep(
-    config: SweepConfig, engine: Engine | Senna, on_row: OnRow | None = None, retry_failed: bool = False, force: bool = False
+    config: SweepConfig,
+    engine: Engine | DrivingModel | Senna,
+    on_row: OnRow | None = None,
+    retry_failed: bool = False,
+    force: bool = False,
 ) -> SweepResult:
     """Ask every question in every cell, continuing what the run directory holds, and tabulate.
 
@@ -112,7 +123,7 @@ def sweep(
         calibration = before.get("calibration")
         known = calibration is not None and calibration.get("asked") == config.calibration
         if not known and any(needs_calibration(row) for row in specs(config)):
-            chosen = [sample[0] for sample in in_turns(_samples(questions))][: config.calibration]
+            chosen = [sample[0] for sample in in_turns(_samples(questions, subject_of(config, questions)))][: config.calibration]
             calibration = {"asked": config.calibration, **engine.calibrate(chosen, root.resolve(), config.prompt_template)}
         cells = cells_of(config, calibration)
         settings = list({setting.name: setting for setting in [*plain, *(cell.setting for cell in cells)]}.values())
@@ -130,8 +141,15 @@ def sweep(
         return _finish(config, store, cells, questions, rows, calibration, speed)
 
 
-def _samples(questions: Sequence[QuestionRow]) -> Samples:
-    return samples_of([question for question in questions if question.type == "plan"])
+def subject_of(config: SweepConfig, questions: Sequence[QuestionRow]) -> str:
+    """The question type that the table is about."""
+    asked = {question.type for question in questions}
+    wanted = [kind for kind in SUBJECTS if kind in config.types]
+    return next((kind for kind in wanted if kind in asked), wanted[0])
+
+
+def _samples(questions: Sequence[QuestionRow], subject: str) -> Samples:
+    return samples_of([question for question in questions if question.type == subject])
 
 
 def _finish(
@@ -145,10 +163,12 @@ def _finish(
 ) -> SweepResult:
     impossible = {row.setting: row.reason or "" for row in rows if row.status == UNREACHABLE}
     possible = [row for row in rows if row.setting not in impossible]  # a broken sample's failed rows are of all settings
-    metrics = summarise(questions, possible, "", config.seed, config.resamples)
-    metrics["run"] = store.config
+    described = store.config
+    reading = Reading.of(described.get("adapter"))
+    metrics = summarise(questions, possible, "", config.seed, config.resamples, reading)
+    metrics["run"] = described
     store.write_metrics(metrics)
-    table = tabulate(cells, config.budgets, questions, possible, metrics, impossible)
+    table = tabulate(cells, config.budgets, questions, possible, metrics, impossible, subject_of(config, questions), reading)
     if calibration is not None:
         table["calibration"] = calibration
     if (found := by_complexity(cells, questions, possible, config.resamples, config.seed)) is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from senna_autoprune.evaluation.measures.adapted import Reading, right_or_same
 from senna_autoprune.evaluation.measures.clusters import clusters_of
 from senna_autoprune.evaluation.measures.cost import CLAMP_WARNING
 from senna_autoprune.evaluation.measures.intervals import Paired
@@ -32,30 +33,36 @@ def tabulate(
     rows: Sequence[AnswerRow],
     metrics: Mapping[str, Any],
     impossible: Mapping[str, str],
+    subject: str = "plan",
+    reading: Reading | None = None,
 ) -> dict[str, Any]:
     """The sweep as plain data (JSON-ready).
 
     Args:
         rows: answers of all settings but the impossible ones; metrics: ``summarise`` of them.
         impossible: setting -> why it cannot be.
+        subject: the question type that the table is about; reading: of the run's adapter.
     Returns:
         ``columns`` (budgets), ``plain`` (unpruned, no-image, majority), ``cells`` (row by row), ``paper``, ``facts``.
     """
-    hits, scenes = right_answers(questions, rows)
+    about = about_of(metrics, subject)
+    planning = about == PLANNING or reading is None
+    hits, scenes = right_answers(questions, rows) if planning else _right(questions, rows, subject, reading)  # type: ignore[arg-type]
     label = {cell.setting.name: cell.row.label for cell in cells}
     full = metrics["settings"].get(UNPRUNED, {}).get("cost", {}).get("tokens_per_view")
     columns = [_column(budget, full) for budget in budgets]
-    plain = {name: measured(metrics, name) for name in PLAIN if "plan" in metrics["settings"].get(name, {})}
+    there = {name for name in metrics["settings"] if _entry(metrics, name, subject, about) is not None}
+    plain = {name: measured(metrics, name, subject, about) for name in PLAIN if name in there}
     entries = []
     for cell in cells:
         name, budget = cell.setting.name, budget_name(cell.budget)
         entry: dict[str, Any] = {"row": cell.row.label, "kind": cell.row.kind, "budget": budget, "setting": name}
-        if "plan" not in metrics["settings"].get(name, {}):
-            reason = impossible.get(name, "no planning question was answered by every setting")
+        if name not in there:
+            reason = impossible.get(name, f"no {'planning ' if subject == 'plan' else ''}question was answered by every setting")
             entries.append({**entry, "status": "n/a", "reason": reason})
             continue
         peers = [one for one in cells if one.budget == cell.budget and one.setting.name in hits]
-        entry.update(status="ok", **measured(metrics, name))
+        entry.update(status="ok", **measured(metrics, name, subject, about))
         random = next((one.setting.name for one in peers if one.row.kind == "control" and one.row.label == "random"), None)
         if random is not None and random != name:
             entry["against_random"] = _against(hits[random], hits[name], scenes)
@@ -64,17 +71,20 @@ def tabulate(
             entry["against_rival"] = {"rival": label[rival], **_against(hits[rival], hits[name], scenes)}
         entries.append(entry)
     _correct(entries)
-    plans = next((entry["plan"]["count"] for entry in metrics["settings"].values() if "plan" in entry), 0)
+    count = next((found["count"] for name in there if (found := _entry(metrics, name, subject, about)) is not None), 0)
+    shares = [column["share"] for column in columns] if about == PLANNING and all(column["share"] for column in columns) else []
     return {
         "schema": SCHEMA,
         "columns": columns,
         "plain": plain,
         "cells": entries,
         "paper": {"source": paper()["source"], **{key: paper()["table3"][key] for key in ("label", "measure")}}
-        | {"rows": table3_at([column["share"] for column in columns] if all(c["share"] for c in columns) else [])},
+        | {"rows": table3_at(shares)},
         "paper_ablations": _paper_ablations(cells),
         "facts": {
-            "questions": plans,
+            "questions": count,
+            "about": about,
+            "type": subject,
             "scenes": metrics["scenes"],
             "failed_rows": metrics["questions"]["failed_rows"],
             "failed": metrics["questions"]["failed"][:20],
@@ -107,6 +117,40 @@ def _correct(entries: Sequence[dict[str, Any]]) -> None:
     for entry in entries:
         if entry.get("status") == "ok":
             entry["marks"] = marks(entry)
+
+
+PLANNING, ACCURACY, AGREEMENT = "planning accuracy", "accuracy", "agreement with unpruned"
+
+
+def about_of(metrics: Mapping[str, Any], subject: str) -> str:
+    """What the table retains: planning accuracy; the accuracy of answers of another type; or, where no label says what is right,
+    the unpruned model's own answers.
+    """
+    entries = list(metrics["settings"].values())
+    if subject == "plan" and any("plan" in entry for entry in entries):
+        return PLANNING
+    found = [entry["measures"][subject] for entry in entries if subject in entry.get("measures", {})]
+    if subject == "plan" and not found:
+        return PLANNING
+    return ACCURACY if any("accuracy" in entry for entry in found) else AGREEMENT
+
+
+def _entry(metrics: Mapping[str, Any], name: str, subject: str, about: str) -> dict[str, Any] | None:
+    """The measures of one setting that the table reads."""
+    entry = metrics["settings"].get(name, {})
+    found: dict[str, Any] | None = entry.get("plan") if about == PLANNING else entry.get("measures", {}).get(subject)
+    return found
+
+
+def _right(questions: Sequence[QuestionRow], rows: Sequence[AnswerRow], subject: str, reading: Reading) -> tuple[Hits, list[str]]:
+    """``right_answers`` of another question type, as its adapter reads it; without labels: the same as unpruned."""
+    texts: dict[str, dict[int, str]] = {}
+    for row in rows:
+        texts.setdefault(row.setting, {})
+        if row.words is not None:
+            texts[row.setting][row.question] = row.words
+    hits, asked = right_or_same([q for q in questions if q.type == subject], texts, reading)
+    return hits, clusters_of(asked)
 
 
 def right_answers(questions: Sequence[QuestionRow], rows: Sequence[AnswerRow]) -> tuple[Hits, list[str]]:
@@ -144,20 +188,11 @@ def marks(entry: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def measured(metrics: Mapping[str, Any], name: str) -> dict[str, Any]:
+def measured(metrics: Mapping[str, Any], name: str, subject: str = "plan", about: str = PLANNING) -> dict[str, Any]:
     """What the table says of one setting of ``metrics``: accuracy, retention, cost, flips."""
     entry = metrics["settings"][name]
-    plan, cost, flips = entry["plan"], entry.get("cost"), metrics["flips"].get(name)
-    found: dict[str, Any] = {
-        "accuracy": plan["exact_accuracy_interval"],
-        "official_accuracy": plan["official"]["accuracy"],
-        "macro_f1": plan["macro_f1"],
-        "invalid": plan["invalid"],
-        "agreement": plan.get("agreement"),
-        "retention": plan.get("retention", {}).get("exact_accuracy"),
-        "retention_official": plan.get("retention", {}).get("official_accuracy"),
-        "retention_macro_f1": plan.get("retention", {}).get("macro_f1"),
-    }
+    cost, flips = entry.get("cost"), metrics["flips"].get(name)
+    found = _planned(entry["plan"]) if about == PLANNING else _adapted(entry["measures"][subject], about)
     if cost is not None:
         found.update(
             tokens_per_view=cost["tokens_per_view"],
@@ -174,6 +209,37 @@ def measured(metrics: Mapping[str, Any], name: str) -> dict[str, Any]:
         counts = {severity: one["count"] for severity, one in flips["by_severity"].items()}
         found["flips"] = {"compared": flips["compared"], "all": flips["flips"], "harmful": flips["harmful"], **counts}
     return found
+
+
+def _adapted(entry: Mapping[str, Any], about: str) -> dict[str, Any]:
+    """Accuracy and retention of one setting's answers as the adapter reads them; its own measures beside them."""
+    measures, agreement = entry.get("measures", {}), entry.get("agreement", {})
+    labelled = about == ACCURACY
+    return {
+        "accuracy": entry["accuracy"] if labelled else agreement.get("interval"),
+        "official_accuracy": None,
+        "macro_f1": measures.get("macro_f1"),
+        "invalid": measures.get("unreadable", measures.get("invalid")),
+        "agreement": agreement.get("agreement"),
+        "retention": entry.get("retention", {}).get("accuracy") if labelled else agreement.get("interval"),
+        "retention_official": None,
+        "retention_macro_f1": None,
+        "measures": measures,
+    }
+
+
+def _planned(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Accuracy and retention of one setting's plans."""
+    return {
+        "accuracy": plan["exact_accuracy_interval"],
+        "official_accuracy": plan["official"]["accuracy"],
+        "macro_f1": plan["macro_f1"],
+        "invalid": plan["invalid"],
+        "agreement": plan.get("agreement"),
+        "retention": plan.get("retention", {}).get("exact_accuracy"),
+        "retention_official": plan.get("retention", {}).get("official_accuracy"),
+        "retention_macro_f1": plan.get("retention", {}).get("macro_f1"),
+    }
 
 
 def _column(budget: tuple[str, float], full: float | None) -> dict[str, Any]:

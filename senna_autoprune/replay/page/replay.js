@@ -43,7 +43,7 @@ function buildViews(frame) {
     const counts = make("span", {class: "count"}, null, caption);
     const count = make("span", {}, "", counts);
     make("span", {class: "word"}, " tokens", counts);
-    const rows = Math.ceil(data.tokens / TOKEN_COLUMNS);
+    const rows = Math.ceil(image.tokens / TOKEN_COLUMNS);
     const tokens = make("canvas", {class: "tokens", width: TOKEN_COLUMNS * 10, height: rows * 10, role: "img"}, null, figure);
     const range = make("div", {class: "range"}, null, figure);
     return {name, image, overlay, count, tokens, range};
@@ -53,13 +53,13 @@ function paintOverlay(view, index, sight, set) {
   const context = view.overlay.getContext("2d");
   context.clearRect(0, 0, view.overlay.width, view.overlay.height);
   if (!sight || state.mode === "unpruned") return;
-  const grid = data.grid, pixels = new ImageData(grid, grid);
-  const levels = bytes(state.mode === "pruned" ? sight.share[set] : sight.heat[set]).subarray(index * grid * grid, (index + 1) * grid * grid);
+  const [columns, rows] = view.image.cells, pixels = new ImageData(columns, rows), start = index * sight.patches;
+  const levels = bytes(state.mode === "pruned" ? sight.share[set] : sight.heat[set]).subarray(start, start + columns * rows);
   levels.forEach((level, i) => {
     if (state.mode === "pruned") pixels.data.set([0, 0, 0, 210 * (1 - level / 255)], 4 * i);
     else pixels.data.set(palette.subarray(4 * level, 4 * level + 4), 4 * i);
   });
-  const small = make("canvas", {width: grid, height: grid});
+  const small = make("canvas", {width: columns, height: rows});
   small.getContext("2d").putImageData(pixels, 0, 0);
   context.imageSmoothingEnabled = false;
   context.drawImage(small, ...view.image.crop, 0, 0, view.overlay.width, view.overlay.height);
@@ -69,15 +69,16 @@ function paintTokens(view, index, sight, set, colours) {
   const flags = sight ? bytes(sight.kept[set]) : null;
   let lit = 0;
   context.clearRect(0, 0, view.tokens.width, view.tokens.height);
-  for (let token = 0; token < data.tokens; token++) {
-    const bit = index * data.tokens + token;
+  const count = view.image.tokens;
+  for (let token = 0; token < count; token++) {
+    const bit = sight ? index * sight.width + token : 0;
     const on = state.mode === "unpruned" || (flags !== null && ((flags[bit >> 3] >> (7 - (bit & 7))) & 1) === 1);
     lit += on;
     context.fillStyle = on ? colours.lit : colours.dark;
     context.fillRect((token % TOKEN_COLUMNS) * 10 + 1, Math.floor(token / TOKEN_COLUMNS) * 10 + 1, 8, 8);
   }
-  view.count.textContent = `${lit} of ${data.tokens}`;
-  view.tokens.setAttribute("aria-label", `${view.name}: ${lit} of ${data.tokens} tokens enter layer ${state.layer}`);
+  view.count.textContent = `${lit} of ${count}`;
+  view.tokens.setAttribute("aria-label", `${view.name}: ${lit} of ${count} tokens enter layer ${state.layer}`);
 }
 
 function says(sight, set, index) {

@@ -1,0 +1,115 @@
+"""What some adapters want beyond a question's own text and images: facts for the prompt, earlier frames, the true future.
+
+All of it is found before a model is loaded and kept in the run with the questions, so that a run can be measured, reported and
+replayed without tables.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from senna_autoprune.adapters.prompt import FACTS, placeholders
+from senna_autoprune.adapters.reading import Reading
+from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.evaluation.measures.breakdown import UNKNOWN, command_of, speed_of
+from senna_autoprune.evaluation.runs.rows import QuestionRow
+
+if TYPE_CHECKING:
+    from senna_autoprune.adapters.schema import Adapter
+    from senna_autoprune.evaluation.config import AskConfig
+    from senna_autoprune.nuscenes.questions_file import Question
+
+
+def adapter_before_loading(config: AskConfig) -> Adapter | None:
+    """The configuration's adapter, as far as it is known without the model's weights; None: Senna's, or a Python adapter's that
+    says nothing of itself.
+
+    Raises:
+        SennaPruneError: a bad adapter, or none for this checkpoint.
+    """
+    from senna_autoprune.adapters.open import adapter_for
+
+    return None if config.model is None and config.adapter is None else adapter_for(config.model, config.adapter)
+
+
+def facts_of(record: Question) -> dict[str, str]:
+    """Speed (m/s), command and history: as the record states them, else as its words do."""
+    found: dict[str, str] = {}
+    for source in (record.get("senna_prune"), record):
+        if isinstance(source, dict):
+            found.update({name: str(source[name]) for name in FACTS if isinstance(source.get(name), str | int | float)})
+    speed, command = speed_of(record.text), command_of(record.text)
+    if speed is not None:
+        found.setdefault("speed", str(speed))
+    if command != UNKNOWN:
+        found.setdefault("command", command)
+    return found
+
+
+def with_truths(rows: Sequence[QuestionRow], records: Sequence[Question], config: AskConfig, root: Path) -> list[QuestionRow]:
+    """The questions with what their adapter will ask for, and nothing else: Senna's stay as they are.
+
+    Args:
+        records: of the question file, one a row. root: folder of relative image paths.
+    Raises:
+        SennaPruneError: the adapter shows earlier frames and there are no tables to find them in.
+    """
+    adapter = adapter_before_loading(config)
+    if adapter is None:
+        return list(rows)
+    if {one.name for one in placeholders(adapter.prompt.user)} & set(FACTS):
+        rows = [replace(row, facts=facts_of(record)) for row, record in zip(rows, records, strict=True)]
+    reading = Reading(adapter)
+    planned = [reading.kind(row.type) == "waypoints" for row in rows]
+    frames = [frame for frame in adapter.views.frames if frame]
+    if not any(planned) and not frames:
+        return list(rows)
+    nusc = _tables(config.tables, root)
+    if nusc is None:
+        if frames:
+            raise SennaPruneError(f"the adapter {adapter.name} shows earlier frames: say where the tables are with --tables DIR")
+        return list(rows)
+    from senna_autoprune.nuscenes.earlier import earlier_images
+    from senna_autoprune.nuscenes.futures import future_of
+
+    steps = round(2 * max(adapter.score.horizons_s))
+    there = {sample["token"] for sample in nusc.sample}
+    futures: dict[str, Any] = {}
+    earlier: dict[str, dict[tuple[str, float], str]] = {}
+    found = []
+    for row, plans in zip(rows, planned, strict=True):
+        if row.token in there and plans and row.token not in futures:
+            futures[row.token] = future_of(nusc, row.token, steps).to_dict()
+        if row.token in there and frames and row.token not in earlier:
+            seen = earlier_images(nusc, row.token, adapter.views.cameras or (), frames)
+            earlier[row.token] = {key: os.path.relpath(path, root) for key, path in seen.items()}
+        found.append(replace(row, future=futures.get(row.token) if plans else None, earlier=earlier.get(row.token, {})))
+    return found
+
+
+def _tables(given: str | None, root: Path) -> Any:
+    """The tables at ``given``, or beside the images, if that folder is a data root with one version; else None."""
+    from senna_autoprune.nuscenes.scenes import load_tables
+
+    place = Path(given) if given is not None else root
+    versions = sorted(path.parent.name for path in place.glob("*/scene.json"))
+    if given is not None and len(versions) != 1:
+        there = f"it holds {', '.join(versions)}" if versions else "no folder in it has a scene.json"
+        raise SennaPruneError(f"--tables {given} must be a folder that holds one table version, like v1.0-mini ({there})")
+    return load_tables(place, versions[0]) if len(versions) == 1 else None
+
+
+def truths_identity(questions: Sequence[QuestionRow]) -> dict[str, str]:
+    """A hash of all of it, for ``config.yaml``; empty where no question has any."""
+    known = [
+        [question.question, dict(question.facts), sorted([*key, path] for key, path in question.earlier.items()), question.future]
+        for question in questions
+        if question.facts or question.earlier or question.future
+    ]
+    return {"truths_sha256": hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()} if known else {}

@@ -1,0 +1,142 @@
+"""What an adapter measures of one question type, beside the controls: its own measures, retention where there are labels, and
+agreement with the unpruned model, which needs none.
+
+The adapter is given as a ``Reading``; nothing here knows how it parses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from senna_autoprune.evaluation.measures.retention import bootstrap, by_scene, hit_statistics, mcnemar, mean_measure, retention
+from senna_autoprune.evaluation.runs.rows import NO_IMAGE, PRUNING_CONTROLS, UNPRUNED, QuestionRow
+from senna_autoprune.nuscenes.futures import Future
+
+CLOSED = ("plan", "label", "choice")  # kinds of answers that are right or wrong
+
+
+class Reading(Protocol):
+    """``adapters.reading.Reading``."""
+
+    def kind(self, question_type: str) -> str: ...
+
+    def plain(self, question_type: str) -> bool: ...
+
+    def answer(self, question_type: str, text: str, question: str = "") -> Any: ...
+
+    def label(self, question_type: str, text: str, question: str = "") -> Any: ...
+
+    def written(self, question_type: str, text: str, question: str = "") -> str: ...
+
+    def same(self, one: Any, other: Any) -> bool: ...
+
+    def measure(
+        self, question_type: str, labels: Sequence[Any], answers: Sequence[Any], futures: Sequence[Future] | None = None
+    ) -> dict[str, Any]: ...
+
+    def agreement(self, answers: Sequence[Any], reference: Sequence[Any]) -> dict[str, Any]: ...
+
+
+def adapted_measures(
+    questions: Sequence[QuestionRow],
+    texts: Mapping[str, Mapping[int, str]],
+    reading: Reading,
+    seed: int,
+    resamples: int,
+) -> dict[str, dict[str, Any]]:
+    """setting -> the measures of its answers to questions of one type.
+
+    Args:
+        questions: of one type, answered by all settings. texts: setting -> question -> answer.
+    Returns:
+        of each setting ``kind``, ``count``, ``unlabelled``, ``agreement`` with ``interval`` (where unpruned was asked), and of
+        the labelled questions the adapter's own ``measures``; where an answer is right or wrong also ``accuracy`` with its
+        interval, ``retention`` and ``mcnemar_against`` (unpruned, random, uniform, no-image).
+    """
+    kind = reading.kind(questions[0].type)
+    read = {name: [reading.answer(q.type, found[q.question], q.text) for q in questions] for name, found in texts.items()}
+    labels = [None if q.label.strip() == "" else reading.label(q.type, q.label, q.text) for q in questions]
+    futures = [None if q.future is None else Future.of(q.future) for q in questions]
+    with_future = any(future is not None for future in futures)
+    known = [n for n in range(len(questions)) if (futures[n] if with_future else labels[n]) is not None]
+    scenes = [q.scene for q in questions]
+    right: dict[str, list[bool]] = {}
+    if kind in CLOSED and known:
+        right = {name: [reading.same(found[n], labels[n]) for n in known] for name, found in read.items()}
+    result = {}
+    for name, found in read.items():
+        entry: dict[str, Any] = {"kind": kind, "count": len(questions), "unlabelled": len(questions) - len(known)}
+        if known:
+            true = [futures[n] for n in known] if with_future else None
+            entry["measures"] = reading.measure(questions[0].type, [labels[n] for n in known], [found[n] for n in known], true)  # type: ignore[arg-type]
+        if UNPRUNED in read:
+            same = [reading.same(a, b) for a, b in zip(found, read[UNPRUNED], strict=True)]
+            interval = bootstrap([by_scene(hit_statistics(same), scenes)], mean_measure, resamples, seed)
+            entry["agreement"] = {**reading.agreement(found, read[UNPRUNED]), "interval": interval.to_dict()}
+        if right:
+            entry.update(_closed(name, right, [scenes[n] for n in known], seed, resamples))
+        result[name] = entry
+    return result
+
+
+def _closed(name: str, right: Mapping[str, Sequence[bool]], scenes: Sequence[str], seed: int, resamples: int) -> dict[str, Any]:
+    """Accuracy, retention and paired tests of answers that are right or wrong."""
+    hits = hit_statistics(right[name])
+    found: dict[str, Any] = {
+        "accuracy": bootstrap([by_scene(hits, scenes)], mean_measure, resamples, seed).to_dict(),
+        "mcnemar_against": {
+            other: mcnemar(right[other], right[name]).to_dict()
+            for other in (UNPRUNED, *PRUNING_CONTROLS, NO_IMAGE)
+            if other in right and other != name
+        },
+    }
+    if UNPRUNED in right:
+        before = hit_statistics(right[UNPRUNED])
+        found["retention"] = {"accuracy": retention(hits, before, scenes, mean_measure, resamples, seed).to_dict()}
+    return found
+
+
+def right_or_same(
+    questions: Sequence[QuestionRow], texts: Mapping[str, Mapping[int, str]], reading: Reading
+) -> tuple[dict[str, list[bool]], list[QuestionRow]]:
+    """For every setting, which questions of one type it got right; without labels, which it answered as unpruned does.
+
+    Returns:
+        setting -> right or wrong over the same questions, and these questions.
+    """
+    common = [q for q in questions if all(q.question in found for found in texts.values())]
+    closed = bool(common) and reading.kind(common[0].type) in CLOSED
+    labels = {q.question: reading.label(q.type, q.label, q.text) for q in common if closed and q.label.strip()}
+    labelled = [q for q in common if labels.get(q.question) is not None]
+    unpruned = texts.get(UNPRUNED, {})
+    asked = labelled or (common if unpruned else [])
+
+    def truth(q: QuestionRow) -> Any:
+        return labels[q.question] if labelled else reading.answer(q.type, unpruned[q.question], q.text)
+
+    return {
+        name: [reading.same(reading.answer(q.type, found[q.question], q.text), truth(q)) for q in asked] for name, found in texts.items()
+    }, list(asked)
+
+
+def read_severity(question: QuestionRow, unpruned: str, pruned: str, reading: Reading) -> str:
+    """Severity of a changed answer that only the adapter can read; without a label it is judged against the unpruned one."""
+    before, after = (reading.answer(question.type, text, question.text) for text in (unpruned, pruned))
+    label = reading.label(question.type, question.label, question.text) if question.label.strip() else None
+    if reading.same(before, after):
+        return "wording"
+    if label is not None and reading.same(after, label):
+        return "repaired"
+    was_right = type(before).__name__ != "Invalid" if label is None else reading.same(before, label)
+    if type(after).__name__ == "Invalid" and type(before).__name__ != "Invalid":
+        return "no_answer"
+    return "broken" if was_right else "both_wrong"
+
+
+def judges(question_type: str, reading: Reading | None) -> bool:
+    """Whether the adapter, not the table of Senna's question types, says what a changed answer means."""
+    if reading is None:
+        return False
+    own = question_type in ("plan", "vru", "light", "motion", "description", "explanation")
+    return not (own and (reading.plain(question_type) or (question_type == "plan" and reading.kind("plan") == "plan")))
