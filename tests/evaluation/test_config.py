@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation.config import QUESTION_TYPES, EvalConfig
+from senna_autoprune.evaluation.config import ALL_TYPES, QUESTION_TYPES, EvalConfig
 from senna_autoprune.files.yaml_files import MAX_BYTES, build, dump_yaml, load_config, read_yaml, to_dict
+from senna_autoprune.nuscenes.questions_file import STATED_TYPES
 from senna_autoprune.nuscenes.strings import QUESTION_TYPES as KNOWN_TYPES
 
 
@@ -34,7 +35,7 @@ def test_round_trip(tmp_path: Path) -> None:
 
 def test_question_types_are_those_of_the_question_files() -> None:
     assert QUESTION_TYPES == KNOWN_TYPES
-    assert EvalConfig(types="all").types == QUESTION_TYPES  # type: ignore[arg-type]
+    assert EvalConfig(types="all").types == ALL_TYPES == (*KNOWN_TYPES, *STATED_TYPES, "other")  # type: ignore[arg-type]
 
 
 def test_flags_lie_over_the_file(tmp_path: Path) -> None:

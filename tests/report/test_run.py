@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from senna_autoprune.adapters.reading import Reading
 from senna_autoprune.demo import LABEL, embedded
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.measures.summary import summarise
@@ -20,7 +21,7 @@ from tests.report.runs import made
 def test_measures_are_those_of_the_stored_answers(tmp_path: Path) -> None:
     run = read_run(made(tmp_path).write())
     with RunStore.read(run.directory) as store:
-        expected = summarise(store.questions(), store.answers(), "autoprune", 3, RESAMPLES)
+        expected = summarise(store.questions(), store.answers(), "autoprune", 3, RESAMPLES, Reading())
     assert {key: value for key, value in run.metrics.items() if key != "run"} == expected
     assert (run.method, run.asked, len(run.answers), run.label) == ("autoprune", 24, 24, None)
     assert run.images == tmp_path
