@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "benchmarks": ("senna_autoprune.cli.benchmarks", "Standard benchmarks through lmms-eval, in the form of Tables 1 and 2."),
     "budget": ("senna_autoprune.cli.budget", "The smallest token budget that is safe on your questions, with a certificate."),
     "calibrate": ("senna_autoprune.cli.calibrate", "Choose AutoPrune's gamma for a model, without labels."),
+    "compare": ("senna_autoprune.cli.compare", "Two finished runs, paired by question: is B worse than A?"),
     "curves": ("senna_autoprune.cli.curves", "Draw a run's retention curves by mutual information (Fig. 2)."),
     "eval": ("senna_autoprune.cli.eval", "Planning accuracy unpruned and pruned, with controls."),
     "methods": ("senna_autoprune.cli.methods", "The pruning methods: paper, needs and options of each."),

@@ -10,7 +10,7 @@ from senna_autoprune.evaluation.budget.sequence import Look, Rules, examine, in_
 from senna_autoprune.evaluation.measures.intervals import Paired
 from senna_autoprune.evaluation.measures.paired_tests import non_inferiority
 from senna_autoprune.evaluation.measures.verdict import NOT_SHOWN, SAFE
-from tests.evaluation.measures import simulated
+from tools.maintain import simulate as simulated
 
 SCENES = [f"s{i}" for i in range(150)]
 

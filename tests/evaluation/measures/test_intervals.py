@@ -17,8 +17,8 @@ from senna_autoprune.evaluation.measures.intervals import (
     scenes_upper,
     share_interval,
 )
-from tests.evaluation.measures import simulated
 from tests.evaluation.measures.twins import restricted_score
+from tools.maintain import simulate as simulated
 
 
 @pytest.mark.parametrize("cells", [(60, 8, 4, 100), (40, 3, 9, 60), (150, 5, 1, 206)])

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from senna_autoprune.evaluation.measures.intervals import Paired
 from senna_autoprune.evaluation.measures.paired_tests import holm, non_inferiority, sample_size, scene_test, scenes_for_safety, sign_flip
 from senna_autoprune.evaluation.measures.retention import mcnemar
-from tests.evaluation.measures import simulated
 from tests.evaluation.measures.twins import holm_by_steps, sign_flip_by_listing
+from tools.maintain import simulate as simulated
 
 
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=9))

@@ -1,0 +1,96 @@
+"""Two finished runs, question by question: two checkpoints, two methods, two dtypes, on what both answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from senna_autoprune.demo import label_of_run
+from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.evaluation.measures.clusters import NO_VERDICT, clusters_of, scene_warning
+from senna_autoprune.evaluation.measures.flips import flip_table
+from senna_autoprune.evaluation.measures.intervals import Paired, difference_interval, ratio_interval
+from senna_autoprune.evaluation.measures.paired_tests import non_inferiority, scene_test
+from senna_autoprune.evaluation.measures.parsing import parse_plan
+from senna_autoprune.evaluation.measures.retention import accuracy, mcnemar
+from senna_autoprune.evaluation.measures.summary import flips_between
+from senna_autoprune.evaluation.measures.verdict import points
+from senna_autoprune.evaluation.runs.rows import UNPRUNED, QuestionRow
+from senna_autoprune.evaluation.runs.store import RunStore
+
+Key = tuple[str, str, str]  # token, text, label: the same question in any question file
+
+
+@dataclass(frozen=True)
+class Side:
+    """The planning answers of one setting of one run."""
+
+    run: str
+    setting: str
+    label: str | None
+    answers: dict[Key, tuple[QuestionRow, str]]
+
+
+def read_side(run: str | Path, setting: str | None = None) -> Side:
+    """A run's answers under one setting; None: the run's own method, or unpruned where it has none.
+
+    Raises:
+        SennaPruneError: no run, or no planning answer of that setting (lists those it has).
+    """
+    with RunStore.read(run) as store:
+        config = store.config
+        method = (config.get("config") or {}).get("method")
+        wanted = setting or (method if isinstance(method, str) else UNPRUNED)
+        texts = {row.question: row.answer for row in store.answers(wanted) if row.answer is not None}
+        plans = [q for q in store.questions() if q.type == "plan" and parse_plan(q.label).valid and q.question in texts]
+        if not plans:
+            has = ", ".join(sorted(store.proven())) or "none"
+            raise SennaPruneError(f"{run} has no planning answers of {wanted!r}; it has {has}; name one with --setting or --setting-b")
+        return Side(str(run), wanted, label_of_run(config), {(q.token, q.text, q.label.strip()): (q, texts[q.question]) for q in plans})
+
+
+def compare(a: Side, b: Side, seed: int = 0) -> dict[str, Any]:
+    """B against A on their common questions, as plain data: accuracy, difference with interval, test by scene, flips, a sentence.
+
+    Raises:
+        SennaPruneError: they have no question in common.
+    """
+    both = [key for key in a.answers if key in b.answers]
+    if not both:
+        raise SennaPruneError(f"{a.run} and {b.run} have no answered question (sample, text and label) in common")
+    questions = [a.answers[key][0] for key in both]
+    scenes = clusters_of(questions)
+    before, after = ([parse_plan(side.answers[key][1]) == parse_plan(key[2]) for key in both] for side in (a, b))
+    pairs = Paired.of(before, after, scenes)
+    texts = [{a.answers[key][0].question: side.answers[key][1] for key in both} for side in (a, b)]
+    flips = flips_between(questions, texts[0], texts[1], b.setting)
+    found: dict[str, Any] = {
+        "a": {"run": a.run, "setting": a.setting, "label": a.label, "only": len(a.answers) - len(both)},
+        "b": {"run": b.run, "setting": b.setting, "label": b.label, "only": len(b.answers) - len(both)},
+        "questions": len(both),
+        "scenes": pairs.scenes,
+        "warning": scene_warning(pairs.scenes),
+        "accuracy_a": accuracy(before, scenes).to_dict(),
+        "accuracy_b": accuracy(after, scenes).to_dict(),
+        "difference": difference_interval(pairs).to_dict(),
+        "ratio": ratio_interval(pairs).to_dict(),
+        "lower": non_inferiority(pairs, 0.5).lower if pairs.scenes > 1 else None,  # the bound does not depend on the margin
+        "scene_test": scene_test(pairs, seed).to_dict(),
+        "mcnemar": mcnemar(before, after).to_dict(),
+        "flips": {**flip_table(flips, len(both), pairs.scenes), "list": [flip.to_dict() for flip in flips]},
+    }
+    return {**found, "sentence": _sentence(found)}
+
+
+def _sentence(found: dict[str, Any]) -> str:
+    """What may be said of B against A."""
+    gap, test, scenes = found["difference"], found["scene_test"], found["scenes"]
+    who = f"B ({found['b']['setting']}) against A ({found['a']['setting']})"
+    if scenes < NO_VERDICT or gap["low"] is None:
+        return f"{who}: no verdict, {scenes} scenes (at least {NO_VERDICT} are needed)"
+    ends = f"{100 * gap['value']:+.1f} points of accuracy [{100 * gap['low']:+.1f}, {100 * gap['high']:+.1f}]"
+    bound = "no loss" if found["lower"] >= 0 else f"not worse by more than {points(-found['lower'])}"
+    held = found["flips"]["scenes"]
+    flips = f"a newly dangerous answer in {held['dangerous']} of {scenes} scenes (at most {100 * held['dangerous_upper']:.1f} %)"
+    return f"{who}: {ends}, p {test['p_value']:.3g} by scene; {bound} (95 %, {scenes} scenes), {flips}"

@@ -1,0 +1,55 @@
+"""Two runs compared, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from senna_autoprune.tables.grid import Grid, interval, percent
+from senna_autoprune.tables.run import p_value
+
+SHOWN = 20  # flips listed
+
+
+def grids(found: Mapping[str, Any]) -> list[Grid]:
+    """Accuracy side by side, and every answer that changed for the worse or the better, worst first."""
+    return [grid for grid in (_accuracy(found), _flips(found), _listed(found)) if grid.rows]
+
+
+def _accuracy(found: Mapping[str, Any]) -> Grid:
+    grid = Grid(
+        f"{found['questions']} questions of {found['scenes']} scenes that both answered",
+        ["", "run", "setting", "accuracy (95 %)", "only it answered"],
+        texts=(0, 1, 2),
+    )
+    for name in ("a", "b"):
+        side = found[name]
+        grid.rows.append([name.upper(), side["run"], side["setting"], interval(found[f"accuracy_{name}"]), str(side["only"])])
+    test, extra = found["scene_test"], found["mcnemar"]
+    grid.notes = [
+        f"B / A: {interval(found['ratio'])}",
+        f"right only in A: {test['lost']}, only in B: {test['gained']}; {test['scenes_worse']} scenes worse, {test['scenes_better']} better"
+        f", p {p_value(test['p_value'])} by sign flips of whole scenes",
+        f"McNemar's exact p {p_value(extra['p_value'])} (an extra: questions as if independent)",
+    ]
+    return grid
+
+
+def _flips(found: Mapping[str, Any]) -> Grid:
+    flips = found["flips"]
+    title = f"{flips['flips']} answers differ, {flips['harmful']} to the worse"
+    grid = Grid(title, ["severity", "answers", "share", "meaning"], texts=(0, 3))
+    for name, one in flips["by_severity"].items():
+        if one["count"]:
+            grid.rows.append([name, str(one["count"]), percent(one["rate"]), one["meaning"]])
+    return grid
+
+
+def _listed(found: Mapping[str, Any]) -> Grid:
+    grid = Grid("Answers that differ, worst first", ["severity", "scene", "question", "label", "A", "B"], texts=(0, 1, 3, 4, 5))
+    for flip in found["flips"]["list"][:SHOWN]:
+        words = [" ".join(flip[key].split())[:60] for key in ("label", "unpruned", "pruned")]
+        grid.rows.append([flip["severity"], flip["scene"], str(flip["question"]), *words])
+    if len(found["flips"]["list"]) > SHOWN:
+        grid.notes = [f"{SHOWN} of {len(found['flips']['list'])}; the JSON has all"]
+    return grid

@@ -1,0 +1,63 @@
+"""Two runs, paired by question."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from senna_autoprune.cli import cli
+from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.evaluation.compare import compare, read_side
+from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
+from senna_autoprune.evaluation.runs.store import RunStore
+from tests.evaluation.budget.fake import KEEP, STOP, without_waiting
+
+SCENES = 15
+
+
+def made(folder: Path, method: str, wrong: set[int], questions: range = range(45)) -> Path:
+    """A run in which unpruned is right throughout and ``method`` says KEEP, STRAIGHT to the ``wrong`` questions."""
+    rows = [
+        QuestionRow(i, f"t{i}", "plan", "plan?", STOP if i % 2 else KEEP, ("a.png",), f"scene-{i % SCENES}", True, {}) for i in questions
+    ]
+    description: dict[str, Any] = {"config": {"method": method}, "identity": {}}
+    with without_waiting(), RunStore.start(folder, description, rows) as store:
+        for row in rows:
+            store.add(AnswerRow(row.question, "unpruned", "ok", row.label))
+            store.add(AnswerRow(row.question, method, "ok", KEEP if row.question in wrong else row.label))
+    return folder
+
+
+def test_each_runs_own_method_is_compared_on_common_questions(tmp_path: Path) -> None:
+    a, b = made(tmp_path / "a", "fastv", {1, 3}), made(tmp_path / "b", "dart", {1, 5, 7, 9}, range(5, 50))
+    found = compare(read_side(a), read_side(b))
+    assert (found["a"]["setting"], found["b"]["setting"]) == ("fastv", "dart")
+    assert (found["questions"], found["a"]["only"], found["b"]["only"]) == (40, 5, 5)
+    assert found["accuracy_a"]["value"] == 1.0 and found["accuracy_b"]["value"] == pytest.approx(37 / 40)
+    assert (found["scene_test"]["lost"], found["scene_test"]["gained"]) == (3, 0)
+    assert found["scene_test"]["p_value"] == 0.25  # three scenes, all one way: 2 / 2^3
+    assert found["flips"]["scenes"]["dangerous"] == 3  # missed brakes
+    assert found["difference"]["low"] < -3 / 40 < found["difference"]["high"]
+    assert found["sentence"].startswith("B (dart) against A (fastv): -7.5 points of accuracy [")
+    assert "p 0.25 by scene" in found["sentence"] and "in 3 of 15 scenes" in found["sentence"]
+
+
+def test_two_settings_of_one_run_and_the_page(tmp_path: Path) -> None:
+    run = made(tmp_path / "a", "fastv", {1, 3})
+    page = tmp_path / "compare.html"
+    ended = CliRunner().invoke(cli, ["compare", str(run), str(run), "--setting", "unpruned", "--out", str(page)])
+    assert ended.exit_code == 0, ended.output
+    assert "B (fastv) against A (unpruned): -4.4 points" in ended.output and "missed_brake" in ended.output
+    assert "B (fastv) against A (unpruned)" in page.read_text() and "15 scenes: fewer than 40" in page.read_text()
+
+
+def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
+    a, b = made(tmp_path / "a", "fastv", set(), range(5)), made(tmp_path / "b", "fastv", set(), range(10, 15))
+    with pytest.raises(SennaPruneError, match="no answered question"):
+        compare(read_side(a), read_side(b))
+    with pytest.raises(SennaPruneError, match="no planning answers of 'dart'; it has fastv, unpruned"):
+        read_side(a, "dart")
+    assert "no verdict, 5 scenes" in compare(read_side(a), read_side(a))["sentence"]
