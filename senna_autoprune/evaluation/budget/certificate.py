@@ -7,7 +7,7 @@ from dataclasses import replace
 from math import ceil, inf, isinf
 from typing import Any
 
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from senna_autoprune.evaluation.budget.answers import Pairs
 from senna_autoprune.evaluation.budget.sequence import Look, Rules
@@ -50,7 +50,7 @@ def needed(rules: Rules, pairs: Pairs) -> dict[str, Any]:
     discordant = float(counted.lost.sum() + counted.gained.sum()) / total
     difference = float(counted.gained.sum() - counted.lost.sum()) / total
     effect = difference_effect(counted, 1 - rules.alpha, CAUTIOUS)
-    level = float(norm.sf(rules.bounds[-1]))
+    level = float(ndtr(-rules.bounds[-1]))
     questions = sample_size(max(discordant, 1 / total), rules.margin, level, 0.8, effect, min(difference, 0.0))
     accuracy = inf if isinf(questions) else questions * counted.scenes / total
     safety = scenes_needed(len(pairs.dangerous) / counted.scenes, rules.safety, level)

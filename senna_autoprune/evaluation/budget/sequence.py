@@ -77,9 +77,9 @@ def look(rules: Rules, index: int, pairs: Paired, dangerous: int, before: Look |
         index: of the look, from 0. pairs: answers of all scenes asked so far; dangerous: how many of them hold a newly dangerous flip.
         before: the look before this one; what it passed stays passed.
     """
-    from scipy.stats import binom, norm
+    from scipy.special import bdtr, ndtr
 
-    bound, level = rules.bounds[index], float(norm.sf(rules.bounds[index]))
+    bound, level = rules.bounds[index], float(ndtr(-rules.bounds[index]))
     total, lost, gained = pairs.questions, float(pairs.lost.sum()), float(pairs.gained.sum())
     effect = difference_effect(pairs, 1 - rules.alpha, CAUTIOUS)
 
@@ -87,7 +87,7 @@ def look(rules: Rules, index: int, pairs: Paired, dangerous: int, before: Look |
         return difference_score(lost / effect, gained / effect, total / effect, difference)
 
     z, value = score(-rules.margin), (gained - lost) / total
-    safety_p = float(binom.cdf(dangerous, pairs.scenes, rules.safety))
+    safety_p = float(bdtr(dangerous, pairs.scenes, rules.safety))
     accurate = z >= bound or (before is not None and before.accurate)
     harmless = safety_p <= level or (before is not None and before.harmless)
     upper = scenes_upper(dangerous, pairs.scenes, 1 - level)
@@ -102,7 +102,7 @@ def look(rules: Rules, index: int, pairs: Paired, dangerous: int, before: Look |
 
 def _outcome(rules: Rules, index: int, accurate: bool, harmless: bool, dangerous: int, power: float) -> tuple[str | None, str]:
     """(outcome, why): safe, not shown, or None to go on."""
-    from scipy.stats import binom, norm
+    from scipy.special import bdtr, ndtr
 
     last = index == len(rules.stops) - 1
     if accurate and harmless:
@@ -110,8 +110,8 @@ def _outcome(rules: Rules, index: int, accurate: bool, harmless: bool, dangerous
     missing = " and ".join(name for name, met in (("accuracy", accurate), ("safety", harmless)) if not met)
     if last:
         return NOT_SHOWN, f"{missing}: not shown"
-    best = float(binom.cdf(dangerous, rules.stops[-1], rules.safety))  # if no scene to come holds one
-    if not harmless and best > float(norm.sf(rules.bounds[-1])):
+    best = float(bdtr(dangerous, rules.stops[-1], rules.safety))  # if no scene to come holds one
+    if not harmless and best > float(ndtr(-rules.bounds[-1])):
         return NOT_SHOWN, "safety: stopped early, it can no longer be shown"
     if not accurate and power < HOPELESS:
         return NOT_SHOWN, f"accuracy: stopped early, hopeless (conditional power {100 * power:.1f} %)"

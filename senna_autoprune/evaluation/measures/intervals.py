@@ -96,7 +96,7 @@ def design_effect(sums: Array, independent: float, touched: int, count: Array, q
         count: (S,) questions of each scene.
         quantile: of the one-sided level that the interval is made for: t instead of z pays for an estimated variance.
     """
-    from scipy.stats import norm, t
+    from scipy.special import ndtri, stdtrit
 
     scenes = len(count)
     if scenes < 2 or count.sum() == 0:
@@ -104,13 +104,13 @@ def design_effect(sums: Array, independent: float, touched: int, count: Array, q
     estimate = scenes / (scenes - 1) * float((sums**2).sum()) / independent if independent > 0 else 1.0
     believed = 1 + (float((count**2).sum() / count.sum()) - 1) * prior.correlation
     weight = touched / (touched + prior.scenes)
-    inflation = float(t.ppf(quantile, scenes - 1) / norm.ppf(quantile)) ** 2
+    inflation = float(stdtrit(scenes - 1, quantile) / ndtri(quantile)) ** 2
     return max(1.0, weight * estimate + (1 - weight) * believed) * inflation
 
 
 def share_interval(hits: Array, count: Array, level: float = LEVEL) -> Bounds:
     """Wilson's score interval of a share over scenes. Args: (S,) hits and questions of each scene."""
-    from scipy.stats import norm
+    from scipy.special import ndtri
 
     total = float(count.sum())
     if total == 0:
@@ -120,7 +120,7 @@ def share_interval(hits: Array, count: Array, level: float = LEVEL) -> Bounds:
     if len(count) < 2:
         return Bounds(p, None, None, len(count))
     effect = design_effect(hits - p * count, total * p * (1 - p), touched, count, quantile)
-    n, z = total / effect, float(norm.ppf(quantile))
+    n, z = total / effect, float(ndtri(quantile))
     middle, half = (p + z * z / (2 * n)) / (1 + z * z / n), z / (1 + z * z / n) * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return Bounds(p, max(middle - half, 0.0), min(middle + half, 1.0), len(count), effect)
 
@@ -193,16 +193,16 @@ def ratio_interval(pairs: Paired, level: float = LEVEL) -> Bounds:
 
 def lower_end(score: Callable[[float], float], value: float, lowest: float, quantile: float) -> float:
     """Where a falling score statistic passes z(quantile), between ``lowest`` and ``value``."""
-    from scipy.stats import norm
+    from scipy.special import ndtri
 
-    return _crossing(score, float(norm.ppf(quantile)), value, lowest)
+    return _crossing(score, float(ndtri(quantile)), value, lowest)
 
 
 def _invert(score: Callable[[float], float], value: float, span: tuple[float, float], quantile: float) -> tuple[float, float]:
     """Both ends of the interval, within ``span``."""
-    from scipy.stats import norm
+    from scipy.special import ndtri
 
-    inside, z = min(max(value, span[0]), span[1]), float(norm.ppf(quantile))
+    inside, z = min(max(value, span[0]), span[1]), float(ndtri(quantile))
     return _crossing(score, z, inside, span[0]), _crossing(score, -z, inside, span[1])
 
 
@@ -219,16 +219,16 @@ def scenes_upper(hit: int, scenes: int, level: float = LEVEL) -> float | None:
     """Exact one-sided upper bound (Clopper and Pearson) of the share of scenes in which something happens, from ``hit`` of
     ``scenes``; 0 of 67 is at most 4.4 %. None of no scenes.
     """
-    from scipy.stats import beta
+    from scipy.special import betaincinv
 
     if scenes == 0:
         return None
-    return 1.0 if hit >= scenes else float(beta.ppf(level, hit + 1, scenes - hit))
+    return 1.0 if hit >= scenes else float(betaincinv(hit + 1, scenes - hit, level))
 
 
 def mean_interval(sums: Array, count: Array, level: float = LEVEL) -> Bounds:
     """Student's t interval of a mean over questions with the scenes' variance: for distances, not for shares."""
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     total, scenes = float(count.sum()), len(count)
     if total == 0:
@@ -237,5 +237,5 @@ def mean_interval(sums: Array, count: Array, level: float = LEVEL) -> Bounds:
     if scenes < 2:
         return Bounds(mean, None, None, scenes)
     error = sqrt(scenes / (scenes - 1) * float(((sums - mean * count) ** 2).sum())) / total
-    half = float(t.ppf((1 + level) / 2, scenes - 1)) * error
+    half = float(stdtrit(scenes - 1, (1 + level) / 2)) * error
     return Bounds(mean, mean - half, mean + half, scenes)

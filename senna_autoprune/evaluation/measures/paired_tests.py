@@ -107,7 +107,7 @@ def non_inferiority(pairs: Paired, margin: float, alpha: float = ALPHA) -> NonIn
     Raises:
         ValueError: no questions, or a margin outside (0, 1).
     """
-    from scipy.stats import norm
+    from scipy.special import ndtr
 
     total = pairs.questions
     if total == 0 or not 0 < margin < 1:
@@ -120,7 +120,7 @@ def non_inferiority(pairs: Paired, margin: float, alpha: float = ALPHA) -> NonIn
 
     z, value = score(-margin), (gained - lost) / total
     lower = lower_end(score, value, -1.0, 1 - alpha)
-    return NonInferiority(value, lower, z, float(norm.sf(z)), margin, effect, pairs.scenes, int(total))
+    return NonInferiority(value, lower, z, float(ndtr(-z)), margin, effect, pairs.scenes, int(total))
 
 
 def sample_size(
@@ -133,11 +133,11 @@ def sample_size(
     Returns:
         inf where the true loss is the margin or more.
     """
-    from scipy.stats import norm
+    from scipy.special import ndtri
 
     if margin + truth <= 0:
         return inf
-    z = float(norm.isf(alpha) + norm.ppf(power))
+    z = float(ndtri(power) - ndtri(alpha))
     return ceil(z * z * max(discordant - truth * truth, 0.0) / (margin + truth) ** 2 * effect)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from math import exp, log, sqrt
+from math import exp, log, pi, sqrt
 from typing import Any
 
 import numpy as np
@@ -24,9 +24,9 @@ _WIDTH = 8.0  # standard deviations of the running sum below which no density is
 
 def obrien_fleming(alpha: float, share: float) -> float:
     """2 (1 - Phi(z_{alpha/2} / sqrt(t))): spends next to nothing early, so that the last bound is near the fixed one."""
-    from scipy.stats import norm
+    from scipy.special import ndtr, ndtri
 
-    return 2 * float(norm.sf(norm.isf(alpha / 2) / sqrt(share))) if share > 0 else 0.0
+    return 2 * float(ndtr(ndtri(alpha / 2) / sqrt(share))) if share > 0 else 0.0
 
 
 def pocock(alpha: float, share: float) -> float:
@@ -41,7 +41,6 @@ def spending_bounds(shares: Sequence[float], alpha: float, spending: Spending = 
         ValueError: shares are not ascending in (0, 1], or alpha is not in (0, 1/2).
     """
     from scipy.optimize import brentq
-    from scipy.stats import norm
 
     if not shares or any(later <= earlier for earlier, later in zip([0.0, *shares], shares, strict=False)) or shares[-1] > 1 + 1e-12:
         raise ValueError("the information shares of the looks must ascend in (0, 1]")
@@ -60,7 +59,7 @@ def spending_bounds(shares: Sequence[float], alpha: float, spending: Spending = 
         bounds.append(bound)
         spent += crossing(bound)
         edges = np.linspace(-_WIDTH * sqrt(share), bound * sqrt(share), _GRID)
-        density = norm.pdf((edges[:, None] - points[None, :]) / step) @ mass / step  # (grid,)
+        density = np.exp(-(((edges[:, None] - points[None, :]) / step) ** 2) / 2) @ mass / (step * sqrt(2 * pi))  # (grid,)
         points, mass = edges, density * _simpson(edges)
         before = share
     return bounds
@@ -68,9 +67,9 @@ def spending_bounds(shares: Sequence[float], alpha: float, spending: Spending = 
 
 def _crossing(bound: float, points: NDArray[Any], mass: NDArray[Any], step: float, scale: float) -> float:
     """The probability that a test still going passes z = ``bound`` at this look."""
-    from scipy.stats import norm
+    from scipy.special import ndtr
 
-    return float(mass @ norm.sf((bound * scale - points) / step))
+    return float(mass @ ndtr((points - bound * scale) / step))
 
 
 def _simpson(points: NDArray[Any]) -> NDArray[Any]:
@@ -84,9 +83,9 @@ def conditional_power(z: float, share: float, bound: float) -> float:
     """The chance that the last look crosses ``bound`` if the trend so far goes on (Lan and Wittes 1988): the last z given
     B = z sqrt(t) is normal with mean B / t and variance 1 - t. 1 or 0 at the last look.
     """
-    from scipy.stats import norm
+    from scipy.special import ndtr
 
     if share >= 1:
         return float(z >= bound)
     brownian = z * sqrt(share)
-    return float(norm.sf((bound - brownian / share) / sqrt(1 - share)))
+    return float(ndtr((brownian / share - bound) / sqrt(1 - share)))
