@@ -27,6 +27,7 @@ ROOMS = [  # from left to right; the longest name that fits a module is its room
     "formats",
     "evaluation.answering",
     "evaluation.evaluate",
+    "evaluation.compare",
     "evaluation.sweep",
     "evaluation.budget",
     "bench",
