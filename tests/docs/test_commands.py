@@ -20,6 +20,7 @@ def parsed(command: click.Command, words: list[str], path: str) -> None:
     known = {name: option for option in options for name in (*option.opts, *option.secondary_opts)}
     free = [argument for argument in command.params if isinstance(argument, click.Argument)]
     words = list(words)
+    several: list[click.Argument] = []
     while words:
         word = words.pop(0)
         if not word.startswith("-"):
@@ -28,7 +29,10 @@ def parsed(command: click.Command, words: list[str], path: str) -> None:
                 assert inner is not None, f"{path} {word}"
                 return parsed(inner, words, f"{path} {word}")
             assert free, f"{path}: {word} is one argument too many"
-            free.pop(0)
+            if free[0].nargs == -1:
+                several.append(free[0])
+            else:
+                free.pop(0)
             continue
         if word in ("--help", "-h"):
             continue
@@ -43,7 +47,7 @@ def parsed(command: click.Command, words: list[str], path: str) -> None:
         for kind, one in zip(kinds, values, strict=True):
             if not isinstance(kind, (click.Path, click.File)) and not re.fullmatch(r"[A-Z]+", one):  # CAPITALS stand for a value
                 kind.convert(one, option, None)  # BadParameter
-    assert not [argument for argument in free if argument.required], f"{path}: an argument is missing"
+    assert not [argument for argument in free if argument.required and argument not in several], f"{path}: an argument is missing"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
