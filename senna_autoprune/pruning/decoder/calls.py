@@ -112,6 +112,10 @@ class Calls:
             for name, why in UNASKED.items():
                 if asked(name):
                     raise SennaPruneError(f"{why} ({name}), so a pruning method would rank by other tokens than the question; leave it out")
+            if asked("use_cache") is False:
+                raise SennaPruneError(
+                    "without a cache every step would be pruned anew, ranked by the answer so far; leave use_cache=False out"
+                )
             with self.turn:
                 self.expansion = max(int(asked("num_beams") or 1), int(asked("num_return_sequences") or 1))
                 try:

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import Cache
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.pruning.checks import check_allocation, check_numbers, check_revived, check_scores, check_selection
@@ -182,7 +183,7 @@ class PruningHooks:
         if state is None or len(state.entering) <= len(self.layers):
             return None  # no prefill of ours, or one that failed half-way
         check_scores(self.policy, [scores for context in state.contexts for scores in context.ranked])
-        cache = getattr(output, "past_key_values", None) if state.cache is None else state.cache
+        cache = _cache_in(output) if state.cache is None else state.cache
         kv_bytes = 0
         if cache is not None and cache.get_seq_length():
             kv_bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers[: len(self.layers)])
@@ -420,6 +421,13 @@ class PruningHooks:
                 "these visual tokens come after a filled cache, where they are not pruned; start afresh with the whole conversation, "
                 "or leave the policy's with for this turn"
             )
+
+
+def _cache_in(output: Any) -> Any:
+    """The cache that a decoder has made itself, also in the tuple of return_dict=False."""
+    if isinstance(output, tuple):
+        return next((part for part in output if isinstance(part, Cache)), None)
+    return getattr(output, "past_key_values", None)
 
 
 def _seen(cache: Any) -> int:

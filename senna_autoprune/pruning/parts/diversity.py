@@ -28,6 +28,8 @@ def farthest_points(distance: Tensor, count: int) -> Tensor:
     Returns:
         (count,) int64 in the order of choice; ties go to the lower index.
     """
+    # by matrix products, tokens that are equal (newlines) would differ by the order of summation, and so be chosen by chance
+    distance = distance.round(decimals=6 if distance.dtype == torch.float32 else 12)
     nearest = distance.clone().fill_diagonal_(float("inf")).min(-1).values  # (V,)
     chosen = torch.empty(count, dtype=torch.long, device=distance.device)
     taken = torch.zeros(len(distance), dtype=torch.bool, device=distance.device)

@@ -204,6 +204,16 @@ def test_a_cache_that_was_reset_is_an_empty_one(model):
     assert [one.tolist() for one in trace[0].kept] == [one.tolist() for one in kept] and again.layers[7].left.cut
 
 
+@every_method
+def test_a_tuple_of_outputs_holds_the_cache_too(model, method):
+    embeds, mask = six_blocks()
+    policy = build_policy(method, retention=0.3)
+    with policy(model, visual_mask=mask) as trace, torch.no_grad():
+        _, cache = model(inputs_embeds=embeds, use_cache=True, return_dict=False)[:2]
+        answers = step(model, QUESTION, cache)[0]
+    close(answers, expected(model, method, embeds[0], mask[0], trace[0].kept, QUESTION[0]))
+
+
 def test_a_cache_of_a_whole_prompt_is_a_stock_one(model):
     embeds, mask = six_blocks()
     with build_policy("autoprune", retention=1.0)(model, visual_mask=mask), torch.no_grad():

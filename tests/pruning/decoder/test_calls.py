@@ -112,6 +112,34 @@ def test_a_graph_compiled_before_is_not_run():
     torch.testing.assert_close(again, plain)
 
 
+def in_place(model):
+    model.compile(backend="eager")
+
+
+def forward_only(model):
+    model.forward = torch.compile(model.forward, backend="eager")
+
+
+def by_layer(model):
+    for layer in model.model.layers:
+        layer.compile(backend="eager")
+
+
+@pytest.mark.parametrize("compile_it", [in_place, forward_only, by_layer])
+def test_any_compiled_part_runs_with_the_hooks(compile_it):
+    model, (embeds, mask) = tiny_llama(layers=4), six_blocks()
+    policy = build_policy("autoprune", retention=0.3)
+    with policy(model, visual_mask=mask), torch.no_grad():
+        expected = model(inputs_embeds=embeds).logits
+    compile_it(model)
+    with torch.no_grad():
+        model(inputs_embeds=embeds)  # the graph is made without hooks
+        with policy(model, visual_mask=mask) as trace:
+            pruned = model(inputs_embeds=embeds).logits
+    assert len(trace) == 1
+    torch.testing.assert_close(pruned, expected)
+
+
 def test_what_cannot_be_unwrapped_is_refused():
     two = nn.ModuleList([tiny_llama(layers=2), tiny_llama(layers=2)])
     with pytest.raises(SennaPruneError, match="wraps several models"):
@@ -232,7 +260,7 @@ def test_a_thread_of_the_with_may_stream():
 
 
 @pytest.mark.parametrize(
-    "option", [{"prompt_lookup_num_tokens": 3}, {"prefill_chunk_size": 16}, {"assistant_model": None}, {"assistant_early_exit": 2}]
+    "option", [{"prompt_lookup_num_tokens": 3}, {"prefill_chunk_size": 16}, {"assistant_model": None}, {"use_cache": False}]
 )
 def test_a_first_forward_that_is_not_the_prompt_is_refused(option):
     model, mask = tiny_llama(layers=4), six_blocks()[1]
