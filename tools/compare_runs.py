@@ -3,7 +3,7 @@
     python tools/compare_runs.py runs/base runs/finetuned
     python tools/compare_runs.py runs/base runs/base --setting unpruned --setting-b autoprune
 
-Runs come from `senna-prune eval`, `sweep` or evaluate_split.py. Only questions that both answered count, pair by pair.
+Runs come from `senna-prune eval`, `sweep` or evaluate_split.py; `senna-prune compare` does the same and more.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import sys
 from senna_autoprune import SennaPruneError
 from senna_autoprune.demo import label_of_run
 from senna_autoprune.evaluation.measures.flips import flip_table
+from senna_autoprune.evaluation.measures.intervals import Paired, difference_interval
+from senna_autoprune.evaluation.measures.paired_tests import scene_test
 from senna_autoprune.evaluation.measures.parsing import parse_plan
-from senna_autoprune.evaluation.measures.retention import bootstrap, by_scene, hit_statistics, mcnemar, mean_measure
+from senna_autoprune.evaluation.measures.retention import accuracy, mcnemar
 from senna_autoprune.evaluation.measures.summary import flips_between
 from senna_autoprune.evaluation.runs.store import QuestionRow, RunStore
 
@@ -40,7 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--setting", default="unpruned", help="whose answers, as the run's table calls it (default: %(default)s)")
     parser.add_argument("--setting-b", help="whose answers of B (default: the same)")
     parser.add_argument("--flips", type=int, default=5, help="how many changed answers to list, worst first (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the sign flips, where they are drawn (default: %(default)s)")
     options = parser.parse_args(arguments)
 
     a, b = read(options.a, options.setting), read(options.b, options.setting_b or options.setting)
@@ -49,15 +51,13 @@ def main(arguments: list[str] | None = None) -> None:
         raise SennaPruneError(f"{options.a} and {options.b} have no answered question (sample, text and label) in common")
     scenes = [a[key][0].scene for key in both]
     hits = [[parse_plan(run[key][1]) == parse_plan(key[2]) for key in both] for run in (a, b)]
-    sums = [by_scene(hit_statistics(right), scenes) for right in hits]
+    pairs = Paired.of(*hits, scenes)
     print(f"{len(both)} questions of {len(set(scenes))} scenes; only in A: {len(a) - len(both)}, only in B: {len(b) - len(both)}")
-    for name, right, interval in zip("AB", hits, (bootstrap([one], mean_measure, seed=options.seed) for one in sums), strict=True):
-        print(f"{name}: {sum(right)} right, {points(interval)} %")
-    gap = bootstrap(sums, lambda first, second: mean_measure(second) - mean_measure(first), seed=options.seed)
-    print(f"B - A: {points(gap, '+')} points; in brackets: 95 % intervals, bootstrap over scenes")
-    test = mcnemar(*hits)
-    print(f"only A right: {test.lost}, only B right: {test.gained}, McNemar's exact p = {test.p_value:.3g} (questions as if independent)")
-
+    print(*(f"{name}: {sum(right)} right, {points(accuracy(right, scenes))} %" for name, right in zip("AB", hits, strict=True)), sep="\n")
+    print(f"B - A: {points(difference_interval(pairs), '+')} points; in brackets: 95 % score intervals over scenes")
+    test, extra = scene_test(pairs, options.seed), mcnemar(*hits).p_value
+    said = f"only A right: {test.lost}, only B right: {test.gained}, p = {test.p_value:.3g} by sign flips of whole scenes"
+    print(f"{said}; McNemar's exact p = {extra:.3g} (questions as if independent)")
     answers = [{a[key][0].question: run[key][1] for key in both} for run in (a, b)]
     flips = flips_between([a[key][0] for key in both], *answers, setting="B")
     table = flip_table(flips, len(both))

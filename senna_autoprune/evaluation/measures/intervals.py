@@ -1,6 +1,6 @@
 """Intervals of shares, of their differences and of their ratios, over questions that come in scenes.
 
-A percentile bootstrap over scenes covers 87-90 % where a point or two is lost, and prints [100, 100] where nothing flipped.
+A percentile bootstrap over scenes covers as little as 81 % where a point is lost, and prints [100, 100] where nothing flipped.
 Score intervals ask of every possible value whether the data could come from it, so zero flips still leave a bound:
 
 - a share: Wilson (1927); - a paired difference: Tango (1998); - a paired ratio: Nam and Blackwelder (2002).
@@ -8,7 +8,7 @@ Score intervals ask of every possible value whether the data could come from it,
 They are made for independent questions; dividing their counts by the *design effect* (variance of the scenes' sums over the
 variance that independent questions would have) makes room for scenes whose questions err together. It is estimated, never
 below 1, pulled towards what a within-scene correlation of 0.1 would give while few scenes hold any flip, and Student's t stands
-for z. Coverage by simulation: tools/maintain/coverage.py, docs/results/coverage.md.
+for z. Coverage by simulation: tools/maintain/simulate.py, docs/results/statistics.md.
 """
 
 from __future__ import annotations

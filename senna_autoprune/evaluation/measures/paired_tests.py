@@ -1,7 +1,7 @@
 """Tests of paired answers by scene: is it more than luck, is it not worse by more than a margin, and how many are needed?
 
-Questions of a scene are not independent; a test over questions (McNemar) rejects true hypotheses in 15 to 43 % of runs at
-150 scenes x 34 questions where it promises 5 %. Here whole scenes change sign.
+Questions of a scene are not independent; a test over questions (McNemar) rejects true hypotheses in 23 to 46 % of runs at
+150 scenes x 34 questions where it promises 5 % (docs/results/statistics.md). Here whole scenes change sign.
 """
 
 from __future__ import annotations

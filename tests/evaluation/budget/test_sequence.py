@@ -66,7 +66,7 @@ def test_the_first_failure_ends_the_sequence() -> None:
 
 
 def test_false_safe_rate_at_the_margin_and_early_stops() -> None:
-    """300 of the 10,000 models of docs/results/budget_simulation.md: true loss = margin, correlation 0.1, 75 scenes x 10."""
+    """300 of the 10,000 models of docs/results/statistics.md: true loss = margin, correlation 0.1, 75 scenes x 10."""
     rng = np.random.default_rng(4)
     rules, safe, scenes = Rules(0.02, 0.5, (25, 50, 75)), 0, 0
     for _ in range(300):

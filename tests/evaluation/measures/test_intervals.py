@@ -96,7 +96,7 @@ def test_mean_interval_is_students_for_single_questions() -> None:
 
 @pytest.mark.parametrize(("scenes", "lost", "gained"), [(67, 0.03, 0.01), (40, 0.05, 0.03)])
 def test_coverage_over_correlated_scenes(scenes: int, lost: float, gained: float) -> None:
-    """A small part of docs/results/coverage.md: 400 simulated runs, three questions a scene, correlation 0.1."""
+    """A small part of docs/results/statistics.md: 400 simulated runs, three questions a scene, correlation 0.1."""
     rng = np.random.default_rng(7)
     inside = 0
     for _ in range(400):
