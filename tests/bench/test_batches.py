@@ -49,7 +49,7 @@ def test_every_prompt_is_run_together_and_alone_and_counted():
 
 
 def test_the_command_prints_throughput_in_batches_of_eight():
-    result = CliRunner().invoke(command, [*TINY, "--retention", "0.5", "--batch-rounds", "1"])
+    result = CliRunner().invoke(command, [*TINY, "--retention", "0.5", "--batch-size", "8", "--batch-rounds", "1"])
     assert result.exit_code == 0, result.output
     assert "prefill throughput, 8 prompts" in result.output and "batches took" in result.output
     batches = json.loads(result.output.strip().splitlines()[-1])["batches"]

@@ -82,7 +82,7 @@ def _files(directory: Path) -> tuple[bytes, Any]:
 
 
 def _locally(place: Place, at: ModelPlace, **changes: Any) -> tuple[bytes, Any]:
-    return _files(evaluate(place.config(out=str(place.folder / "local"), **changes), LocalEngine.load(at)).directory)
+    return _files(evaluate(place.config(out=str(place.folder / "local"), **changes), LocalEngine.load(at), force=True).directory)
 
 
 def test_answers_and_measures_are_the_local_engines(engine: RayEngine, model: ModelPlace, tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_killed_worker_is_replaced_and_its_scene_done_again(
             killed.append(int(engine.processes[0].split()[1]))
             os.kill(killed[0], signal.SIGKILL)
 
-    result = evaluate(place.config(), engine, on_row=kill_one)
+    result = evaluate(place.config(), engine, on_row=kill_one, force=True)
     assert killed
     assert result.failed == 0
     assert any(f"process {killed[0]} " in line and "died" in line for line in said)
@@ -150,7 +150,7 @@ def test_a_killed_driver_resumes_to_the_same_files(
     place = make_place(tmp_path, samples=60)
     address = cluster.get_runtime_context().gcs_address
     flags = ["--model", model.model, "--questions", place.questions, "--out", tmp_path / "run", "--retention", "0.6"]
-    more = ["--max-new-tokens", 3, "--resamples", 100, "--engine", "ray", "--ray-address", address]
+    more = ["--force", "--max-new-tokens", 3, "--resamples", 100, "--engine", "ray", "--ray-address", address]
     command = [sys.executable, "-m", "senna_autoprune", "eval", *map(str, flags + more)]
     driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     total = 60 * 5
@@ -160,7 +160,7 @@ def test_a_killed_driver_resumes_to_the_same_files(
     driver.kill()
     driver.communicate()
     assert rows <= _count(tmp_path / "run" / "answers.sqlite") < total
-    result = evaluate(place.config(model=model.model), engine)
+    result = evaluate(place.config(model=model.model), engine, force=True)
     assert result.speed is not None
     assert result.speed.answers < total
     assert _files(result.directory) == _locally(place, model, model=model.model)
