@@ -19,7 +19,7 @@ from tests.docs.pages import DOCS, PAGES, ROOT, blocks, commands
 # One process for all commands. A finder in front of all others stands for packages that are not installed.
 DRIVER = """
 import contextlib, importlib.util, io, json, sys
-blocked, commands = json.loads(sys.argv[1])
+blocked, commands = json.load(sys.stdin)
 
 class Absent:
     def find_spec(self, name, path=None, target=None):
@@ -124,9 +124,9 @@ def told(folder: Path) -> dict[str, tuple[int, str, str]]:
     commands |= {name: [name, "--help"] for name in COMMANDS if name not in tried}
     absent = absent_modules()
     assert {"av", "ray", "mcap", "lmms_eval", "pytest"} <= set(absent) and not {"torch", "numpy", "rich", "scipy"} & set(absent)
-    words = [sys.executable, "-c", DRIVER, json.dumps([absent, list(commands.values())])]
+    asked = json.dumps([absent, list(commands.values())])
     place = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
-    done = subprocess.run(words, capture_output=True, text=True, cwd=folder, env=place)
+    done = subprocess.run([sys.executable, "-c", DRIVER], input=asked, capture_output=True, text=True, cwd=folder, env=place)
     assert done.returncode == 0, done.stderr[-2000:]
     return dict(zip(commands, map(json.loads, done.stdout.splitlines()), strict=True))
 
