@@ -7,7 +7,8 @@ import pytest
 from senna_autoprune.pruning.methods.facts import method_facts
 from senna_autoprune.pruning.methods.registry import METHODS
 from tests.docs import readme_table
-from tests.docs.pages import DOCS, ROOT, text_of
+from tests.docs.pages import DOCS, ROOT, blocks, text_of
+from tests.test_house import ROOMS
 
 
 def rows(text: str) -> dict[str, list[str]]:
@@ -29,3 +30,13 @@ def test_methods_are_described_as_they_are(name: str) -> None:
     assert ("[CLS] attention" in needs) == ("[CLS]" in facts.acts_on), needs
     assert ("keys" in needs) == ("keys" in facts.needs)
     assert rest[-1].startswith("one") == (cuts == "before the decoder")
+
+
+def test_the_picture_shows_the_laws_rooms_in_their_order() -> None:
+    (picture,) = blocks(DOCS / "architecture.md", "text")
+    lines = [line.split()[0] for line in picture.splitlines()]
+    place = -1
+    for room in ROOMS:
+        leaf = room.rpartition(".")[2]
+        assert leaf in lines[place + 1 :], f"docs/architecture.md: {room} is not shown, or not in its place"
+        place += 1 + lines[place + 1 :].index(leaf)
