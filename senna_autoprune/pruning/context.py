@@ -142,9 +142,10 @@ class SampleContext:
     """One sample while the decoder runs. A method reads it; only ``scratch`` and ``notes`` are its to write.
 
     Fixed: layers L, visual V, text (all text tokens), view_sizes, budget, cost, cls_scores (V,) or None, keys (V, c) or None,
-    generator (CPU, seeded), decoder (the stock decoder module), rotary (cosines and sines (N, h) of the original positions),
+    generator (CPU, seeded), decoder (the stock decoder module),
     compact (positions are renumbered after each cut), missing (why cls_scores or keys are None).
-    Moving: boundary (the layer about to run), hidden (M, d) its input, layout, attention (rows of the layer below, if asked for),
+    Moving: boundary (the layer about to run), hidden (M, d) its input, rotary (its cosines and sines (N, h) of the original positions) and
+    rotary_below (those of the layer below), layout, attention (rows of the layer below, if asked for),
     measured (numbers on the host), allocation, view_counts (tokens left per view, where known on the host), ranked (scores so far).
     """
 
@@ -164,6 +165,7 @@ class SampleContext:
     boundary: int = 0
     hidden: Tensor | None = None
     rotary: tuple[Tensor, Tensor] | None = None
+    rotary_below: tuple[Tensor, Tensor] | None = None
     attention: AttentionRows | None = None
     measured: list[float] = field(default_factory=list)
     allocation: Allocation | None = None

@@ -66,13 +66,14 @@ def probing_name(implementation: str) -> str:
 
 
 def _probing(implementation: str) -> Callable[..., Any]:
-    def forward(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **kwargs: Any) -> Any:
+    def forward(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any) -> Any:
         capture = _CAPTURES.pop(module, None)
         if capture is not None:
             scaling = kwargs.get("scaling")
             with capture.timer, torch.no_grad():  # nothing learns from what ranks tokens, and checkpointing does not repeat it
-                capture.result = attention_rows(query, key, query.shape[-1] ** -0.5 if scaling is None else scaling, capture)
-        return _kernel(implementation, module)(module, query, key, value, mask, **kwargs)
+                cap, sinks = (None, None) if implementation == "sdpa" else (kwargs.get("softcap"), kwargs.get("s_aux"))  # SDPA knows neither
+                capture.result = attention_rows(query, key, query.shape[-1] ** -0.5 if scaling is None else scaling, capture, cap, sinks)
+        return _kernel(implementation, module)(module, query, key, value, attention_mask, **kwargs)
 
     return forward
 
@@ -84,11 +85,14 @@ def _kernel(implementation: str, module: nn.Module) -> Callable[..., Any]:
     return AttentionInterface._global_mapping[implementation]
 
 
-def attention_rows(query: Tensor, key: Tensor, scaling: float, capture: Capture) -> list[AttentionRows]:
+def attention_rows(
+    query: Tensor, key: Tensor, scaling: float, capture: Capture, cap: float | None = None, sinks: Tensor | None = None
+) -> list[AttentionRows]:
     """Causal softmax attention of the asked rows, in float32.
 
     Args:
         query: (B, H, M, h) and key: (B, G, M, h), rotary applied; H is a multiple of G (grouped queries).
+        cap: of the scores, by tanh (Gemma 2); None: no cap. sinks: (H,) scores of a column that takes its share and is not shown (GPT-OSS).
 
     Returns:
         per sample weights (H, T, M).
@@ -102,6 +106,8 @@ def attention_rows(query: Tensor, key: Tensor, scaling: float, capture: Capture)
         asked = asked.reshape(groups, heads // groups * len(rows), -1)
         scores = asked @ key[sample].float().transpose(1, 2)  # (G, H/G T, M)
         scores = scores.view(heads, len(rows), slots)
+        if cap is not None:
+            scores = cap * torch.tanh(scores / cap)
         # Nothing but text follows the first asked row of an unpadded sequence: only those columns can lie in the future
         tail = slots - len(rows) if capture.valid is None and capture.window is None else 0
         hidden = positions[None, tail:] > rows[:, None]  # (T, M - tail)
@@ -111,5 +117,7 @@ def attention_rows(query: Tensor, key: Tensor, scaling: float, capture: Capture)
             places = positions if capture.places is None else capture.places[sample]
             hidden = hidden | beyond(capture.window, places.index_select(0, rows), places)
         scores[..., tail:].masked_fill_(hidden, float("-inf"))
-        answers.append(AttentionRows(scores.softmax(-1), layout.visual))
+        if sinks is not None:
+            scores = torch.cat([scores, sinks.detach().float().view(heads, 1, 1).expand(-1, len(rows), 1)], dim=-1)
+        answers.append(AttentionRows(scores.softmax(-1)[..., :slots], layout.visual))
     return answers

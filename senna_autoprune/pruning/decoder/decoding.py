@@ -12,6 +12,7 @@ from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.pruning.decoder.cache import CachedLayer
 from senna_autoprune.pruning.decoder.gather import attention_mask
 from senna_autoprune.pruning.decoder.models import sliding_window
+from senna_autoprune.pruning.decoder.rotary import table_at
 
 
 @dataclass
@@ -66,6 +67,6 @@ class Decode:
             positions = torch.arange(given, given + queries, device=hidden.device)[None]
             if valid is not None:
                 positions = (valid.long().cumsum(-1) - 1)[:, -queries:]
-            kwargs["position_embeddings"] = decoder.rotary_emb(hidden, position_ids=positions)
+            kwargs["position_embeddings"] = table_at(decoder, index, hidden, positions)
             kwargs["position_ids"] = positions
         return kwargs

@@ -26,9 +26,12 @@ from senna_autoprune.pruning.decoder import attention
 from senna_autoprune.pruning.decoder.cache import CachedLayer, can_hold, leave, left_in
 from senna_autoprune.pruning.decoder.calls import Calls
 from senna_autoprune.pruning.decoder.decoding import Decode
+from senna_autoprune.pruning.decoder.deepstack import MERGED, DeepStack
 from senna_autoprune.pruning.decoder.gather import attention_mask, cut, gather_batch
 from senna_autoprune.pruning.decoder.models import find_decoder, has_three_axes, sliding_window
+from senna_autoprune.pruning.decoder.proven import check_call
 from senna_autoprune.pruning.decoder.restore import restore
+from senna_autoprune.pruning.decoder.rotary import table_at, table_kind
 from senna_autoprune.pruning.decoder.timing import HostTimer
 from senna_autoprune.pruning.decoder.unwrap import compiled, running_model
 from senna_autoprune.pruning.method import Method
@@ -50,7 +53,8 @@ class Prefill:
     given_valid: Tensor | None  # (B, N) of the unpruned prompt
     left: list[CachedLayer] = field(default_factory=list)
     cut: bool = False
-    rotary: tuple[Tensor, Tensor] | None = None
+    deepstack: DeepStack | None = None
+    rotary: dict[Any, tuple[Tensor, Tensor]] = field(default_factory=dict)  # by kind of layer, since the last cut
     position_ids: Tensor | None = None
     masks: dict[int | None, Tensor | None] = field(default_factory=dict)  # by sliding window, since the last cut
     capture: attention.Capture | None = None
@@ -152,8 +156,10 @@ class PruningHooks:
                 f"visual_mask has shape {tuple(visual.mask.shape)}, but the decoder was given {batch} x {length} positions; "
                 "pass a (B, N) mask"
             )
+        check_call(self.decoder, kwargs)
         self.prefill = self._start(visual, kwargs, batch, length, tokens.device)
-        return None
+        self.prefill.deepstack, kwargs = DeepStack.taken(kwargs)
+        return args, kwargs
 
     def _layer_hook(self, index: int) -> Any:
         def before_layer(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
@@ -313,18 +319,22 @@ class PruningHooks:
         """The cut at the input of layer ``boundary`` (L: after the last): allocate if it is time, select, revive, gather."""
         rows = state.capture.result if state.capture is not None else None
         state.capture = None
+        if state.deepstack is not None:
+            hidden = state.deepstack.add(boundary, hidden, [context.layout for context in state.contexts])
         for sample, context in enumerate(state.contexts):
             context.boundary, context.hidden = boundary, hidden[sample]
             context.attention = rows[sample] if rows is not None else None
-            if boundary == 0:
+            if kwargs:
                 cos, sin = kwargs["position_embeddings"]  # (B or 1, N, h)
+                context.rotary_below = context.rotary
                 context.rotary = (cos[sample % cos.shape[0]], sin[sample % sin.shape[0]])
         if boundary - 1 in self.policy.probes(len(self.layers)):
             self._allocate(state, boundary - 1)
         if any(_chosen(context, boundary) < len(context.layout.visual) for context in state.contexts):
             hidden = self._gather(state, boundary, hidden, kwargs)
         if state.cut and kwargs:
-            kwargs = {**kwargs, "position_embeddings": state.rotary, "attention_mask": self._mask(state, boundary, hidden)}
+            rotary, mask = self._rotary(state, boundary, hidden, kwargs), self._mask(state, boundary, hidden)
+            kwargs = {**kwargs, "position_embeddings": rotary, "attention_mask": mask}
             if state.position_ids is not None and kwargs.get("position_ids") is not None:
                 kwargs["position_ids"] = state.position_ids
         state.ids.append([context.layout.ids for context in state.contexts])
@@ -361,6 +371,8 @@ class PruningHooks:
                 if extra > 0:
                     revived = self.policy.revive(context, boundary, _complement(kept, current), extra)
                     check_revived(self.policy, revived, extra, boundary)
+                    if state.deepstack is not None:
+                        context.note(MERGED)
             merged.append(revived.tokens if revived else None)
             cuts.append(cut(context.layout, hidden.shape[1], kept, boundary - 1, revived))
         gathered = gather_batch(hidden, merged, cuts)
@@ -371,22 +383,31 @@ class PruningHooks:
         return gathered.hidden
 
     def _place(self, state: Prefill, hidden: Tensor, kwargs: dict[str, Any]) -> None:
-        """Rotary rows, position ids and mask of the tokens that are left."""
+        """Positions of the tokens that are left; each layer's rotary rows and mask follow from them."""
         if not kwargs:  # after the last layer nothing rotates or attends any more
             return
-        state.masks = {}
+        state.masks, state.rotary = {}, {}
         if self.compact:
             state.places = positions = torch.arange(hidden.shape[1], device=hidden.device)[None].expand(state.batch, -1)
             if state.valid is not None:
                 positions = (state.valid.long().cumsum(-1) - 1).clamp_min(0)
             state.position_ids = positions
-            state.rotary = self.decoder.rotary_emb(hidden, position_ids=positions)
             return
         state.places = origin = torch.stack([context.layout.origin for context in state.contexts])  # (B, M)
-        original = kwargs["position_embeddings"]
-        state.rotary = (_take(original[0], origin), _take(original[1], origin))
         if kwargs.get("position_ids") is not None:
             state.position_ids = _take(kwargs["position_ids"][..., None], origin)[..., 0]
+
+    def _rotary(self, state: Prefill, index: int, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        kind = table_kind(self.decoder, index)
+        if kind not in state.rotary:
+            if self.compact:
+                assert state.position_ids is not None
+                state.rotary[kind] = table_at(self.decoder, index, hidden, state.position_ids)
+            else:
+                assert state.places is not None
+                cos, sin = kwargs["position_embeddings"]
+                state.rotary[kind] = (_take(cos, state.places), _take(sin, state.places))
+        return state.rotary[kind]
 
     def _mask(self, state: Prefill, index: int, hidden: Tensor) -> Tensor | None:
         window, length = self._window(state, index), hidden.shape[1]

@@ -11,24 +11,30 @@ from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.pruning.context import SampleContext
 from senna_autoprune.pruning.decoder.gather import beyond
 from senna_autoprune.pruning.decoder.models import sliding_window
+from senna_autoprune.pruning.decoder.proven import LOOKAHEAD
+from senna_autoprune.pruning.decoder.rotary import table_at
 
 
-def next_layer_attention(context: SampleContext) -> Tensor:
+def next_layer_attention(context: SampleContext, unproven: bool = False) -> Tensor:
     """Mean over heads of the last token's causal attention to the visual tokens, by the next layer's own norm, q, k and rotary.
 
     One query, so O(M d^2) for the keys and O(H M) for the scores.
 
     Args:
         context: with ``hidden`` (M, d), the input of layer ``boundary``. Compact: positions are 0, 1, 2, ... over what is left.
+        unproven: also for a decoder whose layers were not proved to do just that.
 
     Returns:
         (v,) in float32; the softmax is over the whole causal row.
 
     Raises:
-        SennaPruneError: if the layer has no q_proj and k_proj.
+        SennaPruneError: if the decoder's layers do otherwise, or the layer has no q_proj and k_proj.
     """
     layer, layout, decoder = context.decoder.layers[context.boundary], context.layout, context.decoder
     attention = layer.self_attn
+    kind = decoder.config.model_type
+    if not unproven and kind not in LOOKAHEAD:
+        raise SennaPruneError(f"what a layer will attend to cannot be told before it runs in {kind!r}; choose a method that does not look ahead")
     if not (hasattr(attention, "q_proj") and hasattr(attention, "k_proj")):
         raise SennaPruneError(f"{type(attention).__name__} has no q_proj and k_proj to look ahead with; use a Llama-family decoder")
     assert context.hidden is not None and context.rotary is not None
@@ -40,7 +46,7 @@ def next_layer_attention(context: SampleContext) -> Tensor:
         query, key = attention.q_norm(query), attention.k_norm(key)
     places = torch.arange(len(slots), device=slots.device) if context.compact else layout.origin.index_select(0, slots)  # (n,)
     if context.compact:
-        cos, sin = decoder.rotary_emb(states[None], position_ids=places[None])
+        cos, sin = table_at(decoder, context.boundary, states[None], places[None])
         cos, sin = cos[0], sin[0]
     else:
         cos, sin = (rows.index_select(0, places) for rows in context.rotary)

@@ -119,9 +119,9 @@ def _cut(allocation: Allocation, cut: int, current: int, asked: int, version: st
 
 def corrected_score(context: SampleContext, raters: Tensor) -> Tensor:
     """v2.0: attention divided by what rotary embedding alone would give, mean over the priority heads and the raters. (v,)"""
-    assert context.attention is not None and context.rotary is not None
+    assert context.attention is not None and context.rotary_below is not None
     layout = context.layout
-    cos, sin = (rows.index_select(0, layout.origin) for rows in context.rotary)  # (M, h)
+    cos, sin = (rows.index_select(0, layout.origin) for rows in context.rotary_below)  # (M, h)
     weights = context.attention.to_visual() / rotary_term(cos, sin, layout.text_rows, layout.visual)  # (H, T, v)
     if len(weights) < HEADS:
         context.note(f"v2.0 asks for the {HEADS} best heads; this decoder has {len(weights)}, so all of them are used")

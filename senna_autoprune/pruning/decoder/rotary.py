@@ -1,0 +1,23 @@
+"""A layer's rotary table: one for the whole model, or one for each type of layer (Gemma 3, Olmo 3)."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from torch import Tensor
+
+
+def table_kind(decoder: Any, layer: int) -> str | None:
+    """The layer's type, if the decoder's rotary tables differ by it; None: all layers share one."""
+    if "layer_type" not in inspect.signature(decoder.rotary_emb.forward).parameters:
+        return None
+    return decoder.config.layer_types[layer]
+
+
+def table_at(decoder: Any, layer: int, like: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines and sines (B, M, h) of ``positions`` (B, M) for a layer. like: a tensor of the device and dtype."""
+    kind = table_kind(decoder, layer)
+    if kind is None:
+        return decoder.rotary_emb(like, position_ids=positions)
+    return decoder.rotary_emb(like, position_ids=positions, layer_type=kind)
