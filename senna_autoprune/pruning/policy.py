@@ -55,28 +55,35 @@ class Policy(Method):
         view_sizes: tuple[int, ...] | None = None,
         keys: Tensor | None = None,
         seeds: Sequence[int] | None = None,
+        allow_unproven: bool = False,
     ) -> Iterator[Trace]:
         """Prune every prefill of ``model`` inside the ``with``; the model is as before afterwards, also after an exception.
 
         Args:
-            model: any Llama-family ``*ForCausalLM`` or VLM of transformers 5.
+            model: a ``*ForCausalLM`` or VLM of transformers 5 whose decoder was proved (docs/models.md).
             visual_mask: (B, N) bool, where the visual tokens are; None: the model says, and all that follows is found from it too (Senna by
-                ``visual_context``; LLaVA, LLaVA-NeXT and Qwen2.5-VL by multimodal/; of others, where the ``image_token_id`` stands).
+                ``visual_context``; LLaVA, LLaVA-NeXT and others by multimodal/; of others, where the ``image_token_id`` stands).
             cls_scores: (B, V) CLS attention of the vision tower, for methods that use it.
             view_sizes: visual tokens of each view; None: every contiguous run is a view.
             keys: (B, V, c) the vision tower's attention keys of the visual tokens, for methods that compare tokens.
             seeds: one for each sample of the batch, so that a sample's draws do not depend on its company; None: ``seed`` for all.
+            allow_unproven: a decoder that nobody proved is compared with its full-length twin first, and refused if they differ.
 
         Yields:
             Trace: one SampleTrace per sample and prefill.
 
         Raises:
-            SennaPruneError: if visual positions cannot be found, the budget is impossible, or the mask to the other arguments is missing.
+            SennaPruneError: if the decoder was not proved, visual positions cannot be found, the budget is impossible, or the mask to the
+                other arguments is missing.
         """
+        from senna_autoprune.pruning.decoder.check import admit, refuse_known
         from senna_autoprune.pruning.decoder.hooks import PruningHooks
 
         if visual_mask is None and not (cls_scores is None and view_sizes is None and keys is None):
             raise SennaPruneError("cls_scores, view_sizes and keys describe a visual_mask; pass visual_mask=(B, N) bool with them")
         given = VisualContext(visual_mask, view_sizes, cls_scores, keys) if visual_mask is not None else None
-        with PruningHooks(self, model, given, seeds) as trace:
+        refuse_known(model)
+        hooks = PruningHooks(self, model, given, seeds)
+        admit(hooks.decoder, allow_unproven)
+        with hooks as trace:
             yield trace

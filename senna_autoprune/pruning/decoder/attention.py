@@ -71,7 +71,7 @@ def _probing(implementation: str) -> Callable[..., Any]:
         if capture is not None:
             scaling = kwargs.get("scaling")
             with capture.timer, torch.no_grad():  # nothing learns from what ranks tokens, and checkpointing does not repeat it
-                cap, sinks = (None, None) if implementation == "sdpa" else (kwargs.get("softcap"), kwargs.get("s_aux"))  # SDPA knows neither
+                cap, sinks = (None, None) if implementation == "sdpa" else (kwargs.get("softcap"), kwargs.get("s_aux"))  # not of SDPA
                 capture.result = attention_rows(query, key, query.shape[-1] ** -0.5 if scaling is None else scaling, capture, cap, sinks)
         return _kernel(implementation, module)(module, query, key, value, attention_mask, **kwargs)
 

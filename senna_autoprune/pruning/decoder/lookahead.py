@@ -34,7 +34,7 @@ def next_layer_attention(context: SampleContext, unproven: bool = False) -> Tens
     attention = layer.self_attn
     kind = decoder.config.model_type
     if not unproven and kind not in LOOKAHEAD:
-        raise SennaPruneError(f"what a layer will attend to cannot be told before it runs in {kind!r}; choose a method that does not look ahead")
+        raise SennaPruneError(f"what a layer will attend to cannot be told before it runs in {kind!r}; choose another method")
     if not (hasattr(attention, "q_proj") and hasattr(attention, "k_proj")):
         raise SennaPruneError(f"{type(attention).__name__} has no q_proj and k_proj to look ahead with; use a Llama-family decoder")
     assert context.hidden is not None and context.rotary is not None

@@ -97,7 +97,16 @@ REFUSED: dict[str, str] = {  # model_type of the model, or of its decoder -> why
     **dict.fromkeys(("gemma3n", "gemma3n_text", "gemma4_text", "gemma4_unified_text"), PER_LAYER),
 }
 
-LOOKAHEAD = ("llama",)
+# of these, what a layer will attend to can be told before it runs (PyramidDrop): its own norm, projections and rotary table, no more
+LOOKAHEAD = frozenset(
+    (
+        "arcee", "aria_text", "bitnet", "cohere", "cwm", "diffllama", "dots1", "ernie4_5", "gemma", "gemma3_text", "glm",
+        "glm4", "glm4_moe", "granite", "granitemoe", "granitemoeshared", "helium", "hy_v3", "hyperclovax",
+        "internlm3", "iquestcoder", "jais2", "laguna", "llama", "mellum", "ministral", "mistral", "mixtral",
+        "nemotron", "olmo", "phimoe", "qwen2", "qwen2_5_vl_text", "qwen2_moe", "qwen3", "qwen3_moe",
+        "qwen3_vl_text", "seed_oss", "starcoder2",
+    )
+)
 DEEPSTACK = ("qwen3_vl_text",)
 # what a decoder may be given; flags and numbers besides (they say nothing of single tokens)
 ARGUMENTS = ("input_ids", "inputs_embeds", "attention_mask", "position_ids", "past_key_values", "cache_position", "hidden_states")

@@ -11,7 +11,10 @@ from torch import Tensor
 FAMILIES: dict[str, str] = {
     "llava": "senna_autoprune.pruning.multimodal.llava:Llava",
     "llava_next": "senna_autoprune.pruning.multimodal.llava_next:LlavaNext",
+    "llava_onevision": "senna_autoprune.pruning.multimodal.llava:Llava",
+    "internvl": "senna_autoprune.pruning.multimodal.internvl:InternVL",
     "qwen2_5_vl": "senna_autoprune.pruning.multimodal.qwen:Qwen",
+    "qwen3_vl": "senna_autoprune.pruning.multimodal.qwen:Qwen3",
 }
 
 

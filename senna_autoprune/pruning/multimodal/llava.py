@@ -1,4 +1,7 @@
-"""LLaVA-1.5: a visual token is a patch of a CLIP tower, and every image gives the same number of them."""
+"""LLaVA-1.5: a visual token is a patch of a CLIP tower, and every image gives the same number of them.
+
+LLaVA-OneVision is found like it: its SigLIP tower has no [CLS], so nothing of its tiles is asked.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from senna_autoprune.pruning.multimodal.families import Family, NoCls
 
 
 class Llava(Family):
-    """``LlavaForConditionalGeneration``."""
+    """``LlavaForConditionalGeneration``, ``LlavaOnevisionForConditionalGeneration``."""
 
     def tower(self, base: Any) -> Any:
         """CLIP; a tower without a class embedding (SigLIP, Pixtral) has nothing to offer."""

@@ -9,22 +9,31 @@ import torch
 from PIL import Image
 from transformers import (
     CLIPVisionConfig,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaNextConfig,
     LlavaNextForConditionalGeneration,
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
     MistralConfig,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
+    Qwen2Config,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
 )
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
+from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 IMAGE, VIDEO, VISION_START, VISION_END = 60, 61, 58, 59
 LAYERS, WIDTH, TILE, PATCH = 6, 32, 28, 7  # a tile is 4 x 4 patches
 PINPOINTS = [[28, 56], [56, 28], [56, 56]]
-FAMILIES = ("llava", "next-vicuna", "next-mistral", "next-window", "qwen")
+FAMILIES = ("llava", "next-vicuna", "next-mistral", "next-window", "qwen", "qwen3", "internvl", "onevision")
+QWEN = ("qwen", "qwen3")
 WINDOW = 40
 
 
@@ -62,6 +71,69 @@ def build(family: str, attention: str = "sdpa", **vision_options):
         parts = {"vision_config": vision(**vision_options), "text_config": decoder}
         config = LlavaNextConfig(**parts, image_token_index=IMAGE, image_grid_pinpoints=PINPOINTS)
         model = LlavaNextForConditionalGeneration._from_config(config, attn_implementation=attention)
+    elif family == "internvl":
+        tower = {
+            "hidden_size": 32,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "intermediate_size": 64,
+            "image_size": [TILE, TILE],
+            "patch_size": [PATCH, PATCH],
+        }
+        parts = {"vision_config": tower, "text_config": text(Qwen2Config, num_key_value_heads=2)}
+        config = InternVLConfig(**parts, image_token_id=IMAGE, image_seq_length=4)
+        model = InternVLForConditionalGeneration._from_config(config, attn_implementation=attention)
+    elif family == "onevision":
+        tower = {
+            "model_type": "siglip_vision_model",
+            "hidden_size": 32,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "intermediate_size": 64,
+            "image_size": TILE,
+            "patch_size": PATCH,
+            "vision_use_head": False,
+        }
+        config = LlavaOnevisionConfig(
+            vision_config=tower,
+            text_config=text(Qwen2Config, num_key_value_heads=2),
+            image_token_index=IMAGE,
+            video_token_index=VIDEO,
+            image_grid_pinpoints=PINPOINTS,
+            vision_feature_layer=-1,
+        )
+        model = LlavaOnevisionForConditionalGeneration._from_config(config, attn_implementation=attention)
+    elif family == "qwen3":
+        config = Qwen3VLConfig(
+            text_config={
+                "hidden_size": WIDTH,
+                "num_hidden_layers": LAYERS,
+                "num_attention_heads": 4,
+                "num_key_value_heads": 2,
+                "head_dim": 8,
+                "intermediate_size": 2 * WIDTH,
+                "vocab_size": 64,
+                "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1], "mrope_interleaved": True},
+                "bos_token_id": 1,
+                "eos_token_id": None,
+                "pad_token_id": 0,
+            },
+            vision_config={
+                "hidden_size": 32,
+                "out_hidden_size": WIDTH,
+                "depth": 3,
+                "num_heads": 4,
+                "intermediate_size": 64,
+                "patch_size": 4,
+                "num_position_embeddings": 64,
+                "deepstack_visual_indexes": [0, 1],
+            },
+            image_token_id=IMAGE,
+            video_token_id=VIDEO,
+            vision_start_token_id=VISION_START,
+            vision_end_token_id=VISION_END,
+        )
+        model = Qwen3VLForConditionalGeneration._from_config(config, attn_implementation=attention)
     else:
         config = Qwen2_5_VLConfig(
             text_config={
@@ -99,7 +171,7 @@ def build(family: str, attention: str = "sdpa", **vision_options):
         for name, weight in model.named_parameters():
             if any(part in name for part in ("q_proj", "k_proj", "qkv")):
                 weight.mul_(12)
-            elif "norm" not in name and "language_model" in name:
+            elif "norm" not in name and ("language_model" in name or "deepstack" in name):
                 weight.mul_(4)
     return model
 
@@ -122,12 +194,15 @@ SQUARE, WIDE, TALL, BAND = (40, 40), (60, 28), (28, 60), (90, 30)  # (width, hei
 def pixels(family: str, sizes, seed: int = 0) -> dict[str, torch.Tensor]:
     """What the family's image processor makes of random pictures of these sizes."""
     pictures = [picture(*size, seed=seed + index) for index, size in enumerate(sizes)]
-    if family == "llava":
+    if family in ("llava", "internvl"):
         arrays = [np.asarray(one.resize((TILE, TILE)), dtype=np.float32) / 127.5 - 1 for one in pictures]
         return {"pixel_values": torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)}
-    if family == "qwen":
+    if family in QWEN:
         processor = Qwen2VLImageProcessorPil(patch_size=4, min_pixels=64, max_pixels=4096)
         return dict(processor(pictures, return_tensors="pt"))
+    if family == "onevision":
+        sizes = {"size": {"height": TILE, "width": TILE}, "image_grid_pinpoints": PINPOINTS}
+        return dict(LlavaOnevisionImageProcessorPil(**sizes)(pictures, return_tensors="pt"))
     processor = LlavaNextImageProcessorPil(
         size={"shortest_edge": TILE}, crop_size={"height": TILE, "width": TILE}, image_grid_pinpoints=PINPOINTS
     )
@@ -144,11 +219,11 @@ def prompt(family: str, images=(SQUARE,), seed: int = 0, before: int = 4, betwee
 
     ids = [1, *words(before)]
     for index, count in enumerate(counts(family, inputs)):
-        block = [VISION_START, *[IMAGE] * count, VISION_END] if family == "qwen" else [IMAGE] * count
+        block = [VISION_START, *[IMAGE] * count, VISION_END] if family in QWEN else [IMAGE] * count
         ids += block + (words(between) if index + 1 < len(images) else [])
     ids = torch.tensor([ids + words(after)])
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), **inputs}
-    if family == "qwen":
+    if family in QWEN:
         inputs["mm_token_type_ids"] = (ids == IMAGE).int()
     return inputs
 
