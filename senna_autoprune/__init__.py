@@ -33,6 +33,7 @@ _LAZY = {
     "build_policy": "senna_autoprune.pruning.methods.registry",
     "keep_before_decoder": "senna_autoprune.pruning.parts.before",
     "load_senna": "senna_autoprune.senna",
+    "self_check": "senna_autoprune.pruning.self_check",
 }
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from senna_autoprune.pruning.methods.visionzip import VisionZip
     from senna_autoprune.pruning.parts.before import keep_before_decoder
     from senna_autoprune.pruning.policy import Policy
+    from senna_autoprune.pruning.self_check import self_check
     from senna_autoprune.senna import load_senna
 
 __all__ = [
@@ -81,6 +83,7 @@ __all__ = [
     "build_policy",
     "keep_before_decoder",
     "load_senna",
+    "self_check",
 ]
 
 

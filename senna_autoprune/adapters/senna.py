@@ -90,7 +90,7 @@ class SennaModel:
         stops = self.adapter.generation.stop
         ids = self.model.generate(
             **inputs,
-            image_features=self._blank(len(batch[0].pictures)) if blind else _together([one.inputs[1] for one in batch]),
+            image_features=self._blank(len(batch[0].pictures)) if blind else together([one.inputs[1] for one in batch]),
             max_new_tokens=max_new_tokens,
             do_sample=False,
             logits_processor=LogitsProcessorList(logits_processor),
@@ -142,7 +142,7 @@ def wait(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
-def _together(batch: Sequence[SennaImageFeatures]) -> SennaImageFeatures:
+def together(batch: Sequence[SennaImageFeatures]) -> SennaImageFeatures:
     """The features of a batch: tokens (B, V, T, d) and CLS scores (B, V, T)."""
     if len(batch) == 1:
         return batch[0]

@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "calibrate": ("senna_autoprune.cli.calibrate", "Choose AutoPrune's gamma for a model, without labels."),
     "compare": ("senna_autoprune.cli.compare", "Two finished runs, paired by question: is B worse than A?"),
     "curves": ("senna_autoprune.cli.curves", "Draw a run's retention curves by mutual information (Fig. 2)."),
+    "doctor": ("senna_autoprune.cli.doctor", "Check on your own model that pruned numbers can be trusted."),
     "eval": ("senna_autoprune.cli.eval", "Planning accuracy unpruned and pruned, with controls."),
     "methods": ("senna_autoprune.cli.methods", "The pruning methods: paper, needs and options of each."),
     "replay": ("senna_autoprune.cli.replay", "Watch a scene with pruned tokens: HTML page, MCAP, MP4."),

@@ -80,9 +80,19 @@ class Probe(Method):
         return torch.rand(len(context.layout.visual), generator=context.generator).to(context.layout.visual.device)
 
 
+def check_prompt(decoder: Any, more: int = 0) -> tuple[Tensor, Tensor]:
+    """Embeddings (1, 46 + more, d) of random tokens, and a mask (1, 46) of 30 that are said to be visual, in three blocks."""
+    embedding = decoder.get_input_embeddings()
+    mask = torch.tensor([[False] * 4 + ([True] * 10 + [False] * 2) * 3 + [False] * 6])
+    ids = torch.randint(embedding.num_embeddings, (1, mask.shape[1] + more), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        embeds = embedding(ids.to(embedding.weight.device))
+    return embeds, mask.to(embeds.device)
+
+
 @torch.no_grad()
 def check_decoder(decoder: Any, method: Method | None = None, steps: int = STEPS) -> SelfCheck:
-    """The short form: 46 random tokens, 30 of them said to be visual, through the decoder alone; and the rows that scores read.
+    """The short form: random tokens, most of them said to be visual, through the decoder alone; and the rows that scores read.
 
     Args:
         method: that keeps positions and merges nothing; None: Probe.
@@ -91,13 +101,8 @@ def check_decoder(decoder: Any, method: Method | None = None, steps: int = STEPS
         SennaPruneError: the hooks cannot prune it, or a mask cannot hide tokens from its layers.
     """
     checked = method or Probe()
-    embedding = decoder.get_input_embeddings()
-    draw = torch.Generator().manual_seed(0)
-    mask = torch.tensor([[False] * 4 + ([True] * 10 + [False] * 2) * 3 + [False] * 6])
+    embeds, mask = check_prompt(decoder, steps - 1)
     prompt = mask.shape[1]
-    ids = torch.randint(embedding.num_embeddings, (1, prompt + steps - 1), generator=draw)
-    embeds = embedding(ids.to(embedding.weight.device))
-    mask = mask.to(embeds.device)
     hooks = PruningHooks(checked, decoder, VisualContext(mask))
     with hooks as trace:
         output = decoder(inputs_embeds=embeds[:, :prompt], use_cache=True)
