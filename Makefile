@@ -9,6 +9,7 @@ VENV_DOCS ?= .venv-docs
 READY_DOCS := $(VENV_DOCS)/.ready
 VENV_MUTANTS ?= .venv-mutants
 READY_MUTANTS := $(VENV_MUTANTS)/.ready
+VENV_NEWEST ?= .venv-newest
 # names of mutants, with wildcards, as mutmut prints them; empty: all of them
 MUTANTS ?=
 
@@ -20,7 +21,7 @@ FAST := tests/test_habits.py tests/docs/test_add_a_method.py tests/docs/test_com
 	tests/senna/test_expansion.py tests/senna/test_modeling.py tests/senna/test_processing.py tests/senna/test_prompts.py \
 	tests/senna/test_tokenization.py
 
-.PHONY: setup eval test test-fast lint clean lmms test-lmms docs bench mutants hooks
+.PHONY: setup eval test test-fast lint clean lmms test-lmms docs bench mutants hooks test-newest
 
 setup: $(READY)
 
@@ -51,6 +52,14 @@ $(READY_LMMS): setup.cfg pyproject.toml configs/constraints-lmms.txt
 
 test-lmms: lmms
 	HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 TRANSFORMERS_OFFLINE=1 $(VENV_LMMS)/bin/python -m pytest tests/lmms --durations=5
+
+# what a user gets who installs today: the newest transformers of the registry, above the bound of setup.cfg; made afresh each time
+test-newest:
+	$(PYTHON) -m venv --clear $(VENV_NEWEST)
+	$(VENV_NEWEST)/bin/pip install --quiet --constraint configs/constraints.txt --editable '.[test]'
+	$(VENV_NEWEST)/bin/pip install --quiet --upgrade transformers
+	$(VENV_NEWEST)/bin/pip list | grep '^transformers '
+	HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 $(VENV_NEWEST)/bin/python -m pytest -q tests/pruning tests/senna tests/adapters tests/cli/test_doctor.py
 
 lint: setup
 	$(BIN)/ruff check senna_autoprune tests tools
@@ -83,4 +92,4 @@ $(READY_MUTANTS): setup.cfg configs/constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV_LMMS) $(VENV_DOCS) $(VENV_MUTANTS) build dist mutants *.egg-info
+	rm -rf $(VENV) $(VENV_LMMS) $(VENV_DOCS) $(VENV_MUTANTS) $(VENV_NEWEST) build dist mutants *.egg-info

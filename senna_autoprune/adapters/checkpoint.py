@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.senna.lora import refuse_adapter, refuse_wrapped
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -44,6 +45,8 @@ def load_checkpoint(
 
     if not Path(pretrained).is_dir() and not HUB_ID.fullmatch(pretrained):
         raise SennaPruneError(f"pretrained={pretrained!r} is neither a folder nor a hub id like llava-hf/llava-1.5-7b-hf")
+    if Path(pretrained).is_dir():
+        refuse_adapter(Path(pretrained))
     if dtype not in DTYPES:
         raise SennaPruneError(f"dtype={dtype!r} is unknown; choose one of {', '.join(DTYPES)}")
     where = {"revision": revision} if revision is not None else {}
@@ -57,6 +60,7 @@ def load_checkpoint(
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise SennaPruneError(f"cannot load {pretrained}: {' '.join(str(error).split())[:300]}") from error
     model, loaded = found
+    refuse_wrapped(Path(pretrained), loaded["unexpected_keys"])
     if loaded["missing_keys"]:  # transformers would go on with random weights in their place
         missing = sorted(loaded["missing_keys"])
         raise SennaPruneError(f"cannot load {pretrained}: {len(missing)} of its weights are missing, the first is {missing[0]}")

@@ -133,10 +133,19 @@ class DrivingModel(Protocol):
         ...
 
 
+def _marks(generation_config: Any) -> list[int]:
+    ends = generation_config.eos_token_id
+    return [] if ends is None else ends if isinstance(ends, list) else [ends]
+
+
+def ended(ids: Tensor, generation_config: Any) -> bool:
+    """Whether new ids, cut by ``until_end``, have their end mark."""
+    return len(ids) > 0 and int(ids[-1]) in _marks(generation_config)
+
+
 def until_end(ids: Tensor, generation_config: Any) -> Tensor:
     """(n,) new ids up to the first end mark, with it; what follows only fills the batch."""
-    ends = generation_config.eos_token_id
-    marks = [] if ends is None else ends if isinstance(ends, list) else [ends]
+    marks = _marks(generation_config)
     found = next((place for place, token in enumerate(ids.tolist()) if token in marks), None)
     return ids if found is None else ids[: found + 1]
 

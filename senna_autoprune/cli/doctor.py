@@ -14,7 +14,6 @@ FAILED = 1
 
 @click.command(context_settings=HELP)
 @model_options
-@click.option("--adapter", help="YAML file or built-in family of the model. Default: by its model_type.")
 @click.option("--attention", help="Attention kernel to load the model with (sdpa, eager, flash_attention_2, ...). Default: the model's.")
 @click.option("--method", default="autoprune", show_default=True, help="Method to check with (`senna-prune methods`).")
 @click.option("--retention", type=float, default=0.4, show_default=True, help="Share of visual tokens kept.")

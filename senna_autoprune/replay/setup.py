@@ -50,9 +50,14 @@ class Job:
 
     def make(self, on_frame: OnFrame | None = None) -> Replay:
         """Load the model and ask every frame. SennaPruneError: see ``open_model`` and ``make_replay``."""
+        from senna_autoprune.evaluation.answering.models import driving_model
+        from senna_autoprune.pruning.decoder.check import proof_of
+
         config = self.config
-        return make_replay(
-            ModelPlace.of(config).load(),
+        model = ModelPlace.of(config).load()
+        proof = proof_of(driving_model(model).model)
+        replay = make_replay(
+            model,
             self.source,
             self.setting,
             budget_words(self.setting),
@@ -62,6 +67,7 @@ class Job:
             through=self.through,
             on_frame=on_frame,
         )
+        return replace(replay, notes=[*replay.notes, *proof.values()])
 
 
 def prepare(

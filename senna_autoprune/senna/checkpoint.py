@@ -22,6 +22,7 @@ from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.senna import original
 from senna_autoprune.senna.configuration import SennaConfig, check_config
 from senna_autoprune.senna.images import SennaImageProcessor
+from senna_autoprune.senna.lora import refuse_adapter, refuse_wrapped
 from senna_autoprune.senna.modeling import SennaForConditionalGeneration
 from senna_autoprune.senna.processing import SennaProcessor
 from senna_autoprune.senna.tokenization import load_sentencepiece
@@ -217,6 +218,7 @@ def _image_processor(config: SennaConfig, tower: Path | None) -> SennaImageProce
 def _load_original(directory: Path, tower_argument: Path | None) -> Plan:
     values = read_json(directory / "config.json")
     store = WeightStore(directory)
+    refuse_wrapped(directory, store.names())
     tower = original.choose_tower(values, store, tower_argument)
     config = original.convert_config(values, store, tower.config)
     sources = {
@@ -240,6 +242,7 @@ def _load_own(directory: Path, tower_argument: Path | None) -> Plan:
         raise SennaPruneError(f"broken checkpoint: {directory} ({reason})") from error
     check_config(config, directory / "config.json")
     store = WeightStore(directory)
+    refuse_wrapped(directory, store.names())
     sources = {name: (store, name) for name in store.names() if not original.is_buffer(name)}
     origin = f"checkpoint's own weights: {directory}"
     if tower_argument is not None:
@@ -289,6 +292,7 @@ def load_senna(
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise SennaPruneError(f"device {device!s} cannot be used: {reason}") from error
     tower = None if vision_tower is None else _directory(vision_tower, "vision tower")
+    refuse_adapter(directory)
     values = read_json(directory / "config.json")
     own_layout = values.get("model_type") == SennaConfig.model_type
     if not own_layout and not (values.get("model_type") == original.MODEL_TYPE or "mm_vision_tower" in values):

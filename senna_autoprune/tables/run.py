@@ -362,6 +362,9 @@ def warnings(metrics: Metrics) -> list[str]:
         found.append("one scene: no interval can be given")
     found += [metrics["scenes"][key] for key in ("warning", "note") if key in metrics["scenes"]]
     for name in ordered(metrics):
+        unended = metrics["settings"][name].get("unended") or {}
+        if unended.get("count"):
+            found.append(f"{name}: {unended['count']} of {unended['of']} answers did not end and were cut: give more --max-new-tokens")
         cost = metrics["settings"][name].get("cost") or {}
         if (cost.get("clamped") or 0) > CLAMP_WARNING:
             found.append(

@@ -53,6 +53,8 @@ def test_tables_json_and_resume(
     assert document["directory"] == str(place.folder / "run")
     assert document["settings"]["autoprune"]["cost"]["retention_tokens"] == pytest.approx(0.6, abs=0.03)
     assert "list" not in document["flips"]["autoprune"]
+    assert document["settings"]["unpruned"]["unended"] == {"count": 8, "of": 8}
+    assert "unpruned: 8 of 8 answers did not end and were cut: give more --max-new-tokens" in first.out
     assert "n/a (unpruned accuracy is 0" in first.out  # random weights say nothing that parses
     assert "40/40" in first.err
     speed = document.pop("speed")

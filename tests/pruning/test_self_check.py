@@ -9,10 +9,9 @@ from senna_autoprune import SennaPruneError, self_check
 from senna_autoprune.pruning.methods.registry import build_policy
 from tests.models import six_blocks, tiny_llama
 from tests.pruning.multimodal import tiny
-from tests.pruning.multimodal.tiny import BAND, SQUARE, batch, build, decoder_inputs, prompt
+from tests.pruning.multimodal.tiny import BAND, NEWER, SQUARE, batch, build, decoder_inputs, prompt
 from tests.twins import MaskedDecoder
 
-NEWER = ("qwen3", "internvl", "onevision")
 IMAGES = (SQUARE, BAND, SQUARE)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from senna_autoprune.adapters.model import until_end
+from senna_autoprune.adapters.model import ended, until_end
 from senna_autoprune.adapters.reading import text_of
 from senna_autoprune.adapters.views import Asked, camera_of
 from senna_autoprune.errors import SennaPruneError
@@ -26,7 +26,7 @@ from senna_autoprune.evaluation.answering.models import driving_model
 from senna_autoprune.evaluation.answering.questions import samples_of
 from senna_autoprune.evaluation.answering.settings import Setting, question_seed
 from senna_autoprune.evaluation.answering.stopwatch import SaneLogits, Stopwatch
-from senna_autoprune.evaluation.runs.rows import UNREACHABLE, AnswerRow, QuestionRow
+from senna_autoprune.evaluation.runs.rows import CUT, UNREACHABLE, AnswerRow, QuestionRow
 
 if TYPE_CHECKING:
     from senna_autoprune.adapters.model import DrivingModel, Prepared
@@ -212,19 +212,22 @@ class Answerer:
             stack.enter_context(room())
             watch = stack.enter_context(Stopwatch(self.model))
             trace = stack.enter_context(policy(self.model, seeds=seeds)) if policy is not None else None
-            made = self.driving.generate(prepared, self._new_tokens(questions[0].type), setting.blind, [logits])
+            limit = self._new_tokens(questions[0].type)
+            made = self.driving.generate(prepared, limit, setting.blind, [logits])
         self._proven.add(setting.name)
         rows, sane = [], logits.sane_rows(size)
         for index, (question, one) in enumerate(batch):
             given = until_end(made.ids[index], self.model.generation_config)
             answer = self.driving.answer(given)
-            reason = answer_fault(answer, sane[index], given[given >= self.driving.vocabulary].tolist())
+            fault = answer_fault(answer, sane[index], given[given >= self.driving.vocabulary].tolist())
+            cut = len(given) >= limit and not ended(given, self.model.generation_config)
+            reason = f"{CUT} {limit} tokens" if fault is None and cut else fault
             own = getattr(self.driving, "parse", None)  # of a Python adapter
             rows.append(
                 AnswerRow(
                     question.question,
                     setting.name,
-                    status="ok" if reason is None else "failed",
+                    status="ok" if fault is None else "failed",
                     answer=answer[:LONGEST_ANSWER] if sane[index] else "",
                     reason=reason,
                     vision_ms=one.vision_ms if made.vision_ms is None else _shared(made.vision_ms, size),

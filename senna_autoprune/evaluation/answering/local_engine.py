@@ -15,6 +15,7 @@ from senna_autoprune.evaluation.answering.models import driving_model
 from senna_autoprune.evaluation.answering.provenance import machine, model_fingerprint, versions
 from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
 from senna_autoprune.files.yaml_files import to_dict
+from senna_autoprune.pruning.decoder.check import proof_of
 
 if TYPE_CHECKING:
     from senna_autoprune.adapters.model import DrivingModel
@@ -29,7 +30,12 @@ class LocalEngine:
     start_up_s: float | None = None
     at_work: int = field(default=1, init=False)
     since: float = field(default_factory=perf_counter, init=False)
+    proof: dict[str, str] = field(default_factory=dict, init=False)  # of a decoder that is not proven, for the provenance
     _asked: tuple[Asking, Answerer] | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        """SennaPruneError: a decoder that is not proven does not pass the short check."""
+        self.proof = proof_of(driving_model(self.model).model)
 
     @classmethod
     def load(cls, place: ModelPlace) -> LocalEngine:
@@ -42,7 +48,7 @@ class LocalEngine:
         model = driving_model(self.model)
         identity = {**model_fingerprint(model), **model.identity()}
         adapter = to_dict(model.adapter) if "adapter_sha256" in identity else None
-        return ModelFacts(identity, versions(), dict(model.provenance), machine(str(model.model.device)), adapter)
+        return ModelFacts(identity, versions(), {**model.provenance, **self.proof}, machine(str(model.model.device)), adapter)
 
     def calibrate(self, questions: Sequence[QuestionRow], root: Path, prompt_template: str) -> dict[str, Any]:
         return calibrate(driving_model(self.model, prompt_template), questions, root)

@@ -108,6 +108,7 @@ def summarise(
         usable = [row for row in found if row.question in complete]
         unpruned = [row for row in by_setting.get(UNPRUNED, []) if row.question in complete]
         result["settings"][name]["cost"] = cost_measures(usable, unpruned, full)
+        result["settings"][name]["unended"] = {"count": sum(row.cut for row in usable), "of": len(usable)}
     models = dict(texts)
     reads_plans = reading is None or reading.kind("plan") == "plan"
     plans = [q for q in kept if q.type == "plan" and parse_plan(q.label).valid and reads_plans]

@@ -21,6 +21,9 @@ RANDOM_ANSWER = "random-answer"
 PRUNING_CONTROLS = ("random", "uniform")
 
 
+CUT = "did not end within"  # how the reason of an "ok" row begins whose answer was cut at the longest length allowed
+
+
 UNREACHABLE = "n/a"  # status of a row whose setting is impossible on this model; its reason says what would be possible
 
 
@@ -50,7 +53,8 @@ class QuestionRow:
 @dataclass(frozen=True)
 class AnswerRow:
     """One answer. ``status`` is "ok", or "failed" with a ``reason``, or in a sweep "n/a" with the reason why its setting
-    is impossible; a failed row may still hold the answer's text (an empty or an endless one). Times in ms:
+    is impossible. An "ok" row has a reason only where its answer did not end (CUT). A failed row may still hold the
+    answer's text (an empty or an endless one). Times in ms:
     ``vision_ms`` of the sample's features (shared by its rows), ``prefill_ms`` of the first forward call of the decoder
     with the features given, ``decode_ms`` of all later ones; these two and ``kv_bytes`` are a row's equal share of its
     batch. ``trace``: what pruning did (JSON-ready).
@@ -79,3 +83,8 @@ class AnswerRow:
     def words(self) -> str | None:
         """What the measures read."""
         return self.answer if self.said is None else self.said
+
+    @property
+    def cut(self) -> bool:
+        """Whether the answer was cut at the longest length allowed, so that its end is nobody's answer."""
+        return self.status == "ok" and self.reason is not None and self.reason.startswith(CUT)

@@ -20,7 +20,9 @@ from senna_autoprune.pruning.context import AttentionRows, SampleContext, Visual
 from senna_autoprune.pruning.decoder.full_length import full_length, hidden_tokens
 from senna_autoprune.pruning.decoder.hooks import PruningHooks
 from senna_autoprune.pruning.decoder.lookahead import next_layer_attention
+from senna_autoprune.pruning.decoder.models import find_decoder
 from senna_autoprune.pruning.decoder.proven import REFUSED, is_proven
+from senna_autoprune.pruning.decoder.unwrap import running_model
 from senna_autoprune.pruning.method import Method
 
 # greatest difference that rounding may make, as a share of the greatest value: sums run in another order in the twin
@@ -130,6 +132,22 @@ def check_once(decoder: Any) -> SelfCheck:
             facts = _facts(decoder)
             _CHECKED[decoder] = SelfCheck(False, float("inf"), 0.0, 0.0, 0, "states", 0, (), "Probe", **facts, reason=reason)
     return _CHECKED[decoder]
+
+
+def proof_of(model: Any) -> dict[str, str]:
+    """For a run's provenance: nothing of a proven decoder; of another, "self_check" and how it went (``check_once``).
+
+    Raises:
+        SennaPruneError: it did not pass, or is known not to work.
+    """
+    refuse_known(model)
+    decoder = find_decoder(running_model(model))
+    if is_proven(decoder):
+        return {}
+    admit(decoder, allow_unproven=True)
+    found = check_once(decoder)
+    said = f"{found.model_type} is not proven; in the short check it differs by {found.difference:.2g} of the greatest state"
+    return {"self_check": f"{said}, where rounding is up to {found.tolerance:g}"}
 
 
 def refuse_known(model: Any) -> None:

@@ -32,7 +32,8 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 IMAGE, VIDEO, VISION_START, VISION_END = 60, 61, 58, 59
 LAYERS, WIDTH, TILE, PATCH = 6, 32, 28, 7  # a tile is 4 x 4 patches
 PINPOINTS = [[28, 56], [56, 28], [56, 56]]
-FAMILIES = ("llava", "next-vicuna", "next-mistral", "next-window", "qwen", "qwen3", "internvl", "onevision")
+FAMILIES = ("llava", "next-vicuna", "next-mistral", "next-window", "qwen")
+NEWER = ("qwen3", "internvl", "onevision")  # held against the twin on the same model (tests/pruning/test_self_check.py)
 QWEN = ("qwen", "qwen3")
 WINDOW = 40
 
