@@ -73,6 +73,8 @@ def _generated(model: Any, batch: Mapping[str, Any], policy: Method, given: Visu
     """Hooks, trace, what ``_Watching`` saw and the output of a pruned ``generate``."""
     hooks = PruningHooks(policy, model, given)
     seen: dict[str, Any] = {}
+    named = (getattr(hooks.model.config, f"{name}_token_id", None) for name in ("image", "video", "vision_start", "audio"))
+    marks = [mark for mark in named if isinstance(mark, int) and mark >= 0]  # in an answer they would ask for a picture in the twin
     with hooks as trace, _Watching(hooks, seen):
         output = model.generate(
             **batch,
@@ -80,6 +82,7 @@ def _generated(model: Any, batch: Mapping[str, Any], policy: Method, given: Visu
             min_new_tokens=steps,
             do_sample=False,
             num_beams=1,
+            suppress_tokens=marks or None,
             use_cache=True,
             return_dict_in_generate=True,
             output_logits=True,

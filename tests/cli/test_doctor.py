@@ -32,7 +32,7 @@ def test_embedded():
 
 
 def test_original_layout():
-    assert doctor("--model", shared("fixtures", "senna-tiny-a"), "--method", "fastv").exit_code == 0
+    assert doctor("--model", shared("fixtures", "senna-tiny-a", "checkpoint"), "--method", "fastv").exit_code == 0
 
 
 @pytest.mark.parametrize("family", ["llava_next", "qwen2_5_vl", "qwen3_vl", "internvl", "llava_onevision"])
