@@ -80,3 +80,18 @@ def test_a_streamer_prints_the_prompt_without_marks(scene):
     streamer = TextIteratorStreamer(processor.tokenizer, timeout=60)
     model.generate(**inputs, max_new_tokens=4, do_sample=False, streamer=streamer)
     assert "".join(streamer) == processor.tokenizer.decode(expected[expected >= 0])
+
+
+def test_labels_of_a_pruned_question_are_spread_over_its_positions(scene):
+    """Labels may count marks or positions; the loss is that of the last words' logits, none of which is ever dropped."""
+    model, _, inputs = scene
+    ids = inputs["input_ids"]
+    labels = torch.full_like(ids, -100)
+    labels[:, -3:] = ids[:, -3:]
+    with build_policy("autoprune", retention=0.4)(model) as trace, torch.no_grad():
+        output = model(**inputs, labels=labels)
+        rows = model(**inputs, logits_to_keep=4).logits[0]
+    assert trace[0].average_tokens < 0.5 * trace[0].visual_tokens
+    expected = torch.nn.functional.cross_entropy(rows[:-1], ids[0, -3:])
+    torch.testing.assert_close(output.loss, expected)
+    assert output.logits.shape[1] == trace[0].visual_tokens + trace[0].text_tokens
