@@ -13,6 +13,7 @@ from senna_autoprune.errors import SennaPruneError
 @click.command("attention", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--model", help="Checkpoint folder (original layout or ours) or hub id.")
 @click.option("--vision-tower", help="CLIP folder to use in place of the one the checkpoint names.")
+@click.option("--adapter", help="How the model is asked: YAML file, family or entry point. Default: by the checkpoint.")
 @click.option("--questions", help="Question file, see `senna-prune questions build`.")
 @click.option("--question", type=int, help="Which of the file, from 0, as runs number them. Default: the first.")
 @click.option("--images", help="Folder of relative image paths. Default: the question file's data root, else its folder.")
@@ -34,6 +35,7 @@ from senna_autoprune.errors import SennaPruneError
 @click.option("--out", type=click.Path(), help="Picture: .png, .svg or .pdf. Default: attention-NAME.png.")
 def command(
     vision_tower: str | None,
+    adapter: str | None,
     layers: str | None,
     attribution: Any,
     prompt_template: str,
@@ -46,9 +48,9 @@ def command(
 
     With nothing given, the embedded model looks at an embedded scene.
     """
+    from senna_autoprune.adapters.open import open_model
     from senna_autoprune.report.attention import STRONGEST, choose, look, save_attention
     from senna_autoprune.report.drawing import picture_path
-    from senna_autoprune.senna import load_senna
 
     wanted = None if layers is None else _layers(layers)
     path = None if out is None else picture_path(out)
@@ -56,12 +58,12 @@ def command(
     for line in choice.said:
         click.echo(line, err=True)
     click.echo(f"loading {choice.model}", err=True)
-    senna = load_senna(choice.model, vision_tower, dtype, device)
-    found = look(senna, choice.question, choice.root, wanted, prompt_template, attribution)
+    place: dict[str, Any] = {"vision_tower": vision_tower, "dtype": dtype, "device": device, "prompt_template": prompt_template}
+    found = look(open_model(choice.model, adapter, **place), choice.question, choice.root, wanted, prompt_template, attribution)
     if choice.label:
         click.echo(choice.label)
     click.echo(f"{choice.name}: answer {found.answer.strip()!r}, label {choice.question.label.strip()!r}")
-    names = [view or f"view {number}" for number, view in enumerate(choice.views, start=1)]
+    names = [view or f"view {number}" for number, view in enumerate(found.views, start=1)]
     for one in found.layers:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in zip(names, one.views, strict=True))
         click.echo(f"layer {one.layer}: {one.on_views:.1%} of the text's attention on the views; of it {shares}")
@@ -72,7 +74,7 @@ def command(
                 f"(chance: {STRONGEST:.0%})"
             )
     path = path or picture_path(f"attention-{re.sub(r'[^A-Za-z0-9._-]+', '-', choice.name)}.png")
-    save_attention(found, choice.views, path, choice.label)
+    save_attention(found, found.views, path, choice.label)
     click.echo(str(path))
 
 

@@ -13,6 +13,8 @@ import click
 @click.option("--questions", required=True, help="Question file; its labels are not read.")
 @click.option("--images", help="Folder of relative image paths. Default: the question file's data root, else its folder.")
 @click.option("--vision-tower", help="CLIP folder to use in place of the one the checkpoint names.")
+@click.option("--adapter", help="How the model is asked: YAML file, family or entry point. Default: by the checkpoint.")
+@click.option("--types", default="plan", show_default=True, help="Question types to measure, separated by commas, or all.")
 @click.option("--count", default=32, show_default=True, type=click.IntRange(2), help="Questions to measure, scenes taking turns.")
 @click.option("--prompt-template", default="eval", show_default=True, type=click.Choice(["eval", "train"]))
 @click.option("--device", default="cpu", show_default=True)
@@ -23,6 +25,8 @@ def command(
     questions: str,
     images: str | None,
     vision_tower: str | None,
+    adapter: str | None,
+    types: str,
     count: int,
     prompt_template: str,
     device: str,
@@ -33,16 +37,19 @@ def command(
 
     k of eq. 8 then runs from 0.1 to 1 of the paper's k0 between the 95th and the 5th percentile of mutual information.
     """
+    from senna_autoprune.adapters.open import open_model
     from senna_autoprune.evaluation.answering.calibration import calibrate
     from senna_autoprune.evaluation.answering.questions import load_questions, samples_of
-    from senna_autoprune.evaluation.sweep.config import SweepConfig
+    from senna_autoprune.evaluation.config import AskConfig
     from senna_autoprune.evaluation.sweep.sweep import in_turns
-    from senna_autoprune.senna import load_senna
+    from senna_autoprune.files.yaml_files import build
 
-    config = SweepConfig(questions=questions, images=images)
+    asked = {"model": model, "adapter": adapter, "questions": questions, "images": images, "types": types}
+    config = build(AskConfig, asked, "the command line")
     rows, root = load_questions(config)
     chosen = [sample[0] for sample in in_turns(samples_of(rows))][:count]
-    found = calibrate(load_senna(model, vision_tower, dtype, device), chosen, root, prompt_template)
+    place: dict[str, Any] = {"vision_tower": vision_tower, "dtype": dtype, "device": device, "prompt_template": prompt_template}
+    found = calibrate(open_model(model, adapter, **place), chosen, root)
     _print(found)
     if as_json:
         click.echo(json.dumps(found, allow_nan=False))

@@ -140,7 +140,7 @@ def _internvl(base: Any, processor: Any, width: int, height: int) -> np.ndarray:
     """The image squeezed into a grid of tiles, row by row, and then, if there are several, into one more; tokens are squares of patches,
     in the order of the model's own pixel shuffle.
     """
-    from transformers.models.got_ocr2.image_processing_got_ocr2 import get_optimal_tiled_canvas
+    from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
 
     side = processor.size["height"], processor.size["width"]
     across, down = get_optimal_tiled_canvas((height, width), side, processor.min_patches, processor.max_patches)

@@ -19,7 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from senna_autoprune.adapters.model import until_end
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.evaluation.answering.answerer import asked_of
+from senna_autoprune.evaluation.answering.models import driving_model
 from senna_autoprune.evaluation.answering.questions import load_questions
 from senna_autoprune.evaluation.config import AskConfig
 from senna_autoprune.evaluation.runs.rows import QuestionRow
@@ -31,14 +34,16 @@ from senna_autoprune.pruning.decoder.models import find_decoder
 from senna_autoprune.pruning.parts.selection import top_tokens
 from senna_autoprune.pruning.policy import Policy
 from senna_autoprune.replay.attribution import Through, kept_attribution, normalised, token_attribution
-from senna_autoprune.replay.frames import seen_patches
+from senna_autoprune.replay.frames import seen_patches, seen_places, shown_shot
 from senna_autoprune.replay.heat import over_image, palette
+from senna_autoprune.replay.places import Place, stacked
 from senna_autoprune.replay.setup import embedded_parts
-from senna_autoprune.replay.sources import open_tables, scene_source, views_of
+from senna_autoprune.replay.sources import Shot, open_tables, scene_source, views_of
 from senna_autoprune.report.drawing import save, sign, style
 from senna_autoprune.senna.images import content_patches, open_image
 
 if TYPE_CHECKING:
+    from senna_autoprune.adapters.model import DrivingModel
     from senna_autoprune.senna import Senna
 
 STRONGEST = 0.25  # share of the visual tokens whose staying is counted: the default retention
@@ -85,7 +90,10 @@ class LayerAttention:
 
 @dataclass(frozen=True)
 class QuestionAttention:
-    """What ``look`` found. images: paths that can be opened. patches: (V, P) bool, False at padding."""
+    """What ``look`` found. images: paths that can be opened, in the prompt's order; views: what they show, "" where nobody knows.
+
+    patches: (V, P) bool, False at padding. places: where the cells of each view lie; None: Senna's padded square.
+    """
 
     model: str
     question: QuestionRow
@@ -94,6 +102,8 @@ class QuestionAttention:
     layers: list[LayerAttention]
     patches: np.ndarray
     through: Through
+    views: tuple[str, ...] = ()
+    places: tuple[Place, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -200,7 +210,7 @@ def default_layers(depth: int) -> tuple[int, ...]:
 
 
 def look(
-    senna: Senna,
+    model: DrivingModel | Senna,
     question: QuestionRow,
     root: Path = Path(),
     layers: Sequence[int] | None = None,
@@ -214,44 +224,58 @@ def look(
         layers: drawn ones, 0 to L - 1; None: ``default_layers``. They are sorted, and each counts once.
         through: attribution goes back through projector and adapter, or through the adapter alone.
     Raises:
-        SennaPruneError: no such layer, a broken image or prompt, views of different sizes, or weights that are not finite.
+        SennaPruneError: no such layer, a broken image or prompt, weights that are not finite, or a family of which it is not known
+            where a token is.
     """
-    depth = find_decoder(senna.model).config.num_hidden_layers
+    driving = driving_model(model, prompt_template)
+    depth = find_decoder(driving.model).config.num_hidden_layers
     wanted = default_layers(depth) if layers is None else tuple(sorted(set(layers)))
     wrong = [layer for layer in wanted if not 0 <= layer < depth]
     if wrong or not wanted:
         raise SennaPruneError(f"--layers {', '.join(map(str, wrong)) or 'is empty'}: the model has layers 0 to {depth - 1}")
-    images = tuple(root / image for image in question.images)
+    asked, watch = asked_of(question, root), Watch(layers=wanted)
+    with torch.inference_mode(), seen_patches(driving.model) as patches:
+        prepared = driving.prepare(asked, driving.see(asked))
+        with watch(driving.model) as trace:
+            ids = driving.generate([prepared], MAX_NEW_TOKENS).ids
+    answer = driving.answer(until_end(ids[0], driving.model.generation_config))
+    images = tuple(Path(str(picture.source)) for picture in prepared.pictures)
     sizes = [open_image(image).size for image in images]
-    model: Any = senna.model
-    batch = senna.processor(text=question.text, images=[str(image) for image in images], prompt_template=prompt_template)
-    batch = batch.to(model.device)
-    watch = Watch(layers=wanted)
-    with torch.inference_mode(), seen_patches(model) as patches, watch(model) as trace:
-        ids = model.generate(**batch, max_new_tokens=MAX_NEW_TOKENS, do_sample=False)
-    answer = senna.processor.decode_answers(ids, batch["input_ids"].shape[1])[0]
-    grid = senna.processor.image_processor.image_size // senna.processor.image_processor.patch_size
-    content = np.stack([content_patches(*size, grid).ravel() for size in sizes])  # (V, P)
-    features = patches["features"] if through == "projector" else None
-    attribution = token_attribution(model, patches["projected"], features, torch.from_numpy(content))  # (V, T, P)
-    if len(set(trace[0].view_sizes)) != 1:
-        raise SennaPruneError(f"the views have {', '.join(map(str, trace[0].view_sizes))} tokens: only views of one size can be drawn")
-    found = [_layer(layer, watch.seen[layer].cpu(), normalised(attribution)) for layer in wanted]
-    return QuestionAttention(senna.provenance.get("checkpoint", ""), question, images, answer, _moved(found), content, through)
+    places = None
+    if "projected" in patches:
+        grid = driving.processor.image_processor.image_size // driving.processor.image_processor.patch_size
+        content = np.stack([content_patches(*size, grid).ravel() for size in sizes])  # (V, P)
+        features = patches["features"] if through == "projector" else None
+        attribution = token_attribution(driving.model, patches["projected"], features, torch.from_numpy(content))  # (V, T, P)
+        counts = tuple(trace[0].view_sizes)
+        if len(set(counts)) != 1:
+            raise SennaPruneError(f"the views have {', '.join(map(str, counts))} tokens: only views of one size can be drawn")
+    else:
+        places, covers, counts = seen_places(driving, sizes, trace[0].visual_tokens, asked.where)
+        attribution = stacked(covers)
+        content = (attribution.sum(1) > 0).numpy()
+    found = [_layer(layer, watch.seen[layer].cpu(), normalised(attribution), counts) for layer in wanted]
+    there = np.arange(attribution.shape[1]) < np.array(counts)[:, None]  # (V, T)
+    checkpoint = driving.provenance.get("checkpoint", "")
+    views = shown_shot(Shot(question, ("",) * len(question.images)), prepared.pictures).views
+    views = views if any(views) else views_of([str(image) for image in images])
+    return QuestionAttention(checkpoint, question, images, answer, _moved(found, there), content, through, views, places)
 
 
-def _layer(layer: int, attention: Tensor, attribution: Tensor) -> LayerAttention:
-    """attention (V T,) as the layer gave it; attribution (V, T, P), each token's shares of its patches."""
+def _layer(layer: int, attention: Tensor, attribution: Tensor, counts: Sequence[int]) -> LayerAttention:
+    """attention (sum of counts,) as the layer gave it; attribution (V, T, P), each token's shares of its patches."""
     total = float(attention.sum())
     if not 0 < total < float("inf"):
         raise SennaPruneError(f"the attention of layer {layer} to the views sums to {total}: broken weights, or a dtype too small")
-    tokens = (attention / total).view(attribution.shape[:2])
+    parts = (attention / total).split(list(counts))
+    tokens = torch.stack([torch.nn.functional.pad(part, (0, attribution.shape[1] - len(part))) for part in parts])  # (V, T)
     return LayerAttention(layer, total, tokens.numpy(), kept_attribution(attribution, tokens).numpy())
 
 
-def _moved(layers: Sequence[LayerAttention]) -> list[LayerAttention]:
+def _moved(layers: Sequence[LayerAttention], there: np.ndarray) -> list[LayerAttention]:
+    """``there``: (V, T), False where a view has fewer tokens than the largest."""
     pairs = zip(layers, layers[1:], strict=False)
-    return [*layers[:1], *(replace(after, moved=movement(before.tokens, after.tokens)) for before, after in pairs)]
+    return [*layers[:1], *(replace(after, moved=movement(before.tokens[there], after.tokens[there])) for before, after in pairs)]
 
 
 # --- drawing ----------------------------------------------------------------------------------------------------------
@@ -297,7 +321,8 @@ def draw_attention(found: QuestionAttention, views: Sequence[str], label: str | 
         scale = Normalize(float(content.min()), max(float(content.max()), float(content.min()) + 1e-6))
         for place, view in enumerate(order):
             axis = _panel(figure.add_subplot(grid[down, place]), thumbs[view])
-            heat = over_image(times_even[view], pictures[view].size, PANEL)
+            cells = None if found.places is None else found.places[view]
+            heat = over_image(times_even[view], pictures[view].size, PANEL, cells)
             axis.imshow(heat, cmap=colours, norm=scale, interpolation="nearest")
             axis.set_title(f"{one.views[view]:.0%}", fontsize=8, pad=2)
             if place == 0:
@@ -337,9 +362,10 @@ def _header(found: QuestionAttention, width: int, label: str | None) -> list[tup
     answer = f"answer: {found.answer.strip() or '(no text)'}     label: {question.label.strip() or '(none)'}"
     model = "" if label is not None and label.startswith("embedded model") else f"Model: {found.model}. "
     through = "the projector and the adapter" if found.through == "projector" else "the adapter"
+    spread = f"spread over the patches of its view by attribution through {through}" if found.places is None else "drawn where its patch is"
     drawn = (
-        f"{model}Text-to-image attention, unpruned: mean over heads and over the text after the views; a token's share is spread over "
-        f"the patches of its view by attribution through {through}. Above each view: its share."
+        f"{model}Text-to-image attention, unpruned: mean over heads and over the text after the views; a token's share is {spread}. "
+        "Above each view: its share."
     )
     lines = [(line, "bold") for line in wrap(answer, width)[:2]]
     lines += [(line, "normal") for text in (asked, drawn) for line in wrap(text, width)[:3]]

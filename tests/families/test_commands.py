@@ -95,3 +95,13 @@ def test_replay_and_report(evaluated, name):
     assert max(max(left) for left in frame["sight"]["left"]) == pytest.approx(1, abs=1e-3)
     run("report", out, "--no-replay")
     assert "agrees" in (out / "report.html").read_text()
+
+
+def test_attention_and_calibrate(family, questions, frames, tmp_path):
+    """Fig. 1 of a family in tiles of two scales, and indicators without labels."""
+    model, options = family("llava_next")
+    asked = ("--model", model, *options, "--questions", questions["senna"], "--images", frames)
+    printed = run("attention", *asked, "--layers", "0,2", "--out", tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+    assert printed.count("of the text's attention on the views") == 2 and "front left" in printed and "total variation" in printed
+    assert "2 questions measured" in run("calibrate", *asked, "--count", 2)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from senna_autoprune.adapters.answers import Waypoints
-from senna_autoprune.adapters.waypoints import waypoint_row
 from senna_autoprune.adapters.schema import Score
+from senna_autoprune.adapters.waypoints import waypoint_row
 from senna_autoprune.evaluation.runs.store import RunStore
 from senna_autoprune.nuscenes.futures import Future, future_of
 from senna_autoprune.nuscenes.scenes import load_tables
