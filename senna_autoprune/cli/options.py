@@ -94,7 +94,8 @@ config_option = click.option(
 )
 asking_options = block(
     click.option("--types", help="Question types to ask, separated by commas, or all. Default: plan."),
-    click.option("--limit", type=int, help="Only the first N questions of those types."),
+    click.option("--limit", type=int, help="Only N questions of those types: the first, or with --limit-scenes evenly of its scenes."),
+    click.option("--limit-scenes", type=int, help="Only the questions of N scenes, drawn by --seed."),
     click.option("--max-new-tokens", type=int, help="Longest answer. Default: the adapter's, by question type."),
     prompt_option,
     click.option("--batch-size", type=int, help="Questions asked together; answers stay the same. Default: 1."),

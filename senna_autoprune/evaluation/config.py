@@ -40,6 +40,7 @@ class AskConfig:
     tables: str | None = None
     types: tuple[str, ...] = ("plan",)
     limit: int | None = Field(default=None, ge=1)
+    limit_scenes: int | None = Field(default=None, ge=1)
     max_new_tokens: int | None = Field(default=None, ge=1, le=4096)
     prompt_template: Literal["eval", "train"] = "eval"
     batch_size: int = Field(default=1, ge=1, le=1024)

@@ -77,7 +77,7 @@ def _given(config: AskConfig) -> dict[str, Any]:
     """The configuration as plain data, without the engine: a run may be continued by another one. Batches of one and places
     that are not given go unsaid, and all types are the six of Senna, as in runs made before there was more.
     """
-    unsaid = (("batch_size", 1), ("adapter", None), ("tables", None))
+    unsaid = (("batch_size", 1), ("adapter", None), ("tables", None), ("limit_scenes", None))
     given = {key: value for key, value in to_dict(config).items() if key not in ENGINE_KEYS and (key, value) not in unsaid}
     return {**given, "types": list(QUESTION_TYPES)} if config.types == ALL_TYPES else given
 

@@ -7,8 +7,10 @@ every sample is a scene of its own, and the run says so: the bootstrap then resa
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from senna_autoprune.evaluation.answering.truths import with_truths
 from senna_autoprune.evaluation.config import AskConfig
 from senna_autoprune.evaluation.measures.breakdown import attributes_of
 from senna_autoprune.evaluation.runs.rows import QuestionRow
-from senna_autoprune.nuscenes.questions_file import Question, read_questions
+from senna_autoprune.nuscenes.questions_file import Question, iter_questions, read_sidecar
 from senna_autoprune.nuscenes.scene_facts import scene_facts
 
 
@@ -35,25 +37,55 @@ def load_questions(config: AskConfig) -> tuple[list[QuestionRow], Path]:
     path = Path(config.questions)
     if path.is_dir():
         raise SennaPruneError(f"{path} is a folder: name a question file, made by `senna-prune questions build`")
-    file = read_questions(path)
-    rows: list[QuestionRow] = []
-    records: list[Question] = []
-    asked: dict[tuple[str, str], int] = {}
-    for index, record in enumerate(file.records):
-        if record.type in config.types:
-            first = asked.setdefault((record.token, record.text), index)
-            if first != index:
-                raise SennaPruneError(f"{path}: record {index} asks the same as record {first} and would count twice: remove one of them")
-            rows.append(_row(index, record, file.sidecar))
-            records.append(record)
-            if config.limit is not None and len(rows) == config.limit:
-                break
-    if not rows:
-        held = ", ".join(sorted({record.type for record in file.records})) or "nothing"
-        raise SennaPruneError(f"{path} has no question of type {', '.join(config.types)} (it has {held}); see --types")
-    root = Path(config.images or file.sidecar.get("dataroot") or path.parent)
+    sidecar = read_sidecar(path)
+    wanted, held = _wanted(path, config, sidecar)
+    if not wanted:
+        there = ", ".join(sorted(held)) or "nothing"
+        raise SennaPruneError(f"{path} has no question of type {', '.join(config.types)} (it has {there}); see --types")
+    rows, records = [row for row, _ in wanted], [record for _, record in wanted]
+    root = Path(config.images or sidecar.get("dataroot") or path.parent)
     _require_some_images(rows, root)
     return with_truths(rows, records, config, root), root
+
+
+_Asked = tuple[QuestionRow, Question]
+
+
+def _wanted(path: Path, config: AskConfig, sidecar: dict[str, Any]) -> tuple[list[_Asked], set[str]]:
+    """The questions asked for in file order, and the types met on the way. Reading stops where nothing more is needed, and no more is
+    kept than may still be asked.
+    """
+    held: set[str] = set()
+    asked: dict[tuple[str, str], int] = {}
+    scenes: dict[str, list[_Asked]] = {}  # in order of appearance; with --limit-scenes those of the lowest ranks so far
+    ranks: dict[str, bytes] = {}
+    count = 0
+    for index, record in enumerate(iter_questions(path)):
+        held.add(record.type)
+        if record.type not in config.types:
+            continue
+        first = asked.setdefault((record.token, record.text), index)
+        if first != index:
+            raise SennaPruneError(f"{path}: record {index} asks the same as record {first} and would count twice: remove one of them")
+        scene = record.scene or record.token
+        if config.limit_scenes is not None:
+            ranks.setdefault(scene, hashlib.sha256(f"{config.seed} {scene}".encode()).digest())
+            if scene not in scenes and len(scenes) == config.limit_scenes:
+                last = max(scenes, key=ranks.__getitem__)
+                if ranks[last] < ranks[scene]:
+                    continue
+                del scenes[last]
+        scenes.setdefault(scene, []).append((_row(index, record, sidecar), record))
+        count += 1
+        if config.limit_scenes is None and count == config.limit:
+            break
+    return sorted(_spread(list(scenes.values()), config.limit), key=lambda pair: pair[0].question), held
+
+
+def _spread(scenes: list[list[_Asked]], limit: int | None) -> list[_Asked]:
+    """At most ``limit`` questions, one of each scene in turn."""
+    turns = [pair for turn in zip_longest(*scenes) for pair in turn if pair is not None]
+    return turns[:limit]
 
 
 def _row(index: int, record: Question, sidecar: dict[str, Any]) -> QuestionRow:

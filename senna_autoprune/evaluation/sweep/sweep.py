@@ -69,7 +69,7 @@ def directory_of(config: SweepConfig) -> Path:
     if config.out is not None:
         return Path(config.out)
     deciding = {key: value for key, value in to_dict(config).items() if key in _ASK - {"out", "resamples", *ENGINE_KEYS}}
-    for place in ("adapter", "tables"):
+    for place in ("adapter", "tables", "limit_scenes"):
         if deciding[place] is None:  # as in sweeps made before there were any
             del deciding[place]
     if config.types == ALL_TYPES:
