@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 @click.command("ask", context_settings=HELP)
 @model_options
-@click.option("--adapter", help="YAML file, or a built-in family's name. Default: by the checkpoint's model_type.")
 @click.option("--image", "--images", "images", multiple=True, type=click.Path(), help="Picture; give it once each, or all after it.")
 @click.argument("more_images", nargs=-1, type=click.Path())
 @click.option("--scene", help="Instead of pictures: scene name or token. Default: the scene with most images.")
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
 @click.pass_context
 def command(
     ctx: click.Context,
-    adapter: str | None,
     images: tuple[str, ...],
     more_images: tuple[str, ...],
     scene: str | None,
@@ -84,7 +82,7 @@ def command(
     click.echo(f"loading {config.model}", err=True)
     model = open_model(
         str(config.model),
-        adapter,
+        config.adapter,
         vision_tower=config.vision_tower,
         dtype=config.dtype,
         device=config.device,
@@ -158,15 +156,12 @@ def _print_layers(told: Told) -> None:
 def _write_page(model: Any, chosen: Any, setting: Any, config: Any, out: str) -> None:
     from pathlib import Path
 
-    from senna_autoprune.errors import SennaPruneError
     from senna_autoprune.replay.frames import make_replay
     from senna_autoprune.replay.setup import budget_words
     from senna_autoprune.replay.write import write_replay
 
-    if not hasattr(model, "senna"):
-        raise SennaPruneError(f"--out {out}: pages are drawn of Senna's tokens so far; this model is asked without one")
     replay = make_replay(
-        model.senna,
+        model,
         chosen.source,
         setting,
         budget_words(setting),

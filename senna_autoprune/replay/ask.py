@@ -16,6 +16,7 @@ from senna_autoprune.adapters.model import DrivingModel, Prepared, until_end
 from senna_autoprune.adapters.views import Asked, own_pictures
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.answering.faults import answer_fault
+from senna_autoprune.evaluation.answering.lengths import longest_answer
 from senna_autoprune.evaluation.answering.settings import Setting
 from senna_autoprune.evaluation.answering.stopwatch import SaneLogits, Stopwatch
 from senna_autoprune.evaluation.measures.breakdown import UNKNOWN, command_of, speed_of
@@ -23,8 +24,6 @@ from senna_autoprune.evaluation.runs.rows import QuestionRow
 from senna_autoprune.formats.pairs import Pair, Unusable, kind_of, shown
 from senna_autoprune.pruning.trace import SampleTrace
 from senna_autoprune.replay.sources import Shot, Source, open_tables, scene_source, views_of
-
-ANSWER_TOKENS = 128  # longest answer where neither the user nor the model's adapter says
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ def ask(model: DrivingModel, asked: Asked, setting: Setting, seed: int = 0, max_
         raise SennaPruneError("name a pruning method: unpruned is asked anyway")
     seen = model.see(asked, policy.needs)
     prepared = model.prepare(asked, seen)
-    longest = max_new_tokens or model.new_tokens(asked.type) or ANSWER_TOKENS
+    longest = max_new_tokens or longest_answer(model, asked.type)
     with torch.inference_mode():
         model.generate([prepared], 1)
         unpruned, _ = _said(model, prepared, longest, None)
@@ -147,7 +146,7 @@ def _chosen(
     facts = {**(known or {}), **_facts(row.text)}
     asked = Asked(row.text, row.type, tuple(row.images), "the question", facts)
     own_pictures(asked)  # marks and images fit
-    return Chosen(asked, Source(title, [shot], "", list(notes)), said)
+    return Chosen(asked, Source(title, [replace(shot, question=replace(row, facts=facts))], "", list(notes)), said)
 
 
 def _facts(text: str) -> dict[str, str]:
