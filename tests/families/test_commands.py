@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from senna_autoprune.cli import cli
 from senna_autoprune.evaluation.runs.store import RunStore
 
-FAMILIES = ("qwen2_5_vl", "llava_next", "internvl")
+FAMILIES = ("qwen2_5_vl", "qwen3_vl", "llava_next", "internvl")
 
 
 def run(*arguments):
@@ -58,7 +58,10 @@ def test_eval(evaluated, name, asked):
         assert all(row.trace["per_view"] and len(row.trace["per_view"]) == 6 for row in rows if row.trace)
 
 
-@pytest.mark.parametrize(("name", "asked"), [("qwen2_5_vl", "drivelm"), ("llava_next", "senna"), ("internvl", "drivelm")])
+SWEPT = [("qwen2_5_vl", "drivelm"), ("qwen3_vl", "drivelm"), ("llava_next", "senna"), ("internvl", "drivelm")]
+
+
+@pytest.mark.parametrize(("name", "asked"), SWEPT)
 def test_sweep(family, questions, frames, tmp_path, name, asked):
     model, options = family(name)
     kind, out = "plan" if asked == "senna" else "choice", tmp_path / "sweep"
