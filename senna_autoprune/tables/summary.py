@@ -23,8 +23,8 @@ def summary_grid(metrics: Metrics) -> Grid | None:
     count, scenes = next(iter(entries.values()))["plan"]["count"], metrics["scenes"]["count"]
     grid = Grid(
         f"Planning: {count} questions, {scenes} scenes",
-        ["setting", "accuracy", "retention, %\n[95 %]", "harmful\nflips\n[< %]", "tokens\na view", "whole\ntime", "prefill\ntime"],
-        notes=["flips: answers made worse, [at most so many % of scenes have one]", "times: medians of paired ratios to unpruned"],
+        ["setting", "accuracy", "retention, %\n[95 %]", "harmful\nflips\n[< %]", "tokens\na view", "whole\ntime", "pre-\nfill"],
+        notes=["flips: answers made worse, [at most so many % of scenes have one]", "whole time: of a question, vision and answer in it; both times: medians of paired ratios to unpruned"],
     )
     for name, entry in entries.items():
         if name == metrics["method"]:
