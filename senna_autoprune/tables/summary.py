@@ -24,7 +24,10 @@ def summary_grid(metrics: Metrics) -> Grid | None:
     grid = Grid(
         f"Planning: {count} questions, {scenes} scenes",
         ["setting", "accuracy", "retention, %\n[95 %]", "harmful\nflips\n[< %]", "tokens\na view", "whole\ntime", "pre-\nfill"],
-        notes=["flips: answers made worse, [at most so many % of scenes have one]", "whole time: of a question, vision and answer in it; both times: medians of paired ratios to unpruned"],
+        notes=[
+            "flips: answers made worse, [at most so many % of scenes have one]",
+            "times over unpruned, medians of paired ratios: whole question, prefill",
+        ],
     )
     for name, entry in entries.items():
         if name == metrics["method"]:
