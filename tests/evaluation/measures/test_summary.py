@@ -10,7 +10,7 @@ import pytest
 from senna_autoprune.evaluation.measures.breakdown import attributes_of
 from senna_autoprune.evaluation.measures.official import planning_metric
 from senna_autoprune.evaluation.measures.summary import flips_between, official_records, summarise
-from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
+from senna_autoprune.evaluation.runs.rows import CUT, AnswerRow, QuestionRow
 
 TEXT = "Your current speed is 6 m/s, the navigation command is 'go straight', state your SPEED plan."
 KEEP, STOP, LEFT = "KEEP, STRAIGHT", "STOP, STRAIGHT", "KEEP, LEFT_TURN"
@@ -231,3 +231,11 @@ def test_flips_need_both_answers() -> None:
     questions = [_question(0, KEEP), _question(1, KEEP)]
     flips = flips_between(questions, {0: KEEP, 1: KEEP}, {0: STOP}, "random")
     assert [(flip.question, flip.severity, flip.setting) for flip in flips] == [(0, "false_brake", "random")]
+
+
+def test_answers_that_did_not_end_are_counted():
+    rows = [_row(0, "unpruned", KEEP), _row(0, "autoprune", KEEP, reason=f"{CUT} 4 tokens")]
+    settings = summarise([_question(0, KEEP)], rows, "autoprune")["settings"]
+    assert (settings["unpruned"]["unended"], settings["autoprune"]["unended"]) == ({"count": 0, "of": 1}, {"count": 1, "of": 1})
+    failed = AnswerRow(0, "autoprune", "failed", reason=f"{CUT} 4 tokens")
+    assert not failed.cut

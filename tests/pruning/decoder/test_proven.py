@@ -9,7 +9,7 @@ import torch
 from transformers.models.llama.modeling_llama import LlamaModel
 
 from senna_autoprune import AutoPrune, SennaPruneError
-from senna_autoprune.pruning.decoder.check import check_decoder
+from senna_autoprune.pruning.decoder.check import check_decoder, proof_of
 from senna_autoprune.pruning.decoder.full_length import full_length, hidden_tokens
 from senna_autoprune.pruning.decoder.proven import LOOKAHEAD, PROVEN, REFUSED
 from senna_autoprune.pruning.methods.registry import build_policy
@@ -76,6 +76,10 @@ def test_a_type_that_nobody_proved_is_checked_first():
     model, (embeds, mask) = with_decoder(Llama2), six_blocks()
     with pytest.raises(SennaPruneError, match=r"'llama' \(Llama2\) was not proved.*allow_unproven=True"), AutoPrune(retention=0.3)(model):
         pass
+    with pytest.raises(SennaPruneError, match="was not proved"), AutoPrune(retention=0.3)(model, visual_mask=mask):
+        pass
+    said = proof_of(model)["self_check"]  # as at the beginning of a run
+    assert said.startswith("llama is not proven; in the short check it differs by") and proof_of(tiny_llama(layers=2)) == {}
     with AutoPrune(retention=0.3)(model, visual_mask=mask, allow_unproven=True) as trace, torch.no_grad():
         model(inputs_embeds=embeds)
     assert min(trace[0].tokens_per_layer) < 96
@@ -102,6 +106,8 @@ def test_one_that_prunes_wrongly_is_refused():
         with pytest.raises(SennaPruneError, match=r"does not prune rightly: .* differs from its full-length twin"):
             AutoPrune(retention=0.3)(model, allow_unproven=True).__enter__()
         assert not check_decoder(model.model).passed
+        with pytest.raises(SennaPruneError, match="does not prune rightly"):
+            proof_of(model)
 
 
 def test_known_ones_are_refused_whatever_is_allowed():
