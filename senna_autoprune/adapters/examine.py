@@ -75,7 +75,7 @@ def _pictures() -> list[Image.Image]:
     """Smooth and different, so that attention has something to prefer."""
     draw = np.random.default_rng(0)
     coarse = [Image.fromarray(draw.integers(0, 255, (6, 10, 3), dtype=np.uint8)) for _ in VIEWS]
-    return [one.resize((480, 270), Image.Resampling.BICUBIC) for one in coarse]
+    return [one.resize((168, 112), Image.Resampling.BICUBIC) for one in coarse]
 
 
 def _question(driving: DrivingModel, policy: Policy) -> tuple[dict[str, Any], tuple[int, ...]]:
