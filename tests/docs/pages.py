@@ -46,7 +46,8 @@ def commands(page: Path) -> list[list[str]]:
     """
     lines = "\n".join(blocks(page, "")).replace("\\\n", " ").splitlines()
     prose = _FENCE.sub("", text_of(page))
-    lines += re.findall(r"`((?:[A-Z_]+=\S+ )*(?:senna-prune|make|python tools/)[^`\n]*)`", prose)
+    spans = re.findall(r"`((?:[A-Z_]+=\S+ )*(?:senna-prune|make|python tools/)[^`\n]*)`", prose)
+    lines += [re.sub(r"[\[\]]", "", span) for span in spans]  # brackets: may be left out
     found = []
     for line in lines:
         words = shlex.split(line.strip().removeprefix("$ "), comments=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from senna_autoprune.pruning.methods.facts import method_facts
@@ -19,6 +21,21 @@ def rows(text: str) -> dict[str, list[str]]:
 
 def test_the_readmes_table_follows_from_the_results() -> None:
     assert "\n".join(readme_table.lines()) in text_of(ROOT / "README.md")
+
+
+def test_the_readmes_first_table_agrees_with_the_second() -> None:
+    """Both are of the same questions and seeds: accuracy and retention at 25 % are the same figures."""
+    table = json.loads((DOCS / "results" / "table3" / "table.json").read_text(encoding="utf-8"))
+    first = rows(text_of(ROOT / "README.md").split("## Every method")[0])
+    found = {name: table["plain"][name.split()[0]] for name in ("unpruned", "no-image", "majority answer")}
+    cells = [cell for cell in table["cells"] if cell["budget"] == "0.25"]
+    found |= {cell["row"]: cell for cell in cells if cell["row"] in ("autoprune", "random", "uniform")}
+    for name, measured in found.items():
+        accuracy, retention = measured["accuracy"]["value"], measured["retention"]
+        assert first[name][0] == f"{100 * accuracy:.1f} %"
+        if name != "unpruned":
+            value, low, high = (100 * retention[key] for key in ("value", "low", "high"))
+            assert first[name][1] == f"{value:.1f} % [{low:.1f}, {high:.1f}]"
 
 
 @pytest.mark.parametrize("name", METHODS)
