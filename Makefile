@@ -63,6 +63,7 @@ test-newest:
 
 lint: setup
 	$(BIN)/ruff check senna_autoprune tests tools
+	$(BIN)/ruff format --check --quiet senna_autoprune tests tools
 	$(BIN)/mypy senna_autoprune
 
 hooks: setup

@@ -24,7 +24,7 @@ _LAZY = {
     "RandomLengths": "senna_autoprune.pruning.methods.random_lengths",
     "RandomPruning": "senna_autoprune.pruning.methods.controls",
     "Revived": "senna_autoprune.pruning.context",
-    "SampleContext": "senna_autoprune.pruning.context",
+    "PromptContext": "senna_autoprune.pruning.context",
     "SennaPruneError": "senna_autoprune.errors",
     "SparseVLM": "senna_autoprune.pruning.methods.sparsevlm",
     "ToMe": "senna_autoprune.pruning.methods.tome",
@@ -39,7 +39,7 @@ _LAZY = {
 if TYPE_CHECKING:
     from senna_autoprune.errors import SennaPruneError
     from senna_autoprune.pruning.budget import Allocation
-    from senna_autoprune.pruning.context import Revived, SampleContext
+    from senna_autoprune.pruning.context import PromptContext, Revived
     from senna_autoprune.pruning.methods.autoprune import AutoPrune
     from senna_autoprune.pruning.methods.cdpruner import CDPruner
     from senna_autoprune.pruning.methods.controls import RandomPruning, UniformPruning
@@ -68,12 +68,12 @@ __all__ = [
     "FastV",
     "FasterVLM",
     "Policy",
+    "PromptContext",
     "Prune2Drive",
     "PyramidDrop",
     "RandomLengths",
     "RandomPruning",
     "Revived",
-    "SampleContext",
     "SennaPruneError",
     "SparseVLM",
     "ToMe",

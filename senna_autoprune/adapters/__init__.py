@@ -1,11 +1,11 @@
 """Any driving model behind one interface: what is shown, how it is asked, how its answers are read and scored.
 
-    from senna_autoprune.adapters import Asked, open_model
+from senna_autoprune.adapters import Asked, open_model
 
-    model = open_model("my-qwen", "my-qwen.yaml")      # or a built-in family's name, or nothing
-    asked = Asked("<image>Is the road free?", "other", ("road.jpg",))
-    prepared = model.prepare(asked, model.see(asked))
-    print(model.answer(model.generate([prepared], max_new_tokens=32).ids[0]))
+model = open_model("my-qwen", "my-qwen.yaml")      # or a built-in family's name, or nothing
+asked = Asked("<image>Is the road free?", "other", ("road.jpg",))
+prepared = model.prepare(asked, model.see(asked))
+print(model.answer(model.generate([prepared], max_new_tokens=32).ids[0]))
 """
 
 from __future__ import annotations

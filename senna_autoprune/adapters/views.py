@@ -124,4 +124,3 @@ def _in_time(camera: str, now: Source, frames: Sequence[float], earlier: Mapping
         found.append(Picture(later if source is None else source, camera, frame, missing=source is None))
         later = found[-1].source
     return found[::-1]
-

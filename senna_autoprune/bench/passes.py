@@ -19,9 +19,9 @@ from torch import Tensor
 from senna_autoprune.bench.shapes import BenchShape
 from senna_autoprune.evaluation.answering.stopwatch import synchronise
 from senna_autoprune.pruning.budget import Allocation
-from senna_autoprune.pruning.context import SampleContext
+from senna_autoprune.pruning.context import PromptContext
 from senna_autoprune.pruning.policy import Policy
-from senna_autoprune.pruning.trace import SampleTrace, Trace
+from senna_autoprune.pruning.trace import PromptTrace, Trace
 
 UNPRUNED = "unpruned"
 
@@ -36,7 +36,7 @@ class LengthsAlone(Policy):
 
     entering: tuple[int, ...] = ()
 
-    def allocate(self, context: SampleContext) -> Allocation:
+    def allocate(self, context: PromptContext) -> Allocation:
         """As given; the budget field is only nominal."""
         return Allocation(self.entering)
 
@@ -44,7 +44,7 @@ class LengthsAlone(Policy):
         """Never."""
         return False
 
-    def select(self, context: SampleContext, layer: int, count: int) -> Tensor:
+    def select(self, context: PromptContext, layer: int, count: int) -> Tensor:
         """The first ones."""
         return torch.arange(count, device=context.layout.visual.device)
 
@@ -81,7 +81,7 @@ class Pass:
     prefill_ms: float
     decode_ms: float  # a token
     kv_bytes: int
-    trace: SampleTrace | None = None
+    trace: PromptTrace | None = None
     pruner_ms: float | None = None
 
 

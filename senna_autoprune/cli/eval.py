@@ -74,9 +74,7 @@ def command(
     label = label_of(config.model, config.questions)
     if label is not None:
         console.print(label, style="bold")
-    console.print(
-        f"model {metrics['run']['places']['model']}, questions {metrics['run']['places']['questions']}", markup=False
-    )
+    console.print(f"model {metrics['run']['places']['model']}, questions {metrics['run']['places']['questions']}", markup=False)
     show(metrics, console, full)
     console.print(f"run: {result.directory}", markup=False)
     if not full:

@@ -81,9 +81,7 @@ budget_options = block(
     click.option("--tokens", type=float, help="Budget as visual tokens, averaged over the layers."),
     click.option("--tokens-per-view", type=float, help="Budget as visual tokens of each view, averaged over the layers."),
 )
-method_option_values = click.option(
-    "--set", "option_values", multiple=True, metavar="NAME=VALUE", help="Further option of the method."
-)
+method_option_values = click.option("--set", "option_values", multiple=True, metavar="NAME=VALUE", help="Further option of the method.")
 device_options = block(
     click.option("--device", help="Any torch device. Default: cpu."),
     click.option("--dtype", help="float32 (default), bfloat16 or float16."),

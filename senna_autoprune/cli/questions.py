@@ -34,9 +34,7 @@ def _listed(_context: click.Context, _parameter: click.Parameter, value: str | N
 @command.command("build")
 @click.option("--dataroot", required=True, type=click.Path(), help="Folder that holds VERSION/*.json and samples/.")
 @click.option("--version", "version", required=True, help="Table version: v1.0-mini, v1.0-trainval, ...")
-@click.option(
-    "--split", help="mini_val, mini_train, val, train, ... (the devkit's names), or all scenes of the tables."
-)
+@click.option("--split", help="mini_val, mini_train, val, train, ... (the devkit's names), or all scenes of the tables.")
 @click.option("--scenes", callback=_listed, help="Only these scenes, e.g. scene-0103,scene-0916. Without --split: any.")
 @click.option("--out", "out", required=True, type=click.Path(dir_okay=False), help="Question file to write (JSON).")
 @click.option(
@@ -62,9 +60,7 @@ def _listed(_context: click.Context, _parameter: click.Parameter, value: str | N
     help="Order of the six image files: as the prompt names them, or as the released converter.",
 )
 @click.option("--require-images", is_flag=True, help="Leave out samples without all six image files.")
-@click.option(
-    "--resample", is_flag=True, help="Keyframes not at 2 Hz: take what lies ahead from the poses at each half second."
-)
+@click.option("--resample", is_flag=True, help="Keyframes not at 2 Hz: take what lies ahead from the poses at each half second.")
 @click.option(
     "--channels", callback=_listed, help="Cameras and LIDAR of other names: CAM_FRONT=CAM_FRONT_WIDE,LIDAR_TOP=TOP,... (ours=theirs)."
 )
@@ -77,15 +73,9 @@ def _listed(_context: click.Context, _parameter: click.Parameter, value: str | N
 )
 @click.option("--can-bus", type=click.Path(), help="Folder that holds can_bus/.  [default: DATAROOT]")
 @click.option("--teacher", "teacher_spec", help="hf:MODEL_OR_DIR or openai:BASE_URL#MODEL (key: $OPENAI_API_KEY).")
-@click.option(
-    "--teacher-cache", type=click.Path(), help="Folder of the teacher's answers.  [default: teacher-cache by OUT]"
-)
-@click.option(
-    "--teacher-concurrency", type=click.IntRange(1, 256), default=4, show_default=True, help="Requests at once."
-)
-@click.option(
-    "--teacher-timeout", type=click.FloatRange(1), default=120.0, show_default=True, help="Seconds a request."
-)
+@click.option("--teacher-cache", type=click.Path(), help="Folder of the teacher's answers.  [default: teacher-cache by OUT]")
+@click.option("--teacher-concurrency", type=click.IntRange(1, 256), default=4, show_default=True, help="Requests at once.")
+@click.option("--teacher-timeout", type=click.FloatRange(1), default=120.0, show_default=True, help="Seconds a request.")
 def build(
     dataroot: str,
     version: str,
@@ -125,11 +115,7 @@ def build(
     )
     names = parse_channels(channels)
     cache = teacher_cache or Path(out).parent / "teacher-cache"
-    opened = (
-        open_teacher(teacher_spec, cache, concurrency=teacher_concurrency, timeout_s=teacher_timeout)
-        if teacher_spec
-        else None
-    )
+    opened = open_teacher(teacher_spec, cache, concurrency=teacher_concurrency, timeout_s=teacher_timeout) if teacher_spec else None
     with opened or nullcontext() as teacher:
         nusc = load_tables(dataroot, version, channels=names, sweeps=resample, say=_say_loading)
         with _progress() as on_sample:
@@ -217,16 +203,12 @@ def _print_built(out: str, sidecar: dict[str, Any]) -> None:
     from senna_autoprune.errors import one_line
 
     samples, speed, navigation = sidecar["samples"], sidecar["ego_speed"], sidecar["navigation"]
-    click.echo(
-        f"{sidecar['records']} questions about {samples['with_questions']} of {samples['seen']} samples -> {out}"
-    )
+    click.echo(f"{sidecar['records']} questions about {samples['with_questions']} of {samples['seen']} samples -> {out}")
     _print_variant(sidecar)
     print_labels(sidecar)
     if navigation["commands"]:
         click.echo("commands: " + ", ".join(f"{name} {n}" for name, n in navigation["commands"].items()))
-    click.echo(
-        f"ego speed: CAN bus for {speed['can_bus']} samples, fallback to displacement for {speed['displacement']}"
-    )
+    click.echo(f"ego speed: CAN bus for {speed['can_bus']} samples, fallback to displacement for {speed['displacement']}")
     for reason in sorted(set(speed["why"].values())):
         names = [one_line(scene) for scene, why in speed["why"].items() if why == reason]
         click.echo(f"  {one_line(reason)}: {', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}")
@@ -254,8 +236,7 @@ def _print_built(out: str, sidecar: dict[str, Any]) -> None:
     if sidecar["teacher"]:
         teacher = sidecar["teacher"]
         click.echo(
-            f"teacher {teacher['model']}: {teacher['asked']} answers asked, {teacher['cached']} from the cache, "
-            f"{teacher['failed']} failed"
+            f"teacher {teacher['model']}: {teacher['asked']} answers asked, {teacher['cached']} from the cache, {teacher['failed']} failed"
         )
 
 

@@ -20,12 +20,8 @@ from senna_autoprune.cli.options import (
 
 @click.command("replay", context_settings=HELP)
 @click.option("--scene", help="Scene name, scene token, or a sample token. Default: the scene with most images.")
-@click.option(
-    "--run", "run", type=click.Path(), help="Finished run of `senna-prune eval`: its model, method, questions."
-)
-@click.option(
-    "--flips", type=click.Choice(["worst", "all"]), help="Of a run: its flips, worst first (default), or all."
-)
+@click.option("--run", "run", type=click.Path(), help="Finished run of `senna-prune eval`: its model, method, questions.")
+@click.option("--flips", type=click.Choice(["worst", "all"]), help="Of a run: its flips, worst first (default), or all.")
 @model_options
 @click.option("--dataroot", type=click.Path(), help="Folder that holds VERSION/*.json, maps/, samples/.")
 @click.option("--version", "version", help="Table version, e.g. v1.0-mini. Default: the only one under --dataroot.")

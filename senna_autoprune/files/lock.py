@@ -66,9 +66,7 @@ class RunLock:
         self._write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._descriptor is not None:
             self._write("")
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # closing would leave it to a forked child

@@ -139,9 +139,7 @@ def load_config(cls: type[T], path: str | Path | None, overrides: dict[str, Any]
     if values:
         build(cls, values, where)  # a fault of the file is reported as the file's, before any flag is laid over it
     merged = {**values, **(overrides or {})}
-    return build(
-        cls, merged, where if not overrides else "the command line" if path is None else f"{path} with the command line"
-    )
+    return build(cls, merged, where if not overrides else "the command line" if path is None else f"{path} with the command line")
 
 
 def to_dict(config: Any) -> dict[str, Any]:

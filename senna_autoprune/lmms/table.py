@@ -143,7 +143,7 @@ def _notes(table: Mapping[str, Any]) -> list[str]:
     if facts["missing"]:
         notes.append(f"without any question at this limit, and left out of the sums: {', '.join(facts['missing'])}")
     if table["paper"] is not None:
-        notes.append(f"rows marked \"{table['paper']['label']}\" are the paper's figures ({table['paper']['source']}), not measured here")
+        notes.append(f'rows marked "{table["paper"]["label"]}" are the paper\'s figures ({table["paper"]["source"]}), not measured here')
     notes.append("the paper's Tables 1 and 2 themselves are not among this package's sources, so none of their figures stands here")
     for status in ("impossible", "failed"):
         reasons: dict[str, list[str]] = {}

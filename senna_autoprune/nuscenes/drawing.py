@@ -47,9 +47,7 @@ def draw_sample(nusc: NuScenes, question: Question) -> np.ndarray:
     try:
         sample = nusc.get("sample", question.token)
     except KeyError as error:
-        raise SennaPruneError(
-            f"{nusc.table_root} has no sample {question.token}: name the tables it comes from"
-        ) from error
+        raise SennaPruneError(f"{nusc.table_root} has no sample {question.token}: name the tables it comes from") from error
     with rows_present(nusc, f"sample {question.token}"):
         path = _future_path(nusc, sample)
         boxes = [nusc.get("sample_annotation", box)[key] for box in sample["anns"] for key in ("translation", "size")]
@@ -67,9 +65,7 @@ def save_sample(nusc: NuScenes, question: Question, out: str | os.PathLike[str])
     try:
         picture.save(out)
     except (OSError, ValueError) as error:
-        raise SennaPruneError(
-            f"cannot write the picture {os.fspath(out)} ({error}): name a .png or .jpg file"
-        ) from error
+        raise SennaPruneError(f"cannot write the picture {os.fspath(out)} ({error}): name a .png or .jpg file") from error
 
 
 def _future_path(nusc: NuScenes, sample: dict[str, Any]) -> np.ndarray:
@@ -116,9 +112,7 @@ def _tile(nusc: NuScenes, sample: dict[str, Any], view: str, path: np.ndarray) -
     return image
 
 
-def _draw_path(
-    nusc: NuScenes, row: dict[str, Any], image: np.ndarray, intrinsic: np.ndarray, path: np.ndarray
-) -> np.ndarray:
+def _draw_path(nusc: NuScenes, row: dict[str, Any], image: np.ndarray, intrinsic: np.ndarray, path: np.ndarray) -> np.ndarray:
     """The ribbon, half transparent, and a dot at each keyframe."""
     left, right = (_in_camera(nusc, row, edge) for edge in _ribbon(path))
     cover = image.copy()
@@ -161,9 +155,7 @@ def _header(nusc: NuScenes, sample: dict[str, Any], question: Question, path: np
     plan_view = _plan_view(nusc, sample, path)
     scene = nusc.get("scene", sample["scene_token"])
     about = question.get("senna_prune", {})
-    variant = (
-        f"navigation {about['navigation']}, views {about['views']}" if "navigation" in about else "variant unknown"
-    )
+    variant = f"navigation {about['navigation']}, views {about['views']}" if "navigation" in about else "variant unknown"
     room = width - plan_view.shape[1] - 2 * MARGIN
     label = "   ".join(question.answer.strip().splitlines()) or "(none)"  # a motion answer has a line per object
     lines: list[tuple[int, str, Any, tuple[int, int, int]]] = []  # y, text, font, colour
@@ -199,9 +191,7 @@ def _plan_view(nusc: NuScenes, sample: dict[str, Any], path: np.ndarray) -> np.n
 
     def pixels(points: np.ndarray) -> np.ndarray:
         ego = points @ to_ego[:3, :3].T + to_ego[:3, 3]  # (m, 3), x ahead, y left
-        return (
-            np.stack([HEADER / 2 - ego[:, 1] * scale, HEADER / 2 - ego[:, 0] * scale], axis=1).round().astype(np.int32)
-        )
+        return np.stack([HEADER / 2 - ego[:, 1] * scale, HEADER / 2 - ego[:, 0] * scale], axis=1).round().astype(np.int32)
 
     image = np.full((HEADER, HEADER, 3), 255, dtype=np.uint8)
     for ring in range(10, int(PLAN_VIEW_M) + 1, 10):

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 NEAR_S = 0.15  # a frame stands for a time at most so far from its own: half a keyframe's distance is 0.25
 
 
-def earlier_images(
-    nusc: NuScenes, token: str, cameras: Sequence[str], frames: Sequence[float]
-) -> dict[tuple[str, float], str]:
+def earlier_images(nusc: NuScenes, token: str, cameras: Sequence[str], frames: Sequence[float]) -> dict[tuple[str, float], str]:
     """(camera, seconds before the keyframe) -> path of the image nearest to that time; those that are not there are left out.
 
     Args:

@@ -65,7 +65,5 @@ def find_question(path: str | os.PathLike[str], token: str) -> Question:
         if question.token == token and (best is None or (best.type != "plan" and question.type == "plan")):
             best = question
     if best is None:
-        raise SennaPruneError(
-            f"{path} has no question about sample {token}: `questions inspect {path}` shows one it has"
-        )
+        raise SennaPruneError(f"{path} has no question about sample {token}: `questions inspect {path}` shows one it has")
     return best

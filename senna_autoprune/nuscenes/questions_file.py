@@ -200,9 +200,7 @@ class QuestionWriter:
         SennaPruneError: the folder is missing or not writable.
     """
 
-    def __init__(
-        self, path: str | os.PathLike[str], describe: Callable[[QuestionWriter], dict[str, Any]] | None = None
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str], describe: Callable[[QuestionWriter], dict[str, Any]] | None = None) -> None:
         self.path = Path(path)
         self.count = 0
         self.sidecar: dict[str, Any] = {}
@@ -236,9 +234,7 @@ class QuestionWriter:
         self._hash.update(data)
         self._file.write(data)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         assert self._file is not None
         try:
             if kind is None:

@@ -57,9 +57,7 @@ class BuildSettings:
             raise SennaPruneError(f"no question type named: use some of {', '.join(QUESTION_TYPES)}")
         unknown = [kind for kind in self.types if kind not in QUESTION_TYPES]
         if unknown:
-            raise SennaPruneError(
-                f"unknown question type {', '.join(unknown)}: use some of {', '.join(QUESTION_TYPES)}"
-            )
+            raise SennaPruneError(f"unknown question type {', '.join(unknown)}: use some of {', '.join(QUESTION_TYPES)}")
         if self.navigation not in ("fixed", "reference", "none"):
             raise SennaPruneError(f"unknown navigation {self.navigation!r}: use fixed, reference or none")
         if self.views not in ("fixed", "reference"):
@@ -130,9 +128,7 @@ class RecordBuilder:
         types: the types to ask; those a teacher answers only with a teacher.
     """
 
-    def __init__(
-        self, settings: BuildSettings, types: Sequence[str], counts: BuildCounts, teacher: Teacher | None
-    ) -> None:
+    def __init__(self, settings: BuildSettings, types: Sequence[str], counts: BuildCounts, teacher: Teacher | None) -> None:
         self._settings = settings
         self._counts = counts
         self._teacher = teacher
@@ -233,9 +229,7 @@ class RecordBuilder:
         if pair is not None:
             yield PendingRecord(self._record(sample, kind, pair, view), kind)
 
-    def _taught(
-        self, sample: Sample, kind: str, question: str, seen: str, view: str | None = None
-    ) -> Iterator[PendingRecord]:
+    def _taught(self, sample: Sample, kind: str, question: str, seen: str, view: str | None = None) -> Iterator[PendingRecord]:
         """A question about the image of the view ``seen``; its answer is on its way."""
         assert self._teacher is not None
         if os.path.isfile(sample.images[seen]):

@@ -13,9 +13,7 @@ if TYPE_CHECKING:
     from nuscenes.nuscenes import NuScenes
 
 
-def scenes_of_split(
-    nusc: NuScenes, split: str | None = None, names: Sequence[str] = ()
-) -> tuple[list[dict[str, Any]], list[str]]:
+def scenes_of_split(nusc: NuScenes, split: str | None = None, names: Sequence[str] = ()) -> tuple[list[dict[str, Any]], list[str]]:
     """Scene rows of a split (in the devkit's order) and the names of its scenes that the tables do not have.
 
     Args:

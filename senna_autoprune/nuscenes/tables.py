@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nuscenes.nuscenes import NuScenes
 
 LIDAR = "LIDAR_TOP"
-_BYTES_A_SECOND = 45e6  # measured by tools/maintain/trainval_replica.py on one core of a small machine
+_BYTES_A_SECOND = 45e6  # a guess for one core of a small machine; tools/maintain/trainval_replica.py measures yours
 _MEMORY_A_BYTE = {"sample_annotation": 2.9, "sample_data": 0.7, "ego_pose": 0.7}  # of what is kept; other tables as they are
 
 

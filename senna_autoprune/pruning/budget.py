@@ -40,9 +40,7 @@ class Budget:
                 raise SennaPruneError(f"budget: this mode's released constants are its budget; drop {', '.join(given)}")
             return
         if len(given) != 1:
-            raise SennaPruneError(
-                f"budget: give exactly one of {', '.join(BUDGET_FIELDS)}; got {', '.join(given) if given else 'none'}"
-            )
+            raise SennaPruneError(f"budget: give exactly one of {', '.join(BUDGET_FIELDS)}; got {', '.join(given) if given else 'none'}")
         ((name, value),) = given.items()
         if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value <= 0:
             raise SennaPruneError(f"budget: {name} must be a positive number, got {value!r}")
@@ -88,9 +86,7 @@ class Allocation:
         return (self.selected or self.entering)[layer]
 
 
-def solve_tokens(
-    shape: Sequence[float], visual: int, total: int, *, min_keep: int = 1, fixed: int | None = None
-) -> list[int]:
+def solve_tokens(shape: Sequence[float], visual: int, total: int, *, min_keep: int = 1, fixed: int | None = None) -> list[int]:
     """Integer schedule whose sum, with the ``fixed`` tokens of layers already run, is ``total`` (paper eq. 7, spec step 3).
 
     One global scale s by bisection: n_l = clamp(floor(s f(l)), min_keep, n_{l-1}); what remains is handed out where the
@@ -122,9 +118,7 @@ def solve_tokens(
     return _solve(shape, visual, min_keep, lambda counts: fixed + int(counts.sum()), total)
 
 
-def solve_flops(
-    shape: Sequence[float], visual: int, text: int, share: float, cost: LayerCost, *, min_keep: int = 1
-) -> list[int]:
+def solve_flops(shape: Sequence[float], visual: int, text: int, share: float, cost: LayerCost, *, min_keep: int = 1) -> list[int]:
     """Like ``solve_tokens`` for a share of the unpruned prefill's FLOPs, text tokens counted; never above the budget.
 
     Raises:
@@ -146,9 +140,7 @@ def solve_flops(
     return _solve(shape, visual, min_keep, spent, share * full * (1 + 1e-12))
 
 
-def _solve(
-    shape: Sequence[float], visual: int, min_keep: int, spent: Callable[[np.ndarray], float], budget: float
-) -> list[int]:
+def _solve(shape: Sequence[float], visual: int, min_keep: int, spent: Callable[[np.ndarray], float], budget: float) -> list[int]:
     """Largest schedule with ``spent(schedule) <= budget``: bisection on one scale, then the remainder."""
     values = np.maximum(np.asarray(shape, dtype=float), 1e-12 * max(shape))
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.pruning.budget import Allocation
-from senna_autoprune.pruning.context import Revived, SampleContext
+from senna_autoprune.pruning.context import PromptContext, Revived
 from senna_autoprune.pruning.method import Method
 
 OURS = "senna_autoprune.pruning.methods."
@@ -28,7 +28,7 @@ def check_numbers(method: Method, numbers: Any) -> None:
         raise _fault(method, "measure", f"returned {_said(numbers)}; return None or a 1-d tensor")
 
 
-def check_allocation(method: Method, context: SampleContext, allocation: Any, entered: list[int], last: bool) -> None:
+def check_allocation(method: Method, context: PromptContext, allocation: Any, entered: list[int], last: bool) -> None:
     """Raise SennaPruneError unless this is an allocation that the decoder can follow and the budget allows.
 
     Args:
@@ -55,7 +55,7 @@ def check_allocation(method: Method, context: SampleContext, allocation: Any, en
         _check_budget(method, context, counts)
 
 
-def _check_budget(method: Method, context: SampleContext, counts: tuple[int, ...]) -> None:
+def _check_budget(method: Method, context: PromptContext, counts: tuple[int, ...]) -> None:
     """Rounding each layer's count may add half a token to it, no more; a share of FLOPs is never exceeded."""
     if method.own_budget or method.spends == "released":
         return

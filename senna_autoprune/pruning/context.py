@@ -51,7 +51,7 @@ class VisualContext:
 
 
 @dataclass
-class SampleLayout:
+class PromptLayout:
     """Where one sample's tokens are in the current, already pruned, sequence. All indices live on the model's device.
 
     text: (T,) slots of text tokens, ascending. visual: (v,) slots of visual tokens, ascending.
@@ -76,7 +76,7 @@ class SampleLayout:
         return self.text[len(self.text) - self.asking :]
 
 
-def initial_layouts(mask: Tensor, valid: Tensor | None) -> list[SampleLayout]:
+def initial_layouts(mask: Tensor, valid: Tensor | None) -> list[PromptLayout]:
     """Layouts of an unpruned batch. One transfer to the host, before the decoder has queued any work.
 
     Args:
@@ -94,7 +94,7 @@ def initial_layouts(mask: Tensor, valid: Tensor | None) -> list[SampleLayout]:
         if not asking:
             raise SennaPruneError(f"sample {sample}: no text token after the last visual token, so nothing asks about the views")
         layouts.append(
-            SampleLayout(
+            PromptLayout(
                 text.to(mask.device),
                 visual.to(mask.device),
                 torch.arange(len(visual), device=mask.device),
@@ -138,7 +138,7 @@ class AttentionRows:
 
 
 @dataclass
-class SampleContext:
+class PromptContext:
     """One sample while the decoder runs. A method reads it; only ``scratch`` and ``notes`` are its to write.
 
     Fixed: layers L, visual V, text (all text tokens), view_sizes, budget, cost, cls_scores (V,) or None, keys (V, c) or None,
@@ -155,7 +155,7 @@ class SampleContext:
     view_sizes: tuple[int, ...]
     budget: Budget
     cost: LayerCost
-    layout: SampleLayout
+    layout: PromptLayout
     generator: torch.Generator
     decoder: Any = None
     cls_scores: Tensor | None = None
@@ -228,3 +228,6 @@ class Asked:
         if labels is not None and call.get("input_ids") is not None and hasattr(model, "expand_labels"):
             labels = model.expand_labels(call["input_ids"], labels)
         return cls(labels, call.get("shift_labels"), 0 if keep is None else keep)
+
+
+SampleContext = PromptContext  # the name in 0.1, for methods of other packages

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.pruning.budget import Allocation, Budget
-from senna_autoprune.pruning.context import Revived, SampleContext
+from senna_autoprune.pruning.context import PromptContext, Revived
 from senna_autoprune.pruning.parts.selection import split_evenly, top_tokens, top_tokens_per_view
 
 
@@ -45,11 +45,11 @@ class Method:
         """Layers after which ``allocate`` is asked (again); -1 is the decoder's input."""
         return (-1,)
 
-    def measure(self, context: SampleContext, layer: int) -> Tensor | None:
+    def measure(self, context: PromptContext, layer: int) -> Tensor | None:
         """Numbers the allocation needs on the host, as a small 1-d tensor; all samples' travel in one transfer."""
         return None
 
-    def allocate(self, context: SampleContext) -> Allocation:
+    def allocate(self, context: PromptContext) -> Allocation:
         """How many visual tokens enter each layer."""
         raise SennaPruneError(f"{type(self).__name__} has no allocate(context): say how many visual tokens enter each layer")
 
@@ -57,7 +57,7 @@ class Method:
         """Whether the cut at the input of ``layer`` reads the attention of the layer below."""
         return layer > 0
 
-    def score(self, context: SampleContext, layer: int) -> Tensor:
+    def score(self, context: PromptContext, layer: int) -> Tensor:
         """(v,) importance of the current visual tokens at the input of ``layer``. Default: mean attention of the layer below."""
         if context.attention is None:
             raise SennaPruneError(
@@ -66,7 +66,7 @@ class Method:
             )
         return context.attention.mean_to_visual()
 
-    def select(self, context: SampleContext, layer: int, count: int) -> Tensor:
+    def select(self, context: PromptContext, layer: int, count: int) -> Tensor:
         """(count,) ascending indices of the current visual tokens that stay. Default: the best scores, per scene or per view."""
         scores = context.scratch["scores"] = self.score(context, layer)
         if not isinstance(scores, Tensor) or scores.shape != context.layout.visual.shape:
@@ -82,11 +82,11 @@ class Method:
         context.view_counts = split_evenly(count, [len(group) for group in groups])
         return top_tokens_per_view(scores, count, groups)
 
-    def revive(self, context: SampleContext, layer: int, dropped: Tensor, count: int) -> Revived:
+    def revive(self, context: PromptContext, layer: int, dropped: Tensor, count: int) -> Revived:
         """``count`` new tokens out of the ``dropped`` ((D,) ascending indices); asked if the allocation selects fewer than enter."""
         raise SennaPruneError(f"{type(self).__name__} selects fewer tokens than enter layer {layer}, but has no revive to make the rest")
 
-    def describe(self, context: SampleContext) -> dict[str, Any]:
+    def describe(self, context: PromptContext) -> dict[str, Any]:
         """mutual_information, k and x0 for the trace, where the method has them."""
         return {}
 

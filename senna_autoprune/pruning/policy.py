@@ -70,7 +70,7 @@ class Policy(Method):
             allow_unproven: a decoder that nobody proved is compared with its full-length twin first, and refused if they differ.
 
         Yields:
-            Trace: one SampleTrace per sample and prefill.
+            Trace: one PromptTrace per sample and prefill.
 
         Raises:
             SennaPruneError: if the decoder was not proved, visual positions cannot be found, the budget is impossible, or the mask to the

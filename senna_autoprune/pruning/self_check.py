@@ -136,5 +136,3 @@ def _longer(model: Any, batch: Mapping[str, Any], new: Tensor) -> dict[str, Any]
             more = torch.zeros_like(new).to(value)
         longer[name] = torch.cat([value, more], dim=-2 if name == "inputs_embeds" else -1)
     return longer
-
-

@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 @dataclass
-class SampleTrace:
+class PromptTrace:
     """One sample's prefill under a policy.
 
     mutual_information: the indicator's value (nats in paper mode, bits summed over heads in release mode); None if the method has none.
@@ -96,13 +96,13 @@ class SampleTrace:
         }
 
 
-class Trace(Sequence[SampleTrace]):
+class Trace(Sequence[PromptTrace]):
     """Every sample that ran inside the context manager, in order: ``trace[0].kept[5]``."""
 
     def __init__(self) -> None:
-        self._samples: list[SampleTrace] = []
+        self._samples: list[PromptTrace] = []
 
-    def append(self, sample: SampleTrace) -> None:
+    def append(self, sample: PromptTrace) -> None:
         """Used by the engine at the end of each prefill."""
         self._samples.append(sample)
 

@@ -22,7 +22,7 @@ from senna_autoprune.evaluation.answering.stopwatch import SaneLogits, Stopwatch
 from senna_autoprune.evaluation.measures.breakdown import UNKNOWN, command_of, speed_of
 from senna_autoprune.evaluation.runs.rows import QuestionRow
 from senna_autoprune.formats.pairs import Pair, Unusable, kind_of, shown
-from senna_autoprune.pruning.trace import SampleTrace
+from senna_autoprune.pruning.trace import PromptTrace
 from senna_autoprune.replay.sources import Shot, Source, open_tables, scene_source, views_of
 
 
@@ -46,7 +46,7 @@ class Told:
     views: tuple[str, ...]
     unpruned: Said
     pruned: Said
-    trace: SampleTrace
+    trace: PromptTrace
     missing_frames: int = 0
 
     @property
@@ -125,7 +125,7 @@ def ask(model: DrivingModel, asked: Asked, setting: Setting, seed: int = 0, max_
     return Told(prepared.text, views, unpruned, pruned, trace, prepared.missing_frames)
 
 
-def _said(model: DrivingModel, prepared: Prepared, longest: int, policy: Any) -> tuple[Said, SampleTrace | None]:
+def _said(model: DrivingModel, prepared: Prepared, longest: int, policy: Any) -> tuple[Said, PromptTrace | None]:
     logits = SaneLogits()
     with ExitStack() as stack:
         watch = stack.enter_context(Stopwatch(model.model))
@@ -139,9 +139,7 @@ def _said(model: DrivingModel, prepared: Prepared, longest: int, policy: Any) ->
     return said, trace[0] if trace is not None and len(trace) else None
 
 
-def _chosen(
-    shot: Shot, title: str, said: list[str], known: Mapping[str, str] | None = None, notes: Sequence[str] = ()
-) -> Chosen:
+def _chosen(shot: Shot, title: str, said: list[str], known: Mapping[str, str] | None = None, notes: Sequence[str] = ()) -> Chosen:
     row = shot.question
     facts = {**(known or {}), **_facts(row.text)}
     asked = Asked(row.text, row.type, tuple(row.images), "the question", facts)
@@ -173,9 +171,7 @@ def _row(question: str, images: list[str], scene: str) -> QuestionRow:
     )
 
 
-def _keyframe(
-    scene: str | None, sample: str | None, dataroot: str | None, version: str | None
-) -> tuple[Shot, str, list[str], list[str]]:
+def _keyframe(scene: str | None, sample: str | None, dataroot: str | None, version: str | None) -> tuple[Shot, str, list[str], list[str]]:
     """A keyframe, its name, what must be known of it, and what was chosen in the user's place."""
     said: list[str] = []
     if dataroot is None:

@@ -51,9 +51,7 @@ def projector_gain(projector: nn.Module, features: Tensor, chunk: int = 1 << 24)
     return torch.cat([((outer * part[:, None]) @ inner).square().sum(-1) for part in slopes.split(step)])
 
 
-def adapter_attribution(
-    adapter: nn.Module, projected: Tensor, gain: Tensor | None = None, chunk: int = 1 << 24
-) -> Tensor:
+def adapter_attribution(adapter: nn.Module, projected: Tensor, gain: Tensor | None = None, chunk: int = 1 << 24) -> Tensor:
     """A[t, p] of one view, (T, P) float32.
 
     Args:
@@ -79,9 +77,7 @@ def adapter_attribution(
 
 
 @torch.inference_mode()
-def token_attribution(
-    model: Any, projected: Tensor, features: Tensor | None, patch_mask: Tensor | None = None
-) -> Tensor:
+def token_attribution(model: Any, projected: Tensor, features: Tensor | None, patch_mask: Tensor | None = None) -> Tensor:
     """A[v, t, p] of all views of a scene, (V, T, P) float32 on the host.
 
     Args:

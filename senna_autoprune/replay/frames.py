@@ -28,7 +28,7 @@ from senna_autoprune.evaluation.measures.parsing import plan_meaning
 from senna_autoprune.evaluation.measures.summary import severity_of
 from senna_autoprune.evaluation.runs.rows import UNPRUNED, AnswerRow
 from senna_autoprune.nuscenes.strings import channel, view_names
-from senna_autoprune.pruning.trace import SampleTrace, Trace
+from senna_autoprune.pruning.trace import PromptTrace, Trace
 from senna_autoprune.replay.attribution import Through, kept_attribution, survivors, token_attribution
 from senna_autoprune.replay.places import Place, place_of, stacked
 from senna_autoprune.replay.sources import Shot, Source
@@ -83,7 +83,7 @@ class Frame:
     unpruned: AnswerRow
     pruned: AnswerRow
     sizes: tuple[tuple[int, int], ...]  # width, height of each image
-    trace: SampleTrace | None = None
+    trace: PromptTrace | None = None
     sight: Sight | None = None
     reading: Reading | None = None
 
@@ -216,7 +216,7 @@ def make_replay(
     return Replay(source.title, source.description, setting.name, budget, through, frames, notes, said)
 
 
-def _ask(answerer: Answerer, shot: Shot, watched: _Watched) -> tuple[AnswerRow, AnswerRow, SampleTrace | None]:
+def _ask(answerer: Answerer, shot: Shot, watched: _Watched) -> tuple[AnswerRow, AnswerRow, PromptTrace | None]:
     watched.traces.clear()
     number = shot.question.question
     todo = {(number, setting.name) for setting in answerer.settings}
@@ -230,7 +230,7 @@ def _frame(
     shot: Shot,
     unpruned: AnswerRow,
     pruned: AnswerRow,
-    trace: SampleTrace | None,
+    trace: PromptTrace | None,
     seen: dict[str, Tensor],
     through: Through,
 ) -> Frame:
@@ -263,7 +263,7 @@ def shown_shot(shot: Shot, pictures: Sequence[Picture]) -> Shot:
     return replace(shot, question=replace(shot.question, images=images), views=tuple(views))
 
 
-def placed_sight(driving: DrivingModel, trace: SampleTrace, sizes: Sequence[tuple[int, int]], where: str) -> Sight:
+def placed_sight(driving: DrivingModel, trace: PromptTrace, sizes: Sequence[tuple[int, int]], where: str) -> Sight:
     """What was still seen by a model whose tokens have a place in their image.
 
     Raises:
@@ -298,12 +298,12 @@ def seen_places(
     return tuple(place for place, _ in found), [covers for _, covers in found], counts
 
 
-def sight_of(trace: SampleTrace, attribution: Tensor) -> Sight:
+def sight_of(trace: PromptTrace, attribution: Tensor) -> Sight:
     """Survivors and their attribution (V, T, P), with layers that share a set of tokens sharing its numbers."""
     return _sight(survivors(trace.kept, trace.view_sizes), attribution, trace)
 
 
-def _sight(kept: Tensor, attribution: Tensor, trace: SampleTrace) -> Sight:
+def _sight(kept: Tensor, attribution: Tensor, trace: PromptTrace) -> Sight:
     """kept (L, V, T) bool, attribution (V, T, P)."""
     sets, set_of_layer = torch.unique_consecutive(kept, dim=0, return_inverse=True)
     return Sight(
@@ -330,9 +330,7 @@ def _notes_of(frames: Sequence[Frame]) -> list[str]:
     if any(frame.sight and any(frame.sight.merged) for frame in frames):
         notes.append("merged tokens enter the layers too; as mixtures of dropped ones they have no attribution here")
     stored = [frame for frame in frames if frame.shot.before is not None and frame.shot.after is not None]
-    other = sum(
-        (frame.shot.before, frame.shot.after) != (frame.unpruned.answer, frame.pruned.answer) for frame in stored
-    )
+    other = sum((frame.shot.before, frame.shot.after) != (frame.unpruned.answer, frame.pruned.answer) for frame in stored)
     if other:
         notes.append(f"{other} of {len(stored)} answers differ from those the run stored: another model or machine")
     for frame in frames:

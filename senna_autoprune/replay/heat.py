@@ -87,9 +87,7 @@ def palette() -> np.ndarray:
     return np.concatenate([colours, 255 * 0.8 * level[:, None]], axis=1).round().astype(np.uint8)
 
 
-def heat_png(
-    levels: np.ndarray, image_size: tuple[int, int], size: tuple[int, int] = HEAT_SIZE, place: Any = None
-) -> bytes:
+def heat_png(levels: np.ndarray, image_size: tuple[int, int], size: tuple[int, int] = HEAT_SIZE, place: Any = None) -> bytes:
     """A transparent PNG of one view's levels (P,) of 0..1 (see ``spread``), to be laid over its image."""
     levels = (over_image(levels, image_size, size, place) * 255).round().astype(np.uint8)
     colours = palette()

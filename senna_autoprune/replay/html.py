@@ -34,13 +34,17 @@ def render_page(replay: Replay) -> str:
 
     script = page_file(OURS, "replay.js")
     digest = base64_text(hashlib.sha256(script.encode()).digest())
-    return environment(OURS).get_template("replay.html.j2").render(
-        replay=replay,
-        through=THROUGH[replay.through],
-        style=Markup(page_style(OURS, "replay.css")),
-        script=Markup(script),
-        script_hash=f"sha256-{digest}",
-        data=Markup(script_json(page_data(replay))),
+    return (
+        environment(OURS)
+        .get_template("replay.html.j2")
+        .render(
+            replay=replay,
+            through=THROUGH[replay.through],
+            style=Markup(page_style(OURS, "replay.css")),
+            script=Markup(script),
+            script_hash=f"sha256-{digest}",
+            data=Markup(script_json(page_data(replay))),
+        )
     )
 
 

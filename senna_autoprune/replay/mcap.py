@@ -131,9 +131,7 @@ class _Recorder:
         self._json("/pruning", _NUMBERS, numbers(frame), time_us)
         self._json("/question", _TEXTS, _texts(replay, frame), time_us)
 
-    def _camera(
-        self, name: str, image: str, sensor: Sensor | None, levels: np.ndarray | None, time_us: int, place: Any = None
-    ) -> None:
+    def _camera(self, name: str, image: str, sensor: Sensor | None, levels: np.ndarray | None, time_us: int, place: Any = None) -> None:
         try:
             kind, size = image_header(image)
         except SennaPruneError:
@@ -173,9 +171,7 @@ class _Recorder:
             )
             for box in frame.shot.geometry.boxes
         ]
-        self._log(
-            ch.SceneUpdateChannel, "/boxes", fg.SceneUpdate(deletions=[_forget(time_us)], entities=entities), time_us
-        )
+        self._log(ch.SceneUpdateChannel, "/boxes", fg.SceneUpdate(deletions=[_forget(time_us)], entities=entities), time_us)
 
     def _path(self, frame: Frame, time_us: int) -> None:
         geometry = frame.shot.geometry

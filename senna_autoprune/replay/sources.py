@@ -157,7 +157,13 @@ def _scene_shot(nusc: NuScenes, sample: Sample, number: int, views: Views) -> Sh
 
 
 def run_source(
-    store: RunStore, method: str, root: Path, scene: str | None, flips: str | None, limit: int | None, nusc: Any = None,
+    store: RunStore,
+    method: str,
+    root: Path,
+    scene: str | None,
+    flips: str | None,
+    limit: int | None,
+    nusc: Any = None,
     reading: Any = None,
 ) -> Source:
     """Questions of a run: its flips, worst first, or those of a scene in file order.
@@ -175,10 +181,7 @@ def run_source(
         questions = {key: row for key, row in questions.items() if scene in (row.scene, row.token)}
         if not questions:
             raise SennaPruneError(f"the run {store.directory} has no question about scene {scene}")
-    before, after = (
-        {row.question: row.words for row in store.answers(name) if row.words is not None}
-        for name in (UNPRUNED, method)
-    )
+    before, after = ({row.question: row.words for row in store.answers(name) if row.words is not None} for name in (UNPRUNED, method))
     if not after:
         raise SennaPruneError(f"the run {store.directory} has no answers of {method}: finish it with senna-prune eval")
     title, chosen = f"run {store.directory.name}", list(questions.values())

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.pruning.trace import SampleTrace
+from senna_autoprune.pruning.trace import PromptTrace
 
 
 def token_boxes(model: Any, image_processor: Any, image_sizes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
@@ -37,7 +37,7 @@ def token_boxes(model: Any, image_processor: Any, image_sizes: Sequence[tuple[in
     return [rule(model.base_model, image_processor, width, height) for width, height in image_sizes]
 
 
-def heat_over_image(trace: SampleTrace, boxes: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+def heat_over_image(trace: PromptTrace, boxes: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
     """In which share of the decoder's layers each place of each image was still looked at.
 
     Args:

@@ -29,7 +29,7 @@ from senna_autoprune.evaluation.runs.rows import QuestionRow
 from senna_autoprune.files.yaml_files import build
 from senna_autoprune.nuscenes import view_order
 from senna_autoprune.pruning.budget import Allocation
-from senna_autoprune.pruning.context import SampleContext
+from senna_autoprune.pruning.context import PromptContext
 from senna_autoprune.pruning.decoder.models import find_decoder
 from senna_autoprune.pruning.parts.selection import top_tokens
 from senna_autoprune.pruning.policy import Policy
@@ -135,12 +135,12 @@ class Watch(Policy):
         """The watched layers."""
         return self.layers
 
-    def measure(self, context: SampleContext, layer: int) -> None:
+    def measure(self, context: PromptContext, layer: int) -> None:
         """Note the layer's attention."""
         assert context.attention is not None
         self.seen[layer] = context.attention.mean_to_visual()
 
-    def allocate(self, context: SampleContext) -> Allocation:
+    def allocate(self, context: PromptContext) -> Allocation:
         """Everything, everywhere."""
         return Allocation((context.visual,) * context.layers)
 

@@ -111,26 +111,30 @@ def render_report(run: Run, flips: int, replays: Replays | None, notes: Sequence
         "flips": flip_grid(run.metrics),
         "breakdown": breakdown_grid(run.metrics),
     }
-    return environment(PACKAGE).get_template("report.html.j2").render(
-        **shown,
-        **frame(run.directory, f"{run.method} at {budget_of(run)}", run.label, _about(run), when),
-        sections=[(key, name) for key, (name, parts) in SECTIONS.items() if not parts or any(shown[part] for part in parts)],
-        method=run.method,
-        lead=lead(run.metrics),
-        cards=headline(run.metrics),
-        groups=facts(run.description, run.metrics),
-        figures=drawn,
-        controls={key: text for key, text in CONTROLS.items() if key in run.metrics["settings"]},
-        recall=recall_grid(run.metrics),
-        flip_cards=[_flip_card(run, flip, replays) for flip in listed[:flips]],
-        flip_rest=_flip_rest(listed[flips:]),
-        replays=replays,
-        cost=cost_grid(run.metrics),
-        information=information_grid(found, name) if found else None,
-        separations={pruned: separation(found, pruned) for pruned in (False, True)},
-        warnings=[*_missing(run), *notes, *warnings(run.metrics)],
-        number=number,
-        p_value=p_value,
+    return (
+        environment(PACKAGE)
+        .get_template("report.html.j2")
+        .render(
+            **shown,
+            **frame(run.directory, f"{run.method} at {budget_of(run)}", run.label, _about(run), when),
+            sections=[(key, name) for key, (name, parts) in SECTIONS.items() if not parts or any(shown[part] for part in parts)],
+            method=run.method,
+            lead=lead(run.metrics),
+            cards=headline(run.metrics),
+            groups=facts(run.description, run.metrics),
+            figures=drawn,
+            controls={key: text for key, text in CONTROLS.items() if key in run.metrics["settings"]},
+            recall=recall_grid(run.metrics),
+            flip_cards=[_flip_card(run, flip, replays) for flip in listed[:flips]],
+            flip_rest=_flip_rest(listed[flips:]),
+            replays=replays,
+            cost=cost_grid(run.metrics),
+            information=information_grid(found, name) if found else None,
+            separations={pruned: separation(found, pruned) for pruned in (False, True)},
+            warnings=[*_missing(run), *notes, *warnings(run.metrics)],
+            number=number,
+            p_value=p_value,
+        )
     )
 
 

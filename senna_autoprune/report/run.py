@@ -58,9 +58,7 @@ def read_run(directory: str | Path) -> Run:
     reading = Reading.of(description.get("adapter"), f"{directory}/config.yaml")
     metrics = summarise(questions, answers, method, seed, _resamples(directory), reading)
     metrics["run"] = description
-    return Run(
-        directory, description, questions, answers, method, metrics, len(questions) * len(settings), label_of_run(description)
-    )
+    return Run(directory, description, questions, answers, method, metrics, len(questions) * len(settings), label_of_run(description))
 
 
 def section(description: Mapping[str, Any], name: str) -> dict[str, Any]:

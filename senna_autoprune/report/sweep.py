@@ -41,12 +41,16 @@ def write_sweep_report(directory: str | Path, out: str | Path | None = None) -> 
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise SennaPruneError(f"{directory / TABLE} is not a table of this senna-prune: run the sweep's command again") from error
     tables += read_grids(directory)
-    page = environment(PACKAGE).get_template("sweep.html.j2").render(
-        **frame(directory, "Pruning methods at every budget", label_of_run(description), count, datetime.now(UTC)),
-        sections=SECTIONS,
-        groups=facts(description),
-        tables=tables,
-        figures=_figures(directory / FIGURES),
+    page = (
+        environment(PACKAGE)
+        .get_template("sweep.html.j2")
+        .render(
+            **frame(directory, "Pruning methods at every budget", label_of_run(description), count, datetime.now(UTC)),
+            sections=SECTIONS,
+            groups=facts(description),
+            tables=tables,
+            figures=_figures(directory / FIGURES),
+        )
     )
     write_atomically(folder / REPORT, page)
     return Written([folder / REPORT])

@@ -29,9 +29,7 @@ FIGURE_MEANINGS = {
 _VIEW = re.compile(r"CAM_[A-Z_]+")
 
 
-def draw_all(
-    directory: Path, table: Mapping[str, Any], answers: Sequence[AnswerRow], questions: Sequence[QuestionRow]
-) -> list[str]:
+def draw_all(directory: Path, table: Mapping[str, Any], answers: Sequence[AnswerRow], questions: Sequence[QuestionRow]) -> list[str]:
     """Draw what the sweep has data for into ``directory/figures``.
 
     Returns:
@@ -70,9 +68,7 @@ def retention_by_budget(table: Mapping[str, Any]) -> Any:
     """A panel a method: its retention with its band over scenes, random's beside it, no-image as a line."""
     from matplotlib import pyplot
 
-    rows = {
-        row: [cell for cell in cells if (cell["retention"] or {}).get("value") is not None] for row, cells in _lines(table).items()
-    }
+    rows = {row: [cell for cell in cells if (cell["retention"] or {}).get("value") is not None] for row, cells in _lines(table).items()}
     rows = {row: cells for row, cells in rows.items() if cells}
     if not rows:
         return None
@@ -120,9 +116,7 @@ def accuracy_by_time(table: Mapping[str, Any]) -> Any:
     """Accuracy against measured prefill time: a line a method over its budgets, the unpruned model, the Pareto front."""
     from matplotlib import pyplot
 
-    rows = {
-        row: [cell for cell in cells if (cell["prefill_ms"] or {}).get("median") is not None] for row, cells in _lines(table).items()
-    }
+    rows = {row: [cell for cell in cells if (cell["prefill_ms"] or {}).get("median") is not None] for row, cells in _lines(table).items()}
     unpruned = table["plain"].get("unpruned")
     if not any(rows.values()) or unpruned is None or unpruned["prefill_ms"]["median"] is None:
         return None

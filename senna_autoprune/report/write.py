@@ -80,9 +80,7 @@ def _changed(run: Run) -> bool:
     return any(flip["severity"] != "wording" for flip in listed)
 
 
-def _write_replay(
-    run: Run, folder: Path, flips: int, on_frame: Callable[[int, int], None] | None, asked: dict[str, Any]
-) -> Replays:
+def _write_replay(run: Run, folder: Path, flips: int, on_frame: Callable[[int, int], None] | None, asked: dict[str, Any]) -> Replays:
     from senna_autoprune.replay.setup import prepare
     from senna_autoprune.replay.write import write_replay
 

@@ -43,7 +43,7 @@ def survival_of(weights: Array, kept: Sequence[Array]) -> tuple[Array, Array]:
 
     Args:
         weights: (n, V) how much of each visual token shows each object.
-        kept: per layer, the indices of the tokens that enter it unmerged (``SampleTrace.kept``).
+        kept: per layer, the indices of the tokens that enter it unmerged (``PromptTrace.kept``).
     """
     entered = np.zeros((len(kept), weights.shape[1]))
     for layer, ids in enumerate(kept):

@@ -116,9 +116,7 @@ def _plan_notes(metrics: Metrics) -> list[str]:
             )
     else:
         notes.append(f"intervals: {resampled}. p: McNemar's exact test, questions as if independent")
-    notes.append(
-        "prefill time: first forward call with the vision features given, pruning inside, median of paired ratios."
-    )
+    notes.append("prefill time: first forward call with the vision features given, pruning inside, median of paired ratios.")
     return notes
 
 

@@ -128,7 +128,7 @@ def _notes(table: Mapping[str, Any]) -> list[str]:
             reasons.setdefault(f"{cell['row']} at {cell['budget']}", cell["reason"])
     notes += [f"{UNDEFINED} {where}: {reason}" for where, reason in reasons.items()]
     if table["paper"]["rows"]:
-        notes.append(f"rows marked \"{table['paper']['label']}\" are the paper's figures ({table['paper']['source']}), not measured here")
+        notes.append(f'rows marked "{table["paper"]["label"]}" are the paper\'s figures ({table["paper"]["source"]}), not measured here')
     return [*notes, *table["warnings"]]
 
 

@@ -86,7 +86,13 @@ def test_unknown_adapters_are_refused_with_a_suggestion():
 
 def test_a_template_is_text_and_placeholders():
     assert split_template("a {{b}} {view:CAM_FRONT@-0.5}{question}") == [
-        "a ", "{", "b", "}", " ", Placeholder("view", "CAM_FRONT", -0.5), Placeholder("question"),
+        "a ",
+        "{",
+        "b",
+        "}",
+        " ",
+        Placeholder("view", "CAM_FRONT", -0.5),
+        Placeholder("question"),
     ]
 
 

@@ -160,8 +160,14 @@ def _qwen2_5_vl(tokenizer: Any) -> tuple[Any, Any]:
     config = Qwen2_5_VLConfig(
         text_config=_text(dict, tokenizer, rope_parameters=rope),
         vision_config={
-            "hidden_size": 32, "out_hidden_size": 32, "depth": 3, "num_heads": 4, "intermediate_size": 64,
-            "patch_size": 4, "window_size": 16, "fullatt_block_indexes": [2],
+            "hidden_size": 32,
+            "out_hidden_size": 32,
+            "depth": 3,
+            "num_heads": 4,
+            "intermediate_size": 64,
+            "patch_size": 4,
+            "window_size": 16,
+            "fullatt_block_indexes": [2],
         },
         **_qwen_marks(tokenizer),
     )
@@ -176,8 +182,14 @@ def _qwen3_vl(tokenizer: Any) -> tuple[Any, Any]:
     config = Qwen3VLConfig(
         text_config=_text(dict, tokenizer, head_dim=8, rope_parameters=rope),
         vision_config={
-            "hidden_size": 32, "out_hidden_size": 32, "depth": 3, "num_heads": 4, "intermediate_size": 64,
-            "patch_size": 4, "num_position_embeddings": 64, "deepstack_visual_indexes": [0, 1],
+            "hidden_size": 32,
+            "out_hidden_size": 32,
+            "depth": 3,
+            "num_heads": 4,
+            "intermediate_size": 64,
+            "patch_size": 4,
+            "num_position_embeddings": 64,
+            "deepstack_visual_indexes": [0, 1],
         },
         **_qwen_marks(tokenizer),
     )
@@ -197,8 +209,12 @@ def _internvl(tokenizer: Any) -> tuple[Any, Any]:
     size = {"height": TILE, "width": TILE}
     config = InternVLConfig(
         vision_config={
-            "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64,
-            "image_size": [TILE, TILE], "patch_size": [PATCH, PATCH],
+            "hidden_size": 32,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "intermediate_size": 64,
+            "image_size": [TILE, TILE],
+            "patch_size": [PATCH, PATCH],
         },
         text_config=_text(Qwen2Config, tokenizer),
         image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),

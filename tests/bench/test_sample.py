@@ -130,9 +130,7 @@ def test_a_bare_pass_is_the_stock_forward(whole, prompt):
 
 def test_a_bare_pass_runs_each_layer_on_its_length(whole, prompt):
     seen: list[int] = []
-    handles = [
-        layer.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape[1])) for layer in whole.model.layers
-    ]
+    handles = [layer.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape[1])) for layer in whole.model.layers]
     try:
         bare_pass(whole, prompt[0], [276, 100, 30], steps=1, head=False)
     finally:

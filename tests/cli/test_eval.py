@@ -144,9 +144,7 @@ def test_a_bad_set_up_is_one_line_and_exit_code_2(
     assert not any("Traceback" in line for line in lines)
 
 
-def test_without_a_model_it_says_what_is_missing(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_a_model_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(demo, "embedded", lambda: None)
     assert _run(monkeypatch) == 2
     assert "--model and --questions are missing" in capsys.readouterr().err

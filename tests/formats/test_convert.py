@@ -104,7 +104,10 @@ def test_every_turn_of_a_conversation_is_asked(place):
     two = {"images": ["a.jpg", "b.jpg"], "messages": [{"role": "system", "content": "Drive."}, {"role": "user", "content": "Free?"}]}
     sidecar, records = converted(place, "l.json", [talk, two], licence="mine")
     assert [record.text for record in records] == [
-        "<image>\nWhat is it?", "<image>\nIs it red?", "<image>\nWhere?", "<image>\n<image>\nFree?",
+        "<image>\nWhat is it?",
+        "<image>\nIs it red?",
+        "<image>\nWhere?",
+        "<image>\n<image>\nFree?",
     ]
     assert [record.answer for record in records] == ["A car.", "Yes.", "", ""]
     assert [record["senna_prune"].get("turn") for record in records] == [None, 1, 2, None]

@@ -82,7 +82,9 @@ def test_weights_of_a_sample_of_a_sample_multiply(file, tmp_path):
 def test_a_stratified_sample_keeps_the_shares(file, tmp_path):
     sidecar = sample_questions(file, tmp_path / "out.json", 10, balanced=False)
     assert {name: group["taken"] for name, group in sidecar["sample"]["groups"].items()} == {
-        "KEEP, STRAIGHT": 7, "STOP, STRAIGHT": 2, "KEEP, LEFT_TURN": 1,
+        "KEEP, STRAIGHT": 7,
+        "STOP, STRAIGHT": 2,
+        "KEEP, LEFT_TURN": 1,
     }
     sidecar = sample_questions(file, tmp_path / "out.json", 4, balanced=False)  # the smallest group keeps one
     assert [group["taken"] for group in sidecar["sample"]["groups"].values()] == [2, 1, 1]

@@ -42,8 +42,27 @@ def test_any_adapter_is_one_or_is_refused_in_a_line(mapping):
 
 
 KEYS = [
-    "key_frames", "QA", "Q", "A", "image_paths", "img_paths", "images", "image", "question", "answer", "conversations", "messages",
-    "from", "role", "value", "content", "scene_token", "frame_token", "tag", "perception", "CAM_FRONT",
+    "key_frames",
+    "QA",
+    "Q",
+    "A",
+    "image_paths",
+    "img_paths",
+    "images",
+    "image",
+    "question",
+    "answer",
+    "conversations",
+    "messages",
+    "from",
+    "role",
+    "value",
+    "content",
+    "scene_token",
+    "frame_token",
+    "tag",
+    "perception",
+    "CAM_FRONT",
 ]
 texts = st.sampled_from(["a.jpg", "human", "gpt", "user", "<image>", "Free?", "A. x B. y", "Yes.", "", "\x00", "../a.jpg", "/etc/passwd"])
 anything = st.recursive(

@@ -69,8 +69,13 @@ def _sizes(tokenizer: Any, layers: int) -> dict[str, Any]:
     return {
         "vision_config": CLIPVisionConfig(**small, num_hidden_layers=3, num_attention_heads=2, image_size=SIDE, patch_size=14),
         "text_config": LlamaConfig(
-            **small, num_hidden_layers=layers, num_attention_heads=4, vocab_size=len(tokenizer),
-            bos_token_id=1, eos_token_id=2, pad_token_id=3,
+            **small,
+            num_hidden_layers=layers,
+            num_attention_heads=4,
+            vocab_size=len(tokenizer),
+            bos_token_id=1,
+            eos_token_id=2,
+            pad_token_id=3,
         ),
         "image_token_index": tokenizer.convert_tokens_to_ids("<image>"),
         "vision_feature_layer": -2,

@@ -215,9 +215,7 @@ def test_a_missing_row_costs_its_keyframe_alone(tmp_path, usual):
     def lose(tables: Tables) -> None:
         rows = scene_rows(tables, "scene-0103")
         gone = {(rows[3]["token"], "CAM_BACK"), (rows[20]["token"], "LIDAR_TOP")}
-        tables["sample_data"] = [
-            row for row in tables["sample_data"] if (row["sample_token"], row["filename"].split("/")[1]) not in gone
-        ]
+        tables["sample_data"] = [row for row in tables["sample_data"] if (row["sample_token"], row["filename"].split("/")[1]) not in gone]
         lose.rows = rows  # type: ignore[attr-defined]
 
     sidecar, labels, printed, _ = build(write(tmp_path / "root", lose))

@@ -78,9 +78,7 @@ def test_variant_is_in_the_file_and_its_sidecar(built):
     fixed, reference = read_questions(built["fixed"]), read_questions(built["reference"])
     assert fixed.sidecar["variant"] == {"navigation": "fixed", "views": "fixed"}
     assert reference.sidecar["variant"] == {"navigation": "reference", "views": "reference"}
-    assert {(q["senna_prune"]["navigation"], q["senna_prune"]["views"]) for q in reference.records} == {
-        ("reference", "reference")
-    }
+    assert {(q["senna_prune"]["navigation"], q["senna_prune"]["views"]) for q in reference.records} == {("reference", "reference")}
     for file, views in ((fixed, "fixed"), (reference, "reference")):
         for question in file.records:
             channels = [path.split("/")[-2] for path in question.images]

@@ -107,9 +107,7 @@ def test_nearest_message_takes_the_later_of_two():
 
 
 def test_boxes_and_tracks_do_not_depend_on_navigation(mini):
-    for fixed, reference in zip(
-        samples_of(mini, "scene-0553"), samples_of(mini, "scene-0553", "reference"), strict=True
-    ):
+    for fixed, reference in zip(samples_of(mini, "scene-0553"), samples_of(mini, "scene-0553", "reference"), strict=True):
         np.testing.assert_array_equal(fixed.geometry.tracks, reference.geometry.tracks)
         np.testing.assert_array_equal(fixed.geometry.ego_offsets, reference.geometry.ego_offsets)
 

@@ -175,9 +175,7 @@ def test_after_a_wrong_set_up_no_other_question_is_sent(server, teacher, picture
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize(
-    "text", ["<html>", "{}", '{"choices": []}', '{"choices": [{"message": {"content": 5}}]}', "[]"]
-)
+@pytest.mark.parametrize("text", ["<html>", "{}", '{"choices": []}', '{"choices": [{"message": {"content": 5}}]}', "[]"])
 def test_an_answer_that_is_none_is_a_failure(server, teacher, picture, text):
     server.script = lambda number, body: (200, {}, text)
     with pytest.raises(TeacherError):
@@ -252,9 +250,7 @@ def test_a_broken_cache_entry_is_asked_anew(server, tmp_path, picture, rubbish):
     assert len(server.requests) == 2
 
 
-@pytest.mark.parametrize(
-    "spec", ["", "gpt", "hf:", "openai:", "openai:http://host/v1", "openai:host:8000#m", "openai:#m", "ftp:x"]
-)
+@pytest.mark.parametrize("spec", ["", "gpt", "hf:", "openai:", "openai:http://host/v1", "openai:host:8000#m", "openai:#m", "ftp:x"])
 def test_bad_specifications(tmp_path, spec):
     with pytest.raises(SennaPruneError, match="BASE_URL#MODEL"):
         open_teacher(spec, tmp_path)
@@ -275,9 +271,7 @@ def test_build_with_a_teacher(server, subset, tmp_path):
         assert question.answer == f"answer {bare[:20]}".strip()
         (request,) = [r for r in server.requests if r["messages"][0]["content"][1]["text"] == bare]
         seen = base64.b64decode(request["messages"][0]["content"][0]["image_url"]["url"].split(",")[1])
-        channel = {"front": "CAM_FRONT"}.get(
-            question.view or "front", f"CAM_{(question.view or '').upper().replace(' ', '_')}"
-        )
+        channel = {"front": "CAM_FRONT"}.get(question.view or "front", f"CAM_{(question.view or '').upper().replace(' ', '_')}")
         (path,) = [p for p in question.images if p.split("/")[-2] == channel]
         assert seen == Path(path).read_bytes()
 

@@ -63,7 +63,11 @@ def test_a_password_in_the_address_is_masked(server, picture, tmp_path):  # noqa
     words = asked(f"openai:{address}#m", picture, tmp_path)
     assert server.keys[-1].startswith("Basic ") and server.keys[-1][6:] not in words
     assert "pa55" not in words and "http://***@127.0.0.1" in words
-    for spec in ("openai:http://user:pa55word@host/v1", "opnai:http://user:pa55word@host/v1#m", "openai:http://user:pa55word@host:99999999/v1#m"):
+    for spec in (
+        "openai:http://user:pa55word@host/v1",
+        "opnai:http://user:pa55word@host/v1#m",
+        "openai:http://user:pa55word@host:99999999/v1#m",
+    ):
         with pytest.raises(SennaPruneError) as caught:
             open_teacher(spec, tmp_path)
         assert "pa55" not in str(caught.value)

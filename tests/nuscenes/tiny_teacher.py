@@ -28,9 +28,7 @@ def save_tiny_llava(folder: Path, chat_template: str | None = TEMPLATE) -> None:
     vocabulary = {word: i for i, word in enumerate(WORDS)}
     raw = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=raw, pad_token="<pad>", unk_token="<unk>", bos_token="<s>", eos_token="</s>"
-    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="<pad>", unk_token="<unk>", bos_token="<s>", eos_token="</s>")
     tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
     size = {"height": 28, "width": 28}
     processor = LlavaProcessor(

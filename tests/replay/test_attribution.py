@@ -69,9 +69,7 @@ def test_equals_finite_differences() -> None:
 
 def test_depends_on_the_input() -> None:
     vision = Vision(1)
-    first, second = (
-        token_attribution(vision, vision.mm_projector(x)[None], x[None]) for x in (patches_of(1), patches_of(2))
-    )
+    first, second = (token_attribution(vision, vision.mm_projector(x)[None], x[None]) for x in (patches_of(1), patches_of(2)))
     assert not torch.allclose(first, second, rtol=0.05)
 
 

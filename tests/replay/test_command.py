@@ -34,9 +34,7 @@ def fault(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *
     return lines[0]
 
 
-def test_a_scene_to_a_folder(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_scene_to_a_folder(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     place = ("--model", checkpoint, "--dataroot", DATAROOT, "--out", tmp_path / "out")
     assert command(monkeypatch, "replay", *place, "--retention", "0.6", "--limit", "2") == 0
     shown = capsys.readouterr()
@@ -84,9 +82,7 @@ def frames_of(page: Path) -> list[Any]:
     return embedded_json(page.read_text())["frames"]
 
 
-def test_the_worst_flips_of_a_run(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_worst_flips_of_a_run(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     with RunStore.read(run) as store:
         questions = store.questions()
     out = tmp_path / "worst.html"
@@ -151,9 +147,7 @@ def test_faults_are_one_line(
     assert "autoprune" in fault(monkeypatch, capsys, "--run", run, "--method", "random")
 
 
-def test_without_embedded_data_it_says_what_to_give(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_embedded_data_it_says_what_to_give(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("senna_autoprune.demo.embedded", lambda: None)
     assert "--model and --dataroot missing" in fault(monkeypatch, capsys)
 

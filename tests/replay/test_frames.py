@@ -15,7 +15,7 @@ from senna_autoprune.evaluation.runs.rows import AnswerRow
 from senna_autoprune.nuscenes.builders import plan_question
 from senna_autoprune.nuscenes.can_bus import CanBus
 from senna_autoprune.nuscenes.scenes import iter_samples, load_tables
-from senna_autoprune.pruning.trace import SampleTrace
+from senna_autoprune.pruning.trace import PromptTrace
 from senna_autoprune.replay.frames import Frame, Replay, make_replay, sight_of
 from senna_autoprune.replay.sources import find_version, scene_source, views_of
 from senna_autoprune.senna import Senna
@@ -84,7 +84,7 @@ def test_adapter_alone_is_another_measure(replay: Replay, senna: Senna, nusc: An
 
 def test_layers_with_equal_sets_share_them() -> None:
     ids = [torch.arange(4), torch.tensor([0, 3]), torch.tensor([0, 3])]
-    trace = SampleTrace(4, 3, (2, 2), [4, 2, 2], 2, 1.0, 0.5, 0, device_ids=ids)
+    trace = PromptTrace(4, 3, (2, 2), [4, 2, 2], 2, 1.0, 0.5, 0, device_ids=ids)
     sight = sight_of(trace, torch.rand(2, 2, 9))
     assert sight.set_of_layer == [0, 1, 1] and sight.kept[1].tolist() == [[True, False], [False, True]]
     np.testing.assert_allclose(sight.mean_heat, (sight.heat[0] + 2 * sight.heat[1]) / 3, rtol=1e-6)
@@ -100,9 +100,7 @@ def test_layers_with_equal_sets_share_them() -> None:
         ("KEEP, STRAIGHT\n", "KEEP, STRAIGHT", None, None, None),
     ],
 )
-def test_flips(
-    replay: Replay, label: str, before: str, after: str | None, agrees: bool | None, flip: str | None
-) -> None:
+def test_flips(replay: Replay, label: str, before: str, after: str | None, agrees: bool | None, flip: str | None) -> None:
     shot = replay.frames[0].shot
     asked = replace(shot, question=replace(shot.question, label=label))
     frame = Frame(asked, AnswerRow(0, "unpruned", "ok", before), AnswerRow(0, "x", "ok", after), ())

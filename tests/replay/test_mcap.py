@@ -195,9 +195,7 @@ def test_without_tables_there_are_still_images(replay: Replay, tmp_path: Path) -
 
 def test_hostile_strings_are_only_text(replay: Replay, tmp_path: Path) -> None:
     bad = hostile(replay)
-    frames = [
-        replace(f, shot=replace(f.shot, views=g.shot.views)) for f, g in zip(bad.frames, replay.frames, strict=True)
-    ]
+    frames = [replace(f, shot=replace(f.shot, views=g.shot.views)) for f, g in zip(bad.frames, replay.frames, strict=True)]
     write_mcap(replace(bad, frames=frames), tmp_path / "hostile.mcap")
     said = read(tmp_path / "hostile.mcap")["/question"][0].body["unpruned"]
     assert said == bad.frames[0].unpruned.answer and ATTACKS[0] in said

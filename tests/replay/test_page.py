@@ -50,9 +50,7 @@ def test_one_file_without_links(replay: Replay) -> None:
 def test_the_data_say_what_the_frames_hold(replay: Replay) -> None:
     data = embedded_json(render_page(replay))
     assert data == json.loads(json.dumps(page_data(replay)))
-    assert (
-        data["layers"] == 3 and data["tokens"] == 5 and data["grid"] == 4 and len(data["frames"]) == len(replay.frames)
-    )
+    assert data["layers"] == 3 and data["tokens"] == 5 and data["grid"] == 4 and len(data["frames"]) == len(replay.frames)
     for frame, shown in zip(replay.frames, data["frames"], strict=True):
         sight = frame.sight
         assert sight is not None and frame.trace is not None
@@ -130,17 +128,13 @@ def slide(driver: Any, name: str, key: str) -> None:
 
 def lit(driver: Any) -> list[int]:
     """Tokens that the captions count, view by view."""
-    texts = driver.execute_script(
-        "return [...document.querySelectorAll('figcaption .count')].map((n) => n.textContent)"
-    )
+    texts = driver.execute_script("return [...document.querySelectorAll('figcaption .count')].map((n) => n.textContent)")
     return [int(text.split()[0]) for text in texts]
 
 
 def pixels(driver: Any) -> str:
     """A fingerprint of all overlays."""
-    return driver.execute_script(
-        "return [...document.querySelectorAll('.picture canvas')].map((c) => c.toDataURL()).join()"
-    )
+    return driver.execute_script("return [...document.querySelectorAll('.picture canvas')].map((c) => c.toDataURL()).join()")
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -151,8 +145,7 @@ def test_loads_and_fits(driver: Any, page: Path, width: int, dark: bool) -> None
     assert driver.execute_script("return document.documentElement.scrollWidth") == width
     names = driver.execute_script("return [...document.querySelectorAll('figure')].map((f) => f.dataset.view)")
     boxes = driver.execute_script(
-        "return [...document.querySelectorAll('figure')]"
-        ".map((f) => f.getBoundingClientRect()).map((r) => [r.left, r.top])"
+        "return [...document.querySelectorAll('figure')].map((f) => f.getBoundingClientRect()).map((r) => [r.left, r.top])"
     )
     place = dict(zip(names, boxes, strict=True))
     assert place["front left"][0] < place["front right"][0] and place["front"][1] < place["back"][1]
@@ -254,9 +247,7 @@ def test_hostile_strings_stay_text_in_the_browser(driver: Any, replay: Replay, t
     for key in (Keys.ARROW_RIGHT, Keys.ARROW_DOWN, "1", "2"):
         press(driver, key)
     assert driver.execute_script("return window.attacked") is None
-    assert (
-        driver.execute_script("return document.querySelectorAll('main script, header script, img[src=x]').length") == 0
-    )
+    assert driver.execute_script("return document.querySelectorAll('main script, header script, img[src=x]').length") == 0
     assert errors(driver) == []
 
 

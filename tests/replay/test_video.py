@@ -41,9 +41,7 @@ def test_views_stand_on_the_ring(replay: Replay) -> None:
     order = [1, 0, 2, 3, 4, 5]
     question = replace(frame.shot.question, images=tuple(frame.shot.question.images[i] for i in order))
     shot = replace(frame.shot, question=question, views=tuple(frame.shot.views[i] for i in order))
-    sight = replace(
-        frame.sight, kept=frame.sight.kept[:, order], heat=frame.sight.heat[:, order], full=frame.sight.full[order]
-    )
+    sight = replace(frame.sight, kept=frame.sight.kept[:, order], heat=frame.sight.heat[:, order], full=frame.sight.full[order])
     other = replace(frame, shot=shot, sight=sight, sizes=tuple(frame.sizes[i] for i in order))
     same = draw_frame(replace(replay, frames=[frame]), 0)
     assert (draw_frame(replace(replay, frames=[other]), 0) == same).all()

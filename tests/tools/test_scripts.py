@@ -127,7 +127,7 @@ def test_other_labels_are_other_questions(tmp_path: Path, start: Any) -> None:
 
 def test_csv_holds_every_answer_as_data(tmp_path: Path, start: Any) -> None:
     texts = ["=1+1", "+SUM(A1)", "-2", "@x", "\t=cmd|' /C calc'!A0", "'quoted'", "KEEP, STRAIGHT"]
-    texts += ["＝1", "two\r\nlines, \"q\"", " =x", "", None]
+    texts += ["＝1", 'two\r\nlines, "q"', " =x", "", None]
     asked = [(f"=t{i}", "s", PLAN, "KEEP, STRAIGHT\n") for i in range(len(texts))]
     run = make_run(tmp_path / "run", asked, {"-odd": texts})
     ended = start("answers_to_csv", run, "--out", tmp_path / "answers.csv")

@@ -130,6 +130,4 @@ def _starter(rng: np.random.Generator, x: float, since: np.ndarray, k: int, bodi
 def _crowded(bodies: list[Body], k: int, place: float, offset: float, room: float) -> bool:
     """Somebody is within ``room`` metres along the street of the place, at about the same offset, now or soon."""
     last = min(KEYFRAMES - 1, k + 6)
-    return any(
-        abs(body.track[step, 1] - offset) < 2.5 and abs(body.track[step, 0] - place) < room for body in bodies for step in (k, last)
-    )
+    return any(abs(body.track[step, 1] - offset) < 2.5 and abs(body.track[step, 0] - place) < room for body in bodies for step in (k, last))

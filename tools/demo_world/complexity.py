@@ -78,9 +78,7 @@ def complexity(scene: Scene, question: Question, kind: str, view: str | None, vi
     bodies = decisive(scene, question, kind, view, seen)
     asked = {"light": ("front",), "explanation": ("front",), "vru": ("front",)}.get(kind, (view,) if view else tuple(seen))
     shown = {name: int((pixels >= LEAST_PIXELS).sum()) for name, pixels in patch_pixels(views, bodies).items() if name in asked}
-    others = {
-        i for name in asked for i, n in seen[name].items() if n >= NAMED_PIXELS and i not in bodies and scene.bodies[i].kind in NOUNS
-    }
+    others = {i for name in asked for i, n in seen[name].items() if n >= NAMED_PIXELS and i not in bodies and scene.bodies[i].kind in NOUNS}
     count, needed = sum(n > 0 for n in shown.values()), steps(question, kind, len(bodies))
     whole = needed + count + len(others) / 4
     return {"views": count, "patches": sum(shown.values()), "steps": needed, "distractors": len(others), "complexity": whole}

@@ -78,9 +78,7 @@ def label_table(path: str | os.PathLike[str]) -> LabelTable:
                 for variant, counts in commands.items():
                     counts[navigation_command(ahead[-1], variant)] += 1  # type: ignore[arg-type]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise SennaPruneError(
-            f"{os.fspath(path)}: not an ego-trajectory file ({type(error).__name__}: {error})"
-        ) from error
+        raise SennaPruneError(f"{os.fspath(path)}: not an ego-trajectory file ({type(error).__name__}: {error})") from error
     return LabelTable(
         split=str(data.get("split", "?")),
         keyframes=keyframes,

@@ -1,6 +1,6 @@
 """Write docs/models.md from the tables of the package: which models can be pruned, which not, and why.
 
-    python tools/maintain/models_note.py
+python tools/maintain/models_note.py
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from senna_autoprune.evaluation.answering.answerer import asked_of
 from senna_autoprune.evaluation.answering.models import driving_model
 from senna_autoprune.evaluation.runs.rows import QuestionRow
 from senna_autoprune.pruning.budget import Allocation
-from senna_autoprune.pruning.context import SampleContext
+from senna_autoprune.pruning.context import PromptContext
 from senna_autoprune.pruning.decoder.models import find_decoder
 from senna_autoprune.pruning.parts import indicators
 from senna_autoprune.pruning.parts.curves import CurveParameters
@@ -48,7 +48,7 @@ class IndicatorProbe(Policy):
         """The decoder's input (cosine) and layer 0 (the two that read attention)."""
         return (-1, 0)
 
-    def measure(self, context: SampleContext, layer: int) -> Tensor:
+    def measure(self, context: PromptContext, layer: int) -> Tensor:
         """(1,) cosine, then (2,) mutual information and average attention."""
         if layer < 0:
             return indicators.cosine_similarity(context.visual_hidden, context.text_hidden)[None]
@@ -56,7 +56,7 @@ class IndicatorProbe(Policy):
         rows = context.attention.to_visual()  # (H, T, V)
         return torch.stack([indicators.mutual_information(rows), indicators.average_attention(rows)])
 
-    def allocate(self, context: SampleContext) -> Allocation:
+    def allocate(self, context: PromptContext) -> Allocation:
         """Everything, in every layer."""
         if context.boundary == 0:
             context.scratch["cosine"] = context.measured[0]
@@ -122,9 +122,7 @@ def calibrated_gamma(information: Sequence[float], layers: int) -> dict[str, flo
     return {"gamma": float(f"{gamma:.6g}"), "k0": float(f"{steepest + gamma * low:.6g}")}
 
 
-def calibrate(
-    model: DrivingModel | Senna, questions: Sequence[QuestionRow], root: Path, prompt_template: str = "eval"
-) -> dict[str, Any]:
+def calibrate(model: DrivingModel | Senna, questions: Sequence[QuestionRow], root: Path, prompt_template: str = "eval") -> dict[str, Any]:
     """All of the above as plain data, for a run's config: percentiles, factors, gamma with k0, and on how many questions."""
     model = driving_model(model, prompt_template)
     values = measure_indicators(model, questions, root, prompt_template)

@@ -50,9 +50,7 @@ class Stopwatch:
         self._hooks.callback(self._model.register_forward_hook(self._after).remove)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._hooks.close()
         if kind is None and self._begun is not None and self._filled is not None:
             synchronise(self._device)

@@ -63,9 +63,7 @@ def full_tokens(rows: Sequence[AnswerRow]) -> tuple[float, float] | None:
     return float(total), float(per_view)
 
 
-def cost_measures(
-    rows: Sequence[AnswerRow], unpruned: Sequence[AnswerRow], full: tuple[float, float] | None = None
-) -> dict[str, Any]:
+def cost_measures(rows: Sequence[AnswerRow], unpruned: Sequence[AnswerRow], full: tuple[float, float] | None = None) -> dict[str, Any]:
     """Cost of one setting's rows.
 
     Returns:
@@ -124,9 +122,7 @@ def _trace_measures(traces: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {
         "pruned": True,
         "tokens_per_layer": float(np.mean(averages)),
-        "tokens_per_view": float(np.mean([a / v for a, v in zip(averages, views, strict=True) if v]))
-        if any(views)
-        else None,
+        "tokens_per_view": float(np.mean([a / v for a, v in zip(averages, views, strict=True) if v])) if any(views) else None,
         "retention_tokens": float(np.mean([trace["retention_tokens"] for trace in traces])),
         "flops_ratio": sum(trace["flops_pruned"] for trace in traces) / full if full else None,
         "kept_per_view": _mean_rows([trace["per_view"] for trace in traces]),

@@ -82,9 +82,7 @@ def is_right(label: str, answer: str) -> bool:
     return speed in answer and path in answer
 
 
-def planning_metric(
-    records: Iterable[Mapping[str, str]], saved_to: str = "", echo: Echo = lambda _: None
-) -> OfficialScore:
+def planning_metric(records: Iterable[Mapping[str, str]], saved_to: str = "", echo: Echo = lambda _: None) -> OfficialScore:
     """The original metric over ``records`` with keys ``token``, ``question``, ``gt``, ``answer``.
 
     Args:

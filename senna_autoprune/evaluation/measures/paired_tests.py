@@ -144,4 +144,3 @@ def sample_size(
 def scenes_for_safety(share: float, alpha: float = ALPHA) -> int:
     """Scenes without one event that show "at most this share of scenes" at 1 - alpha: log(alpha) / log(1 - share)."""
     return ceil(np.log(alpha) / np.log1p(-share) - 1e-9)
-

@@ -49,9 +49,7 @@ SENNA_TYPES = {"vru", "motion", "light", "description", "explanation"}  # beside
 Texts = dict[int, str]  # question -> answer
 
 
-def texts_of(
-    questions: Sequence[QuestionRow], by_setting: Mapping[str, Sequence[AnswerRow]], reading: Reading | None
-) -> dict[str, Texts]:
+def texts_of(questions: Sequence[QuestionRow], by_setting: Mapping[str, Sequence[AnswerRow]], reading: Reading | None) -> dict[str, Texts]:
     """setting -> question -> what it said; plans in Senna's own form, whatever form the adapter reads them from."""
     texts = {name: {r.question: r.words or "" for r in found} for name, found in by_setting.items()}
     if reading is None or reading.plain("plan"):
@@ -66,9 +64,7 @@ def texts_of(
 def official_records(questions: Sequence[QuestionRow], answers: Mapping[int, str]) -> list[dict[str, str]]:
     """Questions with their answers as ``official.planning_metric`` reads them."""
     return [
-        {"token": q.token, "question": q.text, "gt": q.label, "answer": answers[q.question]}
-        for q in questions
-        if q.question in answers
+        {"token": q.token, "question": q.text, "gt": q.label, "answer": answers[q.question]} for q in questions if q.question in answers
     ]
 
 
@@ -134,9 +130,7 @@ def summarise(
     return result
 
 
-def _question_facts(
-    questions: Sequence[QuestionRow], kept: Sequence[QuestionRow], rows: Sequence[AnswerRow]
-) -> dict[str, Any]:
+def _question_facts(questions: Sequence[QuestionRow], kept: Sequence[QuestionRow], rows: Sequence[AnswerRow]) -> dict[str, Any]:
     tokens = {q.question: q.token for q in questions}
     failed = [row for row in rows if row.status == "failed"]
     return {
@@ -146,10 +140,7 @@ def _question_facts(
         "label_counts": dict(Counter(str(parse_plan(q.label)) for q in kept if q.type == "plan").most_common()),
         "failed_rows": len(failed),
         "failed_samples": len({tokens.get(row.question) for row in failed}),
-        "failed": [
-            {"question": r.question, "token": tokens.get(r.question), "setting": r.setting, "reason": r.reason}
-            for r in failed
-        ],
+        "failed": [{"question": r.question, "token": tokens.get(r.question), "setting": r.setting, "reason": r.reason} for r in failed],
     }
 
 
@@ -191,9 +182,7 @@ def _official(plans: Sequence[QuestionRow], texts: Texts) -> tuple[dict[str, Any
     return {"accuracy": score.accuracy, "correct": score.correct_count, "f1_score": score.f1_score}, score.correct
 
 
-def _plan_entry(
-    plans: list[QuestionRow], texts: Mapping[str, Texts], name: str, seed: int, resamples: int
-) -> dict[str, Any]:
+def _plan_entry(plans: list[QuestionRow], texts: Mapping[str, Texts], name: str, seed: int, resamples: int) -> dict[str, Any]:
     labels, scenes = [parse_plan(q.label) for q in plans], clusters_of(plans)
     here = [texts[name][q.question] for q in plans]
     answers = [parse_plan(text) for text in here]

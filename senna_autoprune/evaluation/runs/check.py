@@ -47,7 +47,7 @@ _LONGEST_MS = 1e12  # thirty years; an infinite time fits into no JSON
 
 
 class _Trace(TypedDict):
-    """What measures and figures read of a trace (``SampleTrace.to_dict``)."""
+    """What measures and figures read of a trace (``PromptTrace.to_dict``)."""
 
     __pydantic_config__ = ConfigDict(allow_inf_nan=False)  # type: ignore[misc]
 

@@ -112,9 +112,7 @@ class RunStore:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._connection.close()
         if self._lock is not None:
             self._lock.__exit__(None, None, None)
@@ -130,9 +128,7 @@ class RunStore:
                 rows = list(questions)
                 self._connection.execute("DELETE FROM questions")
                 self._connection.execute("DELETE FROM truths")
-                self._connection.executemany(
-                    "INSERT INTO questions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", map(_pack_question, rows)
-                )
+                self._connection.executemany("INSERT INTO questions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", map(_pack_question, rows))
                 self._connection.executemany("INSERT INTO truths VALUES (?, ?, ?, ?)", filter(None, map(_pack_truths, rows)))
                 self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")  # last, in the same transaction
 
@@ -166,7 +162,15 @@ class RunStore:
             truths = {q: truths_of(facts, earlier, future, path) for q, facts, earlier, future in known}
             return [
                 QuestionRow(
-                    q, token, kind, text, label, images_of(images, path), scene, bool(known), attributes_of(attributes, path),
+                    q,
+                    token,
+                    kind,
+                    text,
+                    label,
+                    images_of(images, path),
+                    scene,
+                    bool(known),
+                    attributes_of(attributes, path),
                     **truths.get(q, {}),
                 )
                 for q, token, kind, text, label, images, scene, known, attributes in self._connection.execute(
@@ -292,9 +296,7 @@ def _match_or_write(directory: Path, description: dict[str, Any]) -> None:
     found = differences({key: stored.get(key) for key in COMPARED}, {key: description.get(key) for key in COMPARED})
     if found:
         shown = "; ".join(f"{name}: {_short(there)} there, {_short(here)} now" for name, there, here in found)
-        raise SennaPruneError(
-            f"the run directory {directory} was made with other settings ({shown}); give another with --out"
-        )
+        raise SennaPruneError(f"the run directory {directory} was made with other settings ({shown}); give another with --out")
 
 
 def differences(there: Any, here: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
@@ -324,10 +326,6 @@ def _run_errors(directory: Path) -> Iterator[None]:
         except sqlite3.OperationalError as error:
             if "full" in str(error):
                 raise SennaPruneError(full_disk(directory)) from error
-            raise SennaPruneError(
-                f"cannot use {directory / ANSWERS}: {error}; give another directory with --out"
-            ) from error
+            raise SennaPruneError(f"cannot use {directory / ANSWERS}: {error}; give another directory with --out") from error
         except sqlite3.DatabaseError as error:
-            raise SennaPruneError(
-                f"{directory / ANSWERS} is damaged ({error}); give another directory with --out"
-            ) from error
+            raise SennaPruneError(f"{directory / ANSWERS} is damaged ({error}); give another directory with --out") from error

@@ -53,9 +53,7 @@ def by_complexity(
     hits = {name: [bool(is_right(q.type, q.label, found[q.question])) for q in asked] for name, found in texts.items()}
     there = [cell for cell in cells if cell.setting.name in hits]
     before = hits[UNPRUNED]
-    entries = [
-        {**_who(cell), "bands": retention_by_band(before, hits[cell.setting.name], bands, scenes)} for cell in there
-    ]
+    entries = [{**_who(cell), "bands": retention_by_band(before, hits[cell.setting.name], bands, scenes)} for cell in there]
     return {
         "questions": {band: sum(one == band for one in bands) for band in dict.fromkeys(bands)},
         "types": {kind: sum(q.type == kind for q in asked) for kind in CLOSED},

@@ -166,8 +166,7 @@ def right_answers(questions: Sequence[QuestionRow], rows: Sequence[AnswerRow]) -
     common = [q for q in plans if all(q.question in found for found in texts.values())]
     labels = [parse_plan(q.label) for q in common]
     hits = {
-        name: [parse_plan(found[q.question]) == label for q, label in zip(common, labels, strict=True)]
-        for name, found in texts.items()
+        name: [parse_plan(found[q.question]) == label for q, label in zip(common, labels, strict=True)] for name, found in texts.items()
     }
     return hits, clusters_of(common)
 

@@ -42,9 +42,7 @@ class PipelineBackend:
                 picture = open_image(image)
             except SennaPruneError as error:
                 raise TeacherError(str(error)) from error
-            chat = [
-                {"role": "user", "content": [{"type": "image", "image": picture}, {"type": "text", "text": question}]}
-            ]
+            chat = [{"role": "user", "content": [{"type": "image", "image": picture}, {"type": "text", "text": question}]}]
             try:
                 out = pipeline(
                     text=chat,
@@ -67,9 +65,7 @@ class PipelineBackend:
             if torch.cuda.is_available() and importlib.util.find_spec("accelerate"):
                 place = {"device_map": "auto"}
             try:
-                self._pipeline = pipeline(
-                    "image-text-to-text", model=self._model, dtype="auto", trust_remote_code=False, **place
-                )
+                self._pipeline = pipeline("image-text-to-text", model=self._model, dtype="auto", trust_remote_code=False, **place)
             except (OSError, ValueError, KeyError, RuntimeError) as error:
                 first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
                 raise SennaPruneError(f"cannot load the teacher {self._model}: {first}") from error

@@ -10,9 +10,7 @@ from senna_autoprune.nuscenes.teacher.secrets import Mask
 from senna_autoprune.nuscenes.teacher.teacher import Teacher
 
 
-def open_teacher(
-    spec: str, cache: str | os.PathLike[str], concurrency: int = 4, timeout_s: float = 120.0, attempts: int = 5
-) -> Teacher:
+def open_teacher(spec: str, cache: str | os.PathLike[str], concurrency: int = 4, timeout_s: float = 120.0, attempts: int = 5) -> Teacher:
     """The teacher a specification names. Its model is loaded, or its server asked, with the first question.
 
     Args:

@@ -47,9 +47,7 @@ class OpenAIBackend:
         SennaPruneError: an address that is none, or a key that no header can hold.
     """
 
-    def __init__(
-        self, base_url: str, model: str, concurrency: int = 4, timeout_s: float = 120.0, attempts: int = 5
-    ) -> None:
+    def __init__(self, base_url: str, model: str, concurrency: int = 4, timeout_s: float = 120.0, attempts: int = 5) -> None:
         self.base_url = base_url.rstrip("/")
         self.identity = {"teacher": "openai", "model": model, "max_tokens": MAX_NEW_TOKENS}
         self.concurrency = max(1, concurrency)
@@ -77,9 +75,7 @@ class OpenAIBackend:
         base_url, _, model = spec.partition("#")
         if not base_url.startswith(("http://", "https://")) or not model:
             shown = Mask("", base_url)(spec)
-            raise SennaPruneError(
-                f"--teacher openai:{shown}: use openai:BASE_URL#MODEL, e.g. openai:http://host:8000/v1#NAME"
-            )
+            raise SennaPruneError(f"--teacher openai:{shown}: use openai:BASE_URL#MODEL, e.g. openai:http://host:8000/v1#NAME")
         return cls(base_url, model, **options)
 
     def answer(self, question: str, image: Path) -> str:

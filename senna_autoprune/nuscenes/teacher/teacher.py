@@ -70,9 +70,7 @@ class Teacher:
     def __enter__(self) -> Teacher:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
     def _work(self) -> None:
@@ -125,9 +123,7 @@ class Teacher:
             self.last_failure = str(error)
             if self._in_a_row < FAILURES_IN_A_ROW:
                 return error
-        return SennaPruneError(
-            f"the teacher failed {FAILURES_IN_A_ROW} times in a row, last: {error}; answers so far are in {self._cache}"
-        )
+        return SennaPruneError(f"the teacher failed {FAILURES_IN_A_ROW} times in a row, last: {error}; answers so far are in {self._cache}")
 
     def _cache_path(self, entry: dict[str, Any]) -> Path:
         key = hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
@@ -152,6 +148,4 @@ def _write_json(path: Path, entry: dict[str, Any]) -> None:
         part.write_text(json.dumps(entry, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         part.replace(path)
     except OSError as error:
-        raise SennaPruneError(
-            f"cannot keep the teacher's answer in {path} ({error.strerror}): see --teacher-cache"
-        ) from error
+        raise SennaPruneError(f"cannot keep the teacher's answer in {path} ({error.strerror}): see --teacher-cache") from error

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from senna_autoprune.pruning.context import AttentionRows, SampleLayout
+from senna_autoprune.pruning.context import AttentionRows, PromptLayout
 from senna_autoprune.pruning.decoder.gather import beyond
 from senna_autoprune.pruning.decoder.timing import HostTimer
 
@@ -30,7 +30,7 @@ class Capture:
     window: the layer's sliding window if it hides anything, counted in ``places`` (B, M); without places, in slots.
     """
 
-    layouts: Sequence[SampleLayout]
+    layouts: Sequence[PromptLayout]
     valid: Tensor | None  # (B, M) bool, None: no padding
     rows: str  # "text": all text after the last visual token; "last": the last token
     result: list[AttentionRows] | None = None

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.pruning.budget import Allocation, Budget
-from senna_autoprune.pruning.context import AttentionRows, SampleContext, VisualContext
+from senna_autoprune.pruning.context import AttentionRows, PromptContext, VisualContext
 from senna_autoprune.pruning.decoder.full_length import full_length, hidden_tokens
 from senna_autoprune.pruning.decoder.hooks import PruningHooks
 from senna_autoprune.pruning.decoder.lookahead import next_layer_attention
@@ -72,11 +72,11 @@ class Probe(Method):
     def __init__(self) -> None:
         self.budget = Budget(own=True)
 
-    def allocate(self, context: SampleContext) -> Allocation:
+    def allocate(self, context: PromptContext) -> Allocation:
         shares = [(0.9, 0.6, 0.3)[3 * layer // context.layers] for layer in range(context.layers)]
         return Allocation(tuple(max(1, round(share * context.visual)) for share in shares))
 
-    def score(self, context: SampleContext, layer: int) -> Tensor:
+    def score(self, context: PromptContext, layer: int) -> Tensor:
         if context.attention is not None:
             return context.attention.mean_to_visual()
         return torch.rand(len(context.layout.visual), generator=context.generator).to(context.layout.visual.device)
@@ -171,9 +171,7 @@ def admit(decoder: Any, allow_unproven: bool = False) -> None:
     refuse_known(decoder)
     named = f"decoder {decoder.config.model_type!r} ({type(decoder).__name__})"
     if not allow_unproven and not (decoder in _CHECKED and _CHECKED[decoder].passed):
-        raise SennaPruneError(
-            f"{named} was not proved to prune rightly; allow_unproven=True compares it with its full-length twin first"
-        )
+        raise SennaPruneError(f"{named} was not proved to prune rightly; allow_unproven=True compares it with its full-length twin first")
     checked = check_once(decoder)
     if not checked.passed:
         raise SennaPruneError(f"{named} does not prune rightly: {checked.reason}")
@@ -233,7 +231,7 @@ class _Looking(Probe):
     def probes(self, layers: int) -> tuple[int, ...]:
         return tuple(range(layers - 1))
 
-    def measure(self, context: SampleContext, layer: int) -> Tensor | None:
+    def measure(self, context: PromptContext, layer: int) -> Tensor | None:
         self.rows_seen.append(context.attention)
         try:
             self.ahead.append(next_layer_attention(context, unproven=True))
@@ -241,7 +239,7 @@ class _Looking(Probe):
             self.ahead.append(f"{type(error).__name__}: {error}")
         return None
 
-    def allocate(self, context: SampleContext) -> Allocation:
+    def allocate(self, context: PromptContext) -> Allocation:
         return Allocation((context.visual,) * context.layers)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from senna_autoprune.pruning.context import SampleLayout
+from senna_autoprune.pruning.context import PromptLayout
 
 MASK, FEATURES = "visual_pos_masks", "deepstack_visual_embeds"  # the decoder's keywords
 MERGED = "DeepStack: a merged token takes the later features of the token whose position it has (ours)"
@@ -35,7 +35,7 @@ class DeepStack:
         rows = (mask.flatten().long().cumsum(0) - 1).view_as(mask).masked_fill(~mask, -1)
         return cls(rows, kwargs[FEATURES]), {**kwargs, MASK: None, FEATURES: None}
 
-    def add(self, boundary: int, hidden: Tensor, layouts: Sequence[SampleLayout]) -> Tensor:
+    def add(self, boundary: int, hidden: Tensor, layouts: Sequence[PromptLayout]) -> Tensor:
         """hidden (B, M, d) of the layouts' tokens, at the input of layer ``boundary``, with the features of the layer below."""
         if not 0 < boundary <= len(self.features):
             return hidden

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.pruning.trace import SampleTrace
+from senna_autoprune.pruning.trace import PromptTrace
 
 MASKED = ("eager", "sdpa")  # kernels that take a mask with holes
 
 
-def hidden_tokens(traces: Sequence[SampleTrace], visual: Tensor, length: int) -> list[Tensor]:
+def hidden_tokens(traces: Sequence[PromptTrace], visual: Tensor, length: int) -> list[Tensor]:
     """Per layer (B, length) bool, True at the visual tokens that do not enter it.
 
     Args:

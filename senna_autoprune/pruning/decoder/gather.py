@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from senna_autoprune.pruning.context import Revived, SampleLayout
+from senna_autoprune.pruning.context import PromptLayout, Revived
 
 MERGED_TAG = 1000  # the i-th token merged after layer l is called -(1000 l + i), as in the recordings; -(1 + i) before layer 1
 
@@ -17,10 +17,10 @@ class SampleCut:
     """One sample's cut. source: (M',) rows of cat(hidden, merged) in their new order; layout: the unpadded new layout."""
 
     source: Tensor
-    layout: SampleLayout
+    layout: PromptLayout
 
 
-def cut(layout: SampleLayout, length: int, kept: Tensor, layer: int, revived: Revived | None = None) -> SampleCut:
+def cut(layout: PromptLayout, length: int, kept: Tensor, layer: int, revived: Revived | None = None) -> SampleCut:
     """Drop all visual tokens but ``kept``; put the revived ones where they ask to be, by default after the last visual slot.
 
     Args:
@@ -54,7 +54,7 @@ def cut(layout: SampleLayout, length: int, kept: Tensor, layer: int, revived: Re
         ids = ids.index_select(0, ranked)
     return SampleCut(
         slots.index_select(0, order),
-        SampleLayout(place[:text], visual, ids, origin.index_select(0, order), layout.asking),
+        PromptLayout(place[:text], visual, ids, origin.index_select(0, order), layout.asking),
     )
 
 
@@ -64,7 +64,7 @@ class Gathered:
 
     hidden: Tensor
     valid: Tensor | None
-    layouts: list[SampleLayout]
+    layouts: list[PromptLayout]
 
 
 def gather_batch(hidden: Tensor, merged: list[Tensor | None], cuts: list[SampleCut]) -> Gathered:
@@ -87,7 +87,7 @@ def gather_batch(hidden: Tensor, merged: list[Tensor | None], cuts: list[SampleC
         if padding:
             row = torch.cat([row.new_zeros(padding, row.shape[1]), row])
             origin = torch.cat([layout.origin[:1].expand(padding), layout.origin])
-            layout = SampleLayout(layout.text + padding, layout.visual + padding, layout.ids, origin, layout.asking)
+            layout = PromptLayout(layout.text + padding, layout.visual + padding, layout.ids, origin, layout.asking)
         rows.append(row)
         layouts.append(layout)
     valid = None

@@ -20,7 +20,7 @@ from transformers import Cache
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.pruning.checks import check_allocation, check_numbers, check_revived, check_scores, check_selection
-from senna_autoprune.pruning.context import SampleContext, SampleLayout, VisualContext, initial_layouts, runs_of
+from senna_autoprune.pruning.context import PromptContext, PromptLayout, VisualContext, initial_layouts, runs_of
 from senna_autoprune.pruning.cost import LayerCost
 from senna_autoprune.pruning.decoder import attention
 from senna_autoprune.pruning.decoder.cache import CachedLayer, can_hold, leave, left_in
@@ -36,7 +36,7 @@ from senna_autoprune.pruning.decoder.timing import HostTimer
 from senna_autoprune.pruning.decoder.unwrap import compiled, running_model
 from senna_autoprune.pruning.method import Method
 from senna_autoprune.pruning.multimodal.finder import VisualFinder
-from senna_autoprune.pruning.trace import SampleTrace, Trace
+from senna_autoprune.pruning.trace import PromptTrace, Trace
 
 THREE_AXES = "positions stay original: this model's have three axes, which cannot be renumbered (ours)"
 
@@ -45,7 +45,7 @@ THREE_AXES = "positions stay original: this model's have three axes, which canno
 class Prefill:
     """A prefill under way: one context a sample, and what the current layer must be given."""
 
-    contexts: list[SampleContext]
+    contexts: list[PromptContext]
     batch: int
     cache: Any
     valid: Tensor | None
@@ -70,9 +70,7 @@ class PruningHooks:
         SennaPruneError: if the model has no Llama-family decoder, or a forward's visual positions cannot be found.
     """
 
-    def __init__(
-        self, policy: Method, model: Any, given: VisualContext | None = None, seeds: Sequence[int] | None = None
-    ) -> None:
+    def __init__(self, policy: Method, model: Any, given: VisualContext | None = None, seeds: Sequence[int] | None = None) -> None:
         self.policy, self.given, self.seeds, self.root = policy, given, seeds, model
         self.model = running_model(model)
         self.decoder = find_decoder(self.model)
@@ -250,7 +248,7 @@ class PruningHooks:
             raise SennaPruneError(f"{len(self.seeds)} seeds were given for a batch of {batch}; give one a sample")
         return [seed for seed in self.seeds for _ in range(self.calls.expansion)]
 
-    def _context(self, visual: VisualContext, sample: int, layout: SampleLayout, seeds: Sequence[int] | None) -> SampleContext:
+    def _context(self, visual: VisualContext, sample: int, layout: PromptLayout, seeds: Sequence[int] | None) -> PromptContext:
         sizes = visual.views(sample) or runs_of(layout.visual.cpu())
         total = len(layout.visual)
         if sum(sizes) != total:
@@ -259,7 +257,7 @@ class PruningHooks:
         if scores is not None and scores.shape != (total,):
             raise SennaPruneError(f"cls_scores has {tuple(scores.shape)} for sample {sample}, which has {total} visual tokens")
         keys = visual.keys[sample].to(layout.visual.device) if visual.keys is not None else None
-        return SampleContext(
+        return PromptContext(
             layers=len(self.layers),
             visual=total,
             text=len(layout.text),
@@ -415,11 +413,11 @@ class PruningHooks:
             state.masks[window] = attention_mask(state.valid, length, length, self.kernel, hidden, window, state.places)
         return state.masks[window]
 
-    def _sample_trace(self, state: Prefill, sample: int, context: SampleContext, kv_bytes: int) -> SampleTrace:
+    def _sample_trace(self, state: Prefill, sample: int, context: PromptContext, kv_bytes: int) -> PromptTrace:
         entering = [counts[sample] for counts in state.entering]
         tokens, text = entering[: len(self.layers)], context.text
         described = self.policy.describe(context) if context.visual else {}
-        return SampleTrace(
+        return PromptTrace(
             visual_tokens=context.visual,
             text_tokens=text,
             view_sizes=context.view_sizes,
@@ -455,13 +453,13 @@ def _seen(cache: Any) -> int:
     return cache.get_seq_length() if cache is not None else 0
 
 
-def _allocated(context: SampleContext, layer: int) -> int:
+def _allocated(context: PromptContext, layer: int) -> int:
     """Visual tokens that shall enter ``layer``, merged ones included."""
     assert context.allocation is not None
     return context.allocation.entering[layer]
 
 
-def _chosen(context: SampleContext, layer: int) -> int:
+def _chosen(context: PromptContext, layer: int) -> int:
     """Current visual tokens that stay at the input of ``layer``: all there are, until an allocation says otherwise."""
     current = len(context.layout.visual)
     if context.allocation is None or layer >= len(context.allocation.entering):

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.pruning.context import SampleContext
+from senna_autoprune.pruning.context import PromptContext
 from senna_autoprune.pruning.decoder.gather import beyond
 from senna_autoprune.pruning.decoder.models import sliding_window
 from senna_autoprune.pruning.decoder.proven import LOOKAHEAD
 from senna_autoprune.pruning.decoder.rotary import table_at
 
 
-def next_layer_attention(context: SampleContext, unproven: bool = False) -> Tensor:
+def next_layer_attention(context: PromptContext, unproven: bool = False) -> Tensor:
     """Mean over heads of the last token's causal attention to the visual tokens, by the next layer's own norm, q, k and rotary.
 
     One query, so O(M d^2) for the keys and O(H M) for the scores.

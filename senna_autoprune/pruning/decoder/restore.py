@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.pruning.context import Asked, SampleContext
+from senna_autoprune.pruning.context import Asked, PromptContext
 
 IGNORED = -100  # a label that nothing is to predict
 
 
 def restore(
-    contexts: list[SampleContext], length: int, valid: Tensor | None, asked: Asked | None, output: Any
+    contexts: list[PromptContext], length: int, valid: Tensor | None, asked: Asked | None, output: Any
 ) -> tuple[Any, Tensor | None]:
     """The decoder's output with surviving tokens at their places in the prompt, zeros at dropped ones, and where they survive (B, N).
 

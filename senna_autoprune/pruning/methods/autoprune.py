@@ -15,7 +15,7 @@ from torch import Tensor
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.pruning.budget import Allocation, solve_flops, solve_tokens
-from senna_autoprune.pruning.context import Revived, SampleContext
+from senna_autoprune.pruning.context import PromptContext, Revived
 from senna_autoprune.pruning.methods import autoprune_release as release
 from senna_autoprune.pruning.parts import indicators
 from senna_autoprune.pruning.parts.curves import CURVES, CurveParameters, retention_curve
@@ -81,7 +81,7 @@ class AutoPrune(Policy):
             return release.PROBES
         return (-1,) if self.indicator in ("static", "cosine") else (0,)
 
-    def measure(self, context: SampleContext, layer: int) -> Tensor | None:
+    def measure(self, context: PromptContext, layer: int) -> Tensor | None:
         """The complexity indicator, for the host."""
         if self.released:
             return release.measure(context, layer)
@@ -96,7 +96,7 @@ class AutoPrune(Policy):
             value = function(rows)
         return value[None]
 
-    def allocate(self, context: SampleContext) -> Allocation:
+    def allocate(self, context: PromptContext) -> Allocation:
         """Eq. 5-8 in paper mode; the released schedule in release mode."""
         if self.released:
             return release.allocate(context, self.k0, self.gamma, self.x0)
@@ -106,7 +106,7 @@ class AutoPrune(Policy):
         context.scratch["curve"] = {"mutual_information": complexity if context.measured else None, "k": k, "x0": x}
         return self._schedule(context, k, x)
 
-    def _schedule(self, context: SampleContext, k: float, x: float) -> Allocation:
+    def _schedule(self, context: PromptContext, k: float, x: float) -> Allocation:
         """Paper steps 3-6: the renormalised curve as integers."""
         layers, visual = context.layers, context.visual
         depth = np.arange(1, layers + 1)
@@ -132,15 +132,15 @@ class AutoPrune(Policy):
             selected.append(split_for_merge(before, now)[0])
         return tuple(selected)
 
-    def score(self, context: SampleContext, layer: int) -> Tensor:
+    def score(self, context: PromptContext, layer: int) -> Tensor:
         """Mean text-to-vision attention in the layer below."""
         attention = super().score(context, layer)
         return release.score(context, layer, attention) if self.released else attention
 
-    def revive(self, context: SampleContext, layer: int, dropped: Tensor, count: int) -> Revived:
+    def revive(self, context: PromptContext, layer: int, dropped: Tensor, count: int) -> Revived:
         """Merge the most relevant of the dropped into ``count`` cluster means."""
         return merge_dropped(context, dropped, count, (self.noise or {}).get(layer - 1))
 
-    def describe(self, context: SampleContext) -> dict[str, Any]:
+    def describe(self, context: PromptContext) -> dict[str, Any]:
         """The indicator and the curve for the trace."""
         return context.scratch.get("curve", {})

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from senna_autoprune.pruning.budget import Allocation
-from senna_autoprune.pruning.context import SampleContext
+from senna_autoprune.pruning.context import PromptContext
 from senna_autoprune.pruning.parts.curves import CurveParameters
 from senna_autoprune.pruning.parts.indicators import finite
 from senna_autoprune.pruning.parts.revival import cluster_count
@@ -26,7 +26,7 @@ TEXT_WEIGHT = 0.3  # weight of MI x text attention beside the CLS attention in l
 DEPTH = 32  # eq. 8's constants are those of 32 layers, whatever the depth
 
 
-def measure(context: SampleContext, layer: int) -> Tensor | None:
+def measure(context: PromptContext, layer: int) -> Tensor | None:
     """The release's mutual information, for the host; layer 0's only orders layer 0's tokens, so it stays on the device."""
     assert context.attention is not None
     information = mutual_information_release(context.attention.to_visual()).sum()
@@ -36,7 +36,7 @@ def measure(context: SampleContext, layer: int) -> Tensor | None:
     return information[None]
 
 
-def allocate(context: SampleContext, k0: float | None, gamma: float | None, x0: float | None) -> Allocation:
+def allocate(context: PromptContext, k0: float | None, gamma: float | None, x0: float | None) -> Allocation:
     """The cut of layer 0, asked before MI is known; then the released schedule."""
     layers, visual = context.layers, context.visual
     target = int(context.average_tokens() + 0.5)
@@ -57,7 +57,7 @@ def allocate(context: SampleContext, k0: float | None, gamma: float | None, x0: 
     return Allocation(entering, (visual, *(kept for kept, _ in leaving)))
 
 
-def score(context: SampleContext, layer: int, attention: Tensor) -> Tensor:
+def score(context: PromptContext, layer: int, attention: Tensor) -> Tensor:
     """Mean text-to-vision ``attention`` (v,) in the layer below; the first cut adds the CLS attention."""
     if layer != 1:
         return attention

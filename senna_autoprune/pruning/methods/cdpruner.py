@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from senna_autoprune.pruning.budget import Allocation
-from senna_autoprune.pruning.context import SampleContext
+from senna_autoprune.pruning.context import PromptContext
 from senna_autoprune.pruning.parts.before import keep_before_decoder
 from senna_autoprune.pruning.parts.diversity import cosine_similarities, greedy_map, precise
 from senna_autoprune.pruning.parts.views import groups
@@ -32,11 +32,11 @@ class CDPruner(Policy):
     paper = "arXiv 2506.10967"
     cuts = "before the decoder"
 
-    def allocate(self, context: SampleContext) -> Allocation:
+    def allocate(self, context: PromptContext) -> Allocation:
         """The same number in every layer."""
         return keep_before_decoder(context)
 
-    def select(self, context: SampleContext, layer: int, count: int) -> Tensor:
+    def select(self, context: PromptContext, layer: int, count: int) -> Tensor:
         """Greedy MAP in each group."""
         context.note("CDPruner: relevance is the cosine to the question's mean embedding, there being no CLIP text tower (ours)")
         tokens, kept = context.visual_hidden, []

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from senna_autoprune.pruning.budget import Allocation
-from senna_autoprune.pruning.context import SampleContext
+from senna_autoprune.pruning.context import PromptContext
 from senna_autoprune.pruning.parts.before import keep_before_decoder
 from senna_autoprune.pruning.parts.selection import every_nth, split_evenly
 from senna_autoprune.pruning.policy import Policy
@@ -21,11 +21,11 @@ class RandomPruning(Policy):
     paper = "control"
     cuts = "before the decoder"
 
-    def allocate(self, context: SampleContext) -> Allocation:
+    def allocate(self, context: PromptContext) -> Allocation:
         """The same number in every layer."""
         return keep_before_decoder(context)
 
-    def score(self, context: SampleContext, layer: int) -> Tensor:
+    def score(self, context: PromptContext, layer: int) -> Tensor:
         """Uniform random numbers."""
         return torch.rand(len(context.layout.visual), generator=context.generator).to(context.layout.visual.device)
 
@@ -37,11 +37,11 @@ class UniformPruning(Policy):
     paper = "control"
     cuts = "before the decoder"
 
-    def allocate(self, context: SampleContext) -> Allocation:
+    def allocate(self, context: PromptContext) -> Allocation:
         """The same number in every layer."""
         return keep_before_decoder(context)
 
-    def select(self, context: SampleContext, layer: int, count: int) -> Tensor:
+    def select(self, context: PromptContext, layer: int, count: int) -> Tensor:
         """Evenly spread indices within each view."""
         kept, start = [], 0
         for size, share in zip(context.view_sizes, split_evenly(count, context.view_sizes), strict=True):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.pruning.budget import Allocation
-from senna_autoprune.pruning.context import SampleContext
+from senna_autoprune.pruning.context import PromptContext
 from senna_autoprune.pruning.parts.before import keep_before_decoder
 from senna_autoprune.pruning.parts.selection import split_evenly, top_tokens
 from senna_autoprune.pruning.parts.views import groups
@@ -43,11 +43,11 @@ class DART(Policy):
         if min(self.image_pivots, self.text_pivots) < 0 or self.image_pivots + self.text_pivots == 0:
             raise SennaPruneError(f"DART: {self.image_pivots} image and {self.text_pivots} text pivots; none below 0, and at least one")
 
-    def allocate(self, context: SampleContext) -> Allocation:
+    def allocate(self, context: PromptContext) -> Allocation:
         """The same number in every layer."""
         return keep_before_decoder(context)
 
-    def select(self, context: SampleContext, layer: int, count: int) -> Tensor:
+    def select(self, context: PromptContext, layer: int, count: int) -> Tensor:
         """Pivots of each view, then what is least like them."""
         tokens, text = context.visual_hidden.float(), context.text_hidden.float()
         words = text[_largest(text, min(self.text_pivots, len(text)))]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from senna_autoprune.pruning.budget import Allocation
-from senna_autoprune.pruning.context import SampleContext
+from senna_autoprune.pruning.context import PromptContext
 from senna_autoprune.pruning.parts.before import keep_before_decoder
 from senna_autoprune.pruning.parts.diversity import cosine_similarities, farthest_points
 from senna_autoprune.pruning.parts.views import groups
@@ -29,11 +29,11 @@ class DivPrune(Policy):
     paper = "arXiv 2503.02175"
     cuts = "before the decoder"
 
-    def allocate(self, context: SampleContext) -> Allocation:
+    def allocate(self, context: PromptContext) -> Allocation:
         """The same number in every layer."""
         return keep_before_decoder(context)
 
-    def select(self, context: SampleContext, layer: int, count: int) -> Tensor:
+    def select(self, context: PromptContext, layer: int, count: int) -> Tensor:
         """Greedy max-min in each group."""
         tokens, kept = context.visual_hidden, []
         for part in groups(context, self.scope, count):

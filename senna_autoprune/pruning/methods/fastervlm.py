@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from senna_autoprune.pruning.budget import Allocation
-from senna_autoprune.pruning.context import SampleContext
+from senna_autoprune.pruning.context import PromptContext
 from senna_autoprune.pruning.parts.before import cls_attention, keep_before_decoder
 from senna_autoprune.pruning.policy import Policy
 
@@ -29,10 +29,10 @@ class FasterVLM(Policy):
     cuts = "before the decoder"
     needs = frozenset({"cls_scores"})
 
-    def allocate(self, context: SampleContext) -> Allocation:
+    def allocate(self, context: PromptContext) -> Allocation:
         """The same number in every layer."""
         return keep_before_decoder(context)
 
-    def score(self, context: SampleContext, layer: int) -> Tensor:
+    def score(self, context: PromptContext, layer: int) -> Tensor:
         """CLS attention."""
         return cls_attention(context, "FasterVLM")

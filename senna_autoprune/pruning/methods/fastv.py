@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.pruning.budget import Allocation
-from senna_autoprune.pruning.context import SampleContext
+from senna_autoprune.pruning.context import PromptContext
 from senna_autoprune.pruning.parts.staged import solve_stages
 from senna_autoprune.pruning.policy import Policy
 
@@ -31,7 +31,7 @@ class FastV(Policy):
         if not isinstance(self.k, int) or self.k < 1:
             raise SennaPruneError(f"FastV: k={self.k!r} must be a layer >= 1: the cut at its input needs the attention below")
 
-    def allocate(self, context: SampleContext) -> Allocation:
+    def allocate(self, context: PromptContext) -> Allocation:
         """V tokens in layers 0..K-1, n from then on."""
         cuts = [self.k] if self.k < context.layers else []
         return Allocation(tuple(solve_stages(context, cuts, lambda share: [share] * len(cuts))))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.pruning.budget import Allocation
-from senna_autoprune.pruning.context import SampleContext
+from senna_autoprune.pruning.context import PromptContext
 from senna_autoprune.pruning.parts.before import keep_before_decoder
 from senna_autoprune.pruning.parts.diversity import cosine_similarities, farthest_points
 from senna_autoprune.pruning.parts.views import groups
@@ -43,11 +43,11 @@ class Prune2Drive(Policy):
         if ratios is not None and (min(ratios, default=0) < 0 or not 0 < sum(ratios) < math.inf):
             raise SennaPruneError(f"Prune2Drive: view_ratios={list(ratios)} must be numbers >= 0, not all 0")
 
-    def allocate(self, context: SampleContext) -> Allocation:
+    def allocate(self, context: PromptContext) -> Allocation:
         """The same number in every layer."""
         return keep_before_decoder(context)
 
-    def select(self, context: SampleContext, layer: int, count: int) -> Tensor:
+    def select(self, context: PromptContext, layer: int, count: int) -> Tensor:
         """Farthest points of each view."""
         tokens, kept = context.visual_hidden, []
         for part in groups(context, self.scope, count, self.view_ratios):

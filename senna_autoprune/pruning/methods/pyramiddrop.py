@@ -9,7 +9,7 @@ from torch import Tensor
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.pruning.budget import Allocation
-from senna_autoprune.pruning.context import SampleContext
+from senna_autoprune.pruning.context import PromptContext
 from senna_autoprune.pruning.decoder.lookahead import next_layer_attention
 from senna_autoprune.pruning.parts.staged import entering, scaled_cuts, solve_stages
 from senna_autoprune.pruning.policy import Policy
@@ -48,7 +48,7 @@ class PyramidDrop(Policy):
                 f"PyramidDrop: layer_list {steps} must rise from 1, and ratio_list {ratios} hold as many shares in (0, 1] that do not rise"
             )
 
-    def allocate(self, context: SampleContext) -> Allocation:
+    def allocate(self, context: PromptContext) -> Allocation:
         """The pyramid: solved for the budget, or the released lists (layers that this decoder has not are left out)."""
         if not self.own_budget:
             cuts = scaled_cuts(context.layers, QUARTERS)
@@ -64,6 +64,6 @@ class PyramidDrop(Policy):
         """The layer below is not asked: the coming layer is."""
         return False
 
-    def score(self, context: SampleContext, layer: int) -> Tensor:
+    def score(self, context: PromptContext, layer: int) -> Tensor:
         """Attention of the last prompt token in the coming layer."""
         return next_layer_attention(context)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from senna_autoprune.pruning.context import SampleContext
+from senna_autoprune.pruning.context import PromptContext
 from senna_autoprune.pruning.methods.autoprune import AutoPrune
 
 
@@ -29,6 +29,6 @@ class RandomLengths(AutoPrune):
         """No: only the schedule looks at attention."""
         return False
 
-    def score(self, context: SampleContext, layer: int) -> Tensor:
+    def score(self, context: PromptContext, layer: int) -> Tensor:
         """Uniform random numbers."""
         return torch.rand(len(context.layout.visual), generator=context.generator).to(context.layout.visual.device)

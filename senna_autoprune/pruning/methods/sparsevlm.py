@@ -14,7 +14,7 @@ from torch import Tensor
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.pruning.budget import Allocation
-from senna_autoprune.pruning.context import Revived, SampleContext
+from senna_autoprune.pruning.context import PromptContext, Revived
 from senna_autoprune.pruning.parts.merging import merge_dropped
 from senna_autoprune.pruning.parts.revival import cluster_count
 from senna_autoprune.pruning.parts.staged import merging, scaled_cuts, solve_stages, with_cut
@@ -63,7 +63,7 @@ class SparseVLM(Policy):
         """The decoder's input shows the raters; v1.0 looks at the rank before each cut."""
         return (-1, *(cut - 1 for cut in CUTS["v1.0"] if cut < layers and self.mode == "v1.0"))
 
-    def measure(self, context: SampleContext, layer: int) -> Tensor | None:
+    def measure(self, context: PromptContext, layer: int) -> Tensor | None:
         """At the input the raters, which stay on the device; then, for v1.0, the rank of what they attend to."""
         if layer == -1:
             context.scratch["raters"] = text_raters(context.visual_hidden, context.text_hidden[-context.layout.asking :])
@@ -71,7 +71,7 @@ class SparseVLM(Policy):
         assert context.attention is not None
         return rank_of(context.attention.to_visual(), context.scratch["raters"])[None]
 
-    def allocate(self, context: SampleContext) -> Allocation:
+    def allocate(self, context: PromptContext) -> Allocation:
         """Three stages, recycled tokens included."""
         if self.mode != "paper":
             return by_rank(context, self.scale, self.bias) if self.mode == "v1.0" else listed(context, self.mode, self.retain)
@@ -79,13 +79,13 @@ class SparseVLM(Policy):
         shares = [share / PROPORTIONS[-1] for share in PROPORTIONS[len(PROPORTIONS) - len(cuts) :]]
         return merging(solve_stages(context, cuts, lambda scale: [min(1.0, scale * share) for share in shares]))
 
-    def score(self, context: SampleContext, layer: int) -> Tensor:
+    def score(self, context: PromptContext, layer: int) -> Tensor:
         """Mean over heads and raters; v2.0 corrects it."""
         assert context.attention is not None
         raters = context.scratch["raters"]
         return corrected_score(context, raters) if self.mode == "v2.0" else rated(context.attention.to_visual(), raters)
 
-    def revive(self, context: SampleContext, layer: int, dropped: Tensor, count: int) -> Revived:
+    def revive(self, context: PromptContext, layer: int, dropped: Tensor, count: int) -> Revived:
         """Cluster means of the best of the dropped."""
         return merge_dropped(context, dropped, count, (self.noise or {}).get(layer - 1))
 
@@ -93,7 +93,7 @@ class SparseVLM(Policy):
 # --- released versions ---------------------------------------------------------------------------------------------------------------
 
 
-def listed(context: SampleContext, version: str, retain: int) -> Allocation:
+def listed(context: PromptContext, version: str, retain: int) -> Allocation:
     """v1.5 and v2.0: the absolute list named ``retain``; v1.5 recycles, so more than the list is left."""
     allocation = Allocation((context.visual,) * context.layers)
     for cut, asked in zip(CUTS[version], LISTS[version][retain], strict=True):
@@ -102,7 +102,7 @@ def listed(context: SampleContext, version: str, retain: int) -> Allocation:
     return allocation
 
 
-def by_rank(context: SampleContext, scale: float, bias: float) -> Allocation:
+def by_rank(context: PromptContext, scale: float, bias: float) -> Allocation:
     """v1.0, asked again at each cut: rank of the rated attention x scale + bias; nothing is cut if the rank is the number of tokens."""
     if context.allocation is None:
         return Allocation((context.visual,) * context.layers)
@@ -117,7 +117,7 @@ def _cut(allocation: Allocation, cut: int, current: int, asked: int, version: st
     return with_cut(allocation, cut, kept, 0 if version == "v2.0" else cluster_count(current - kept))
 
 
-def corrected_score(context: SampleContext, raters: Tensor) -> Tensor:
+def corrected_score(context: PromptContext, raters: Tensor) -> Tensor:
     """v2.0: attention divided by what rotary embedding alone would give, mean over the priority heads and the raters. (v,)"""
     assert context.attention is not None and context.rotary_below is not None
     layout = context.layout

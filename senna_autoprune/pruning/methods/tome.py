@@ -9,7 +9,7 @@ from torch import Tensor
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.pruning.budget import Allocation
-from senna_autoprune.pruning.context import Revived, SampleContext
+from senna_autoprune.pruning.context import PromptContext, Revived
 from senna_autoprune.pruning.parts.before import keep_before_decoder
 from senna_autoprune.pruning.parts.staged import with_cut
 from senna_autoprune.pruning.parts.views import groups
@@ -42,7 +42,7 @@ class ToMe(Policy):
         if not isinstance(self.steps, int) or self.steps < 1:
             raise SennaPruneError(f"ToMe: steps={self.steps!r} must be a whole number >= 1")
 
-    def measure(self, context: SampleContext, layer: int) -> Tensor:
+    def measure(self, context: PromptContext, layer: int) -> Tensor:
         """Merges, and tells the host how many tokens stayed single."""
         context.note("ToMe: merged at the decoder's input, not inside the vision tower (ours)")
         tokens, keys = context.visual_hidden, context.visual_hidden if context.keys is None else context.keys
@@ -53,16 +53,16 @@ class ToMe(Policy):
         context.scratch["merged"] = torch.cat([one.tokens for one in left]).index_select(0, order.indices), places[order.indices]
         return (~order.values).sum()[None]
 
-    def allocate(self, context: SampleContext) -> Allocation:
+    def allocate(self, context: PromptContext) -> Allocation:
         """The same number in every layer; those that absorbed others are new tokens."""
         allocation, single = keep_before_decoder(context), int(context.measured[0])
         return with_cut(allocation, 0, single, allocation.entering[0] - single)
 
-    def select(self, context: SampleContext, layer: int, count: int) -> Tensor:
+    def select(self, context: PromptContext, layer: int, count: int) -> Tensor:
         """The tokens that stayed single."""
         return context.scratch["merged"][1][:count]
 
-    def revive(self, context: SampleContext, layer: int, dropped: Tensor, count: int) -> Revived:
+    def revive(self, context: PromptContext, layer: int, dropped: Tensor, count: int) -> Revived:
         """The tokens that absorbed others, where they stood."""
         tokens, places = context.scratch["merged"]
         return Revived(tokens[-count:], places[-count:], behind=places[-count:])

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.pruning.budget import Allocation
-from senna_autoprune.pruning.context import Revived, SampleContext
+from senna_autoprune.pruning.context import PromptContext, Revived
 from senna_autoprune.pruning.parts.before import cls_attention, keep_before_decoder
 from senna_autoprune.pruning.parts.selection import top_tokens
 from senna_autoprune.pruning.parts.staged import with_cut
@@ -42,7 +42,7 @@ class VisionZip(Policy):
         if not 0 <= self.contextual_share < 1:
             raise SennaPruneError(f"VisionZip: contextual_share={self.contextual_share!r} must be in [0, 1)")
 
-    def allocate(self, context: SampleContext) -> Allocation:
+    def allocate(self, context: PromptContext) -> Allocation:
         """The same number in every layer, split over the groups."""
         allocation = keep_before_decoder(context)
         parts = groups(context, self.scope, allocation.entering[0])
@@ -51,14 +51,14 @@ class VisionZip(Policy):
         context.scratch["groups"] = list(zip(parts, split_by_weights(merged, shares, [1] * len(parts)), strict=True))
         return with_cut(allocation, 0, allocation.entering[0] - merged, merged)
 
-    def select(self, context: SampleContext, layer: int, count: int) -> Tensor:
+    def select(self, context: PromptContext, layer: int, count: int) -> Tensor:
         """The dominant tokens of each group."""
         scores = cls_attention(context, "VisionZip")
         parts = context.scratch["groups"]
         kept = [top_tokens(scores[part.start : part.stop], part.share - contextual) + part.start for part, contextual in parts]
         return torch.cat(kept)
 
-    def revive(self, context: SampleContext, layer: int, dropped: Tensor, count: int) -> Revived:
+    def revive(self, context: PromptContext, layer: int, dropped: Tensor, count: int) -> Revived:
         """The contextual tokens of each group."""
         if context.keys is None:
             context.note("VisionZip: these visual tokens have no keys in the vision tower, so their embeddings are compared instead (ours)")

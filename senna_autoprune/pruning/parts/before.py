@@ -8,10 +8,10 @@ from torch import Tensor
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.pruning.budget import Allocation
-from senna_autoprune.pruning.context import SampleContext
+from senna_autoprune.pruning.context import PromptContext
 
 
-def keep_before_decoder(context: SampleContext) -> Allocation:
+def keep_before_decoder(context: PromptContext) -> Allocation:
     """R V tokens, rounded half up, in all L layers; for a FLOPs budget the largest number that stays within it.
 
     Raises:
@@ -33,7 +33,7 @@ def keep_before_decoder(context: SampleContext) -> Allocation:
     return Allocation((keep,) * context.layers)
 
 
-def cls_attention(context: SampleContext, method: str) -> Tensor:
+def cls_attention(context: PromptContext, method: str) -> Tensor:
     """(V,) CLS scores of the visual tokens.
 
     Raises:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from senna_autoprune.pruning.context import Revived, SampleContext
+from senna_autoprune.pruning.context import PromptContext, Revived
 from senna_autoprune.pruning.parts.revival import density_peaks, pool_size
 
 
-def merge_dropped(context: SampleContext, dropped: Tensor, count: int, noise: Tensor | None = None) -> Revived:
+def merge_dropped(context: PromptContext, dropped: Tensor, count: int, noise: Tensor | None = None) -> Revived:
     """Cluster means of the best-scored dropped tokens (spec autoprune.md, mode "release"; fixture autoprune-release steps 6-7).
 
     Args:

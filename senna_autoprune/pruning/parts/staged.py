@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.pruning.budget import Allocation
-from senna_autoprune.pruning.context import SampleContext
+from senna_autoprune.pruning.context import PromptContext
 from senna_autoprune.pruning.parts.revival import split_for_merge
 
 
@@ -25,7 +25,7 @@ def entering(layers: int, visual: int, cuts: Sequence[int], counts: Sequence[int
     return per_layer
 
 
-def solve_stages(context: SampleContext, cuts: Sequence[int], shares: Callable[[float], Sequence[float]]) -> list[int]:
+def solve_stages(context: PromptContext, cuts: Sequence[int], shares: Callable[[float], Sequence[float]]) -> list[int]:
     """Tokens entering each layer for the context's budget.
 
     Args:

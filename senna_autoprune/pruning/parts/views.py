@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.pruning.context import SampleContext
+from senna_autoprune.pruning.context import PromptContext
 from senna_autoprune.pruning.parts.selection import split_evenly
 
 
@@ -23,7 +23,7 @@ class Group:
         return self.stop - self.start
 
 
-def groups(context: SampleContext, scope: str, count: int, weights: Sequence[float] | None = None) -> list[Group]:
+def groups(context: PromptContext, scope: str, count: int, weights: Sequence[float] | None = None) -> list[Group]:
     """The views (scope "view"), or one group of all (scope "scene"), and how ``count`` tokens are split over them.
 
     Args:

@@ -46,9 +46,7 @@ def small_memory(fits: int, error: BaseException) -> tuple[Asked, list[int]]:
 
 
 @pytest.mark.parametrize("error", [CUDA, CPU, CUBLAS, MemoryError()], ids=["cuda", "cpu", "cublas", "host"])
-def test_out_of_memory_halves_the_batches_and_says_so_once(
-    place: Place, error: BaseException, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_out_of_memory_halves_the_batches_and_says_so_once(place: Place, error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
     alone = evaluate(place.config(types="plan,vru", out=str(place.folder / "alone")), counting_senna().senna)
     asked, sizes = small_memory(2, error)
     with caplog.at_level(logging.WARNING):

@@ -144,9 +144,7 @@ def test_a_wrong_set_up_stops_the_run_and_the_workers_go_on(engine: RayEngine, t
     assert evaluate(place.config(controls=False, out=str(tmp_path / "other")), engine).failed == 0
 
 
-def test_a_killed_driver_resumes_to_the_same_files(
-    cluster: Any, engine: RayEngine, model: ModelPlace, tmp_path: Path
-) -> None:
+def test_a_killed_driver_resumes_to_the_same_files(cluster: Any, engine: RayEngine, model: ModelPlace, tmp_path: Path) -> None:
     place = make_place(tmp_path, samples=60)
     address = cluster.get_runtime_context().gcs_address
     flags = ["--model", model.model, "--questions", place.questions, "--out", tmp_path / "run", "--retention", "0.6"]

@@ -1,4 +1,5 @@
 """The certificate of a run again, from its answers and its stated rules alone: shares no code with the package."""
+
 import json
 import sqlite3
 from math import sqrt

@@ -22,9 +22,7 @@ def test_every_recording_agrees_to_the_last_character() -> None:
     assert len(recordings) >= 40
     for recording in recordings:
         printed: list[str] = []
-        records = [
-            _record(f"t{i}", case["gt"], case["answer"], case["question"]) for i, case in enumerate(recording["cases"])
-        ]
+        records = [_record(f"t{i}", case["gt"], case["answer"], case["question"]) for i, case in enumerate(recording["cases"])]
         exception = None
         saved = None
         try:
@@ -52,17 +50,13 @@ def test_lane_changes_count_for_the_accuracy_but_have_no_f1() -> None:
 
 
 def test_failures_are_kept_by_token_and_the_last_of_one_token_stays() -> None:
-    score = planning_metric(
-        [_record("a", "KEEP, STRAIGHT\n", "keep, straight"), _record("a", "STOP, STRAIGHT\n", "GO")]
-    )
+    score = planning_metric([_record("a", "KEEP, STRAIGHT\n", "keep, straight"), _record("a", "STOP, STRAIGHT\n", "GO")])
     assert score.total == 2
     assert score.correct == [False, False]
     assert score.saved["a"] == {"gt": "STOP, STRAIGHT\n", "pred": "GO"}
 
 
-@pytest.mark.parametrize(
-    ("gt", "error"), [("KEEP,STRAIGHT\n", ValueError), ("A, B, C\n", ValueError), ("FLY, STRAIGHT\n", KeyError)]
-)
+@pytest.mark.parametrize(("gt", "error"), [("KEEP,STRAIGHT\n", ValueError), ("A, B, C\n", ValueError), ("FLY, STRAIGHT\n", KeyError)])
 def test_labels_that_stop_the_original_stop_us(gt: str, error: type[Exception]) -> None:
     with pytest.raises(error):
         planning_metric([_record("a", gt, "KEEP, STRAIGHT")])

@@ -24,9 +24,7 @@ from senna_autoprune.evaluation.measures.parsing import (
 from tests.fixtures import shared
 
 
-@pytest.mark.parametrize(
-    "text", ["KEEP, LEFT_CHANGE", "KEEP, LEFT_CHANGE\n", "  KEEP ,\tLEFT_CHANGE ", "KEEP,LEFT_CHANGE"]
-)
+@pytest.mark.parametrize("text", ["KEEP, LEFT_CHANGE", "KEEP, LEFT_CHANGE\n", "  KEEP ,\tLEFT_CHANGE ", "KEEP,LEFT_CHANGE"])
 def test_spaces_round_answer_and_comma_do_not_matter(text: str) -> None:
     assert parse_plan(text) == Plan("KEEP", "LEFT_CHANGE")
 
@@ -67,9 +65,7 @@ def test_exactly_right_is_right_for_the_original_too(text: str) -> None:
 
 
 def test_recorded_road_user_labels_are_read() -> None:
-    no = parse_road_users(
-        "No, I don't see any vulnerable road users ahead of me, such as bicycles, motorcycles, or pedestrians."
-    )
+    no = parse_road_users("No, I don't see any vulnerable road users ahead of me, such as bicycles, motorcycles, or pedestrians.")
     assert no.present is False
     assert no.users == ()
     yes = parse_road_users(

@@ -49,9 +49,7 @@ def test_retention_interval_equals_nested_loops(seed: int) -> None:
 def test_macro_f1_interval_equals_nested_loops() -> None:
     rng = np.random.default_rng(5)
     labels = [Plan(SPEEDS[rng.integers(4)], PATHS[rng.integers(5)]) for _ in range(30)]
-    answers = [
-        INVALID_PLAN if rng.random() < 0.2 else labels[i] if rng.random() < 0.5 else labels[0] for i in range(30)
-    ]
+    answers = [INVALID_PLAN if rng.random() < 0.2 else labels[i] if rng.random() < 0.5 else labels[0] for i in range(30)]
     scenes = [f"s{i % 5}" for i in range(30)]
     sums = by_scene(plan_statistics(labels, answers), scenes)
     found = bootstrap([sums], macro_f1_measure, resamples=120, seed=3)

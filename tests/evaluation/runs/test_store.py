@@ -19,10 +19,7 @@ from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
 from senna_autoprune.evaluation.runs.store import RunStore, differences
 from senna_autoprune.files.lock import LOCK_NAME, RunLock
 
-QUESTIONS = [
-    QuestionRow(i, f"t{i}", "plan", "text", "KEEP, STRAIGHT\n", ("a.jpg", "b.jpg"), "s", True, {"light": "day"})
-    for i in range(3)
-]
+QUESTIONS = [QuestionRow(i, f"t{i}", "plan", "text", "KEEP, STRAIGHT\n", ("a.jpg", "b.jpg"), "s", True, {"light": "day"}) for i in range(3)]
 DESCRIPTION = {"config": {"seed": 0, "options": {"gamma": 0.1}}, "identity": {"sha": "ab"}, "machine": {"host": "a"}}
 
 
@@ -39,7 +36,12 @@ def _refused(directory: Path, description: dict[str, Any] | None = None) -> str:
 
 TRACE = {
     **dict.fromkeys(("mutual_information", "x0", "average_tokens", "retention_tokens", "flops_full", "flops_pruned"), 1.5),
-    "k": 0.25, "visual_tokens": 3, "tokens_per_layer": [3, 1], "per_view": [1.0], "notes": [], "pruner_ms": None,
+    "k": 0.25,
+    "visual_tokens": 3,
+    "tokens_per_layer": [3, 1],
+    "per_view": [1.0],
+    "notes": [],
+    "pruner_ms": None,
 }
 
 

@@ -145,4 +145,3 @@ def test_encoders_of_llamas_class_are_refused():
     model.config.use_bidirectional_attention = True
     with pytest.raises(SennaPruneError, match="was not proved"):
         AutoPrune(retention=0.5)(model).__enter__()
-

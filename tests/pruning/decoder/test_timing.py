@@ -11,7 +11,7 @@ import torch
 from senna_autoprune import AutoPrune
 from senna_autoprune.pruning.decoder import attention, timing
 from senna_autoprune.pruning.decoder.timing import HostTimer
-from senna_autoprune.pruning.trace import SampleTrace
+from senna_autoprune.pruning.trace import PromptTrace
 from tests.models import six_blocks, tiny_llama
 
 
@@ -37,7 +37,7 @@ def test_a_block_in_a_block_counts_once(clock: SimpleNamespace) -> None:
     assert timer.take() == 0
 
 
-def _measured(clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, batch: int) -> tuple[list[SampleTrace], int, int]:
+def _measured(clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, batch: int) -> tuple[list[PromptTrace], int, int]:
     """Traces of two prefills in which the clock moves 1 s in every cut's selection, 0.1 s for every request of attention
     rows, 1000 s in every MLP; and how many selections and requests a prefill had.
     """

@@ -24,9 +24,7 @@ def test_split_for_merge_meets_the_target(current, data):
 def slow_density_peaks(tokens, clusters, noise):
     count, width = tokens.shape
     distance = [[math.dist(a.tolist(), b.tolist()) / width**0.5 for b in tokens] for a in tokens]
-    density = [
-        math.exp(-sum(d * d for d in sorted(distance[i])[:clusters]) / clusters) + float(noise[i]) * 1e-6 for i in range(count)
-    ]
+    density = [math.exp(-sum(d * d for d in sorted(distance[i])[:clusters]) / clusters) + float(noise[i]) * 1e-6 for i in range(count)]
     furthest = max(max(row) for row in distance)
     parent = [min([distance[i][j] for j in range(count) if density[j] > density[i]], default=furthest) for i in range(count)]
     rank = sorted((parent[i] * density[i] for i in range(count)), reverse=True)
