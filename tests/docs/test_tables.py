@@ -10,6 +10,7 @@ from senna_autoprune.pruning.methods.facts import method_facts
 from senna_autoprune.pruning.methods.registry import METHODS
 from tests.docs import readme_table
 from tests.docs.pages import DOCS, ROOT, blocks, text_of
+from tests.docs.readme_eval import METRICS, printed
 from tests.test_house import ROOMS
 
 
@@ -23,19 +24,22 @@ def test_the_readmes_table_follows_from_the_results() -> None:
     assert "\n".join(readme_table.lines()) in text_of(ROOT / "README.md")
 
 
-def test_the_readmes_first_table_agrees_with_the_second() -> None:
-    """Both are of the same questions and seeds: accuracy and retention at 25 % are the same figures."""
+def test_the_readme_shows_exactly_what_eval_printed() -> None:
+    assert f"```text\n{printed()}\n```" in text_of(ROOT / "README.md")
+
+
+def test_that_run_agrees_with_the_table_of_methods() -> None:
+    """Both are of the same questions and seeds: accuracy and retention at 25 % are the same figures; the table's intervals are older."""
     table = json.loads((DOCS / "results" / "table3" / "table.json").read_text(encoding="utf-8"))
-    first = rows(text_of(ROOT / "README.md").split("## Every method")[0])
-    found = {name: table["plain"][name.split()[0]] for name in ("unpruned", "no-image", "majority answer")}
+    settings = json.loads(METRICS.read_text(encoding="utf-8"))["settings"]
+    found = {name: table["plain"][name] for name in ("unpruned", "no-image", "majority")}
     cells = [cell for cell in table["cells"] if cell["budget"] == "0.25"]
     found |= {cell["row"]: cell for cell in cells if cell["row"] in ("autoprune", "random", "uniform")}
     for name, measured in found.items():
-        accuracy, retention = measured["accuracy"]["value"], measured["retention"]
-        assert first[name][0] == f"{100 * accuracy:.1f} %"
+        plan = settings[name]["plan"]
+        assert plan["exact_accuracy"] == pytest.approx(measured["accuracy"]["value"], abs=1e-9)
         if name != "unpruned":
-            value, low, high = (100 * retention[key] for key in ("value", "low", "high"))
-            assert first[name][1] == f"{value:.1f} % [{low:.1f}, {high:.1f}]"
+            assert plan["retention"]["exact_accuracy"]["value"] == pytest.approx(measured["retention"]["value"], abs=1e-9)
 
 
 @pytest.mark.parametrize("name", METHODS)
