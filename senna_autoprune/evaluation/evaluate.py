@@ -133,9 +133,9 @@ def evaluate(
     with RunStore.start(run_directory(config), description, prepared.questions) as store:
         if retry_failed:
             store.forget_failed()
-        speed = answer_all(engine, prepared, store, on_row, force=force)
-        rows = store.answers()
         reading = Reading.of(description.get("adapter"))
+        speed = answer_all(engine, prepared, store, on_row, force=force, reading=reading)
+        rows = store.answers()
         metrics = summarise(prepared.questions, rows, config.method, config.seed, config.resamples, reading)
         metrics["run"] = description
         store.write_answers(rows)

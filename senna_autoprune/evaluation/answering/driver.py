@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from senna_autoprune.adapters.reading import Reading
 from senna_autoprune.evaluation.answering.engine import Asking, Engine, Unit, Verdicts
 from senna_autoprune.evaluation.answering.local_engine import LocalEngine
 from senna_autoprune.evaluation.answering.questions import samples_of
@@ -58,12 +59,14 @@ def answer_all(
     unreachable: dict[str, str] | None = None,
     divide: Callable[[Samples, int], list[Samples]] = by_scene,
     force: bool = False,
+    reading: Reading | None = None,
 ) -> Speed | None:
     """Ask what the store does not hold yet, every sample under all settings, committing every row.
 
     Args:
         unreachable: of ``Verdicts``. divide: puts the samples into work units, in the order in which they are asked;
             its second argument is the batch size. force: go on although the first answers cannot be read.
+        reading: of the run's adapter; None: as Senna's are read.
     Raises:
         Unreadable: see ``sanity.FirstAnswers``.
     """
@@ -77,7 +80,7 @@ def answer_all(
         pairs = {(question.question, name) for sample in samples for question in sample for name in names}
         if todo := pairs - finished:
             units.append(Unit(tuple(map(tuple, samples)), frozenset(todo)))
-    first = None if force else FirstAnswers(prepared.questions)
+    first = None if force else FirstAnswers(prepared.questions, reading or Reading.of(None))
     if first is not None:
         for row in store.answers(UNPRUNED):
             first.look(row)

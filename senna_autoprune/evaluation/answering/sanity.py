@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from senna_autoprune.adapters.reading import Reading
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.measures.parsing import parse_plan
 from senna_autoprune.evaluation.runs.rows import UNPRUNED, AnswerRow, QuestionRow
@@ -23,23 +24,24 @@ class FirstAnswers:
 
     Args:
         questions: of the run; only planning questions are looked at, whose answers are one of twenty.
-        readable: whether an answer can be read; default: the planning parser.
+        reading: of the run's adapter; one that reads no plans from them (waypoints, say) is not judged here.
     """
 
     questions: Iterable[QuestionRow]
-    readable: Callable[[str], bool] = lambda answer: parse_plan(answer).valid
+    reading: Reading = field(default_factory=lambda: Reading.of(None))
     _left: int = field(default=FIRST, init=False)
     _unread: list[str] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
-        self._plans = {question.question for question in self.questions if question.type == "plan"}
+        plans = self.questions if self.reading.kind("plan") == "plan" else ()
+        self._plans = {question.question: question.text for question in plans if question.type == "plan"}
 
     def look(self, row: AnswerRow) -> None:
         """Take in a row. Unreadable: it was the tenth, and none of the ten can be read."""
         if not self._left or row.setting != UNPRUNED or row.question not in self._plans:
             return
         self._left -= 1
-        if row.answer is not None and self.readable(row.answer):
+        if row.answer is not None and parse_plan(self.reading.written("plan", row.answer, self._plans[row.question])).valid:
             self._left = 0
             return
         self._unread.append(row.answer or row.reason or "")

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from senna_autoprune.adapters.reading import Reading
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.answering.driver import OnRow, Prepared, answer_all, engine_of
 from senna_autoprune.evaluation.answering.engine import Asking, Engine
@@ -108,10 +109,16 @@ def search(
     unpruned = Setting(UNPRUNED)
     asking = Asking.of(config, [unpruned, Setting(NO_IMAGE, blind=True)], root)
     description = describe(config, engine.facts(), Prepared(questions, asking))
+    reading = Reading.of(description.get("adapter"))
+    if reading.kind("plan") != "plan":
+        raise SennaPruneError(
+            f"budget certifies plans, and this adapter reads answers to planning questions as {reading.kind('plan')}: "
+            "measure it with eval or sweep, or give an adapter with parse: {kind: plan}"
+        )
     with RunStore.start(directory_of(config), description, questions) as store:
         if retry_failed:
             store.forget_failed()
-        work = _Search(config, engine, store, questions, root, plan, on_row, say)
+        work = _Search(config, engine, store, questions, root, plan, on_row, say, reading)
         result = {"schema": SCHEMA, "run": description, **work.run()}
         store.describe({**description, "budget": {"margins": result["margins"]}})
         rows = store.answers()
@@ -130,10 +137,22 @@ class _Search:
     plan: Design
     on_row: OnRow | None
     say: Callable[[str], None]
+    reading: Reading = field(default_factory=lambda: Reading.of(None))
     unreachable: dict[str, str] = field(default_factory=dict)
     _calibration: dict[str, Any] | None = None
 
     # --- asking ---------------------------------------------------------------------------------------------------------------------------
+
+    def _read(self, rows: Iterable[AnswerRow]) -> dict[str, dict[int, str]]:
+        """``texts_of``, each answer as the adapter reads it: a plan in a JSON answer becomes the plan's own words."""
+        found = texts_of(rows)
+        if self.reading.plain("plan"):
+            return found
+        asked = {question.question: question.text for question in self.questions}
+        return {
+            name: {q: self.reading.written("plan", text, asked[q]) for q, text in texts.items() if q in asked}
+            for name, texts in found.items()
+        }
 
     def ask(self, settings: Sequence[Setting], scenes: Iterable[str], batch_size: int | None = None) -> None:
         """Have these settings answer all questions of these scenes."""
@@ -141,12 +160,12 @@ class _Search:
         questions = [q for q in self.questions if q.scene in wanted]
         asking = Asking.of(self.config, settings, self.root)
         asking = asking if batch_size is None else replace(asking, batch_size=batch_size)
-        answer_all(self.engine, Prepared(questions, asking), self.store, self.on_row, self.unreachable)
+        answer_all(self.engine, Prepared(questions, asking), self.store, self.on_row, self.unreachable, reading=self.reading)
 
     def pairs(self, name: str, scenes: Iterable[str], texts: dict[int, str] | None = None) -> Pairs:
         """Unpruned against a setting (or against given texts) on these scenes."""
         wanted = set(scenes)
-        found = texts_of([*self.store.answers(UNPRUNED), *(self.store.answers(name) if texts is None else [])])
+        found = self._read([*self.store.answers(UNPRUNED), *(self.store.answers(name) if texts is None else [])])
         after = found.get(name, {}) if texts is None else texts
         return pair([q for q in self.questions if q.scene in wanted], found.get(UNPRUNED, {}), after, self.config.measure)
 
@@ -154,7 +173,7 @@ class _Search:
         """The most frequent label (or unpruned answer) of these scenes, for each of their questions."""
         wanted = set(scenes)
         here = [q for q in self.questions if q.scene in wanted]
-        said = texts_of(self.store.answers(UNPRUNED)).get(UNPRUNED, {})
+        said = self._read(self.store.answers(UNPRUNED)).get(UNPRUNED, {})
         labels = [said.get(q.question, "") if self.config.measure == "agreement" else q.label for q in here]
         answer = majority_answer(labels)
         return self.pairs(MAJORITY, scenes, {q.question: answer for q in here})

@@ -133,7 +133,8 @@ def sweep(
         if retry_failed:
             store.forget_failed()
         unreachable = {row.setting: row.reason or "" for row in store.answers() if row.status == UNREACHABLE}
-        speed = answer_all(engine, prepared, store, on_row, unreachable, in_turn_units, force)
+        reading = Reading.of(description.get("adapter"))
+        speed = answer_all(engine, prepared, store, on_row, unreachable, in_turn_units, force, reading)
         names = {setting.name for setting in settings}
         answers = store.answers()
         store.write_answers(answers)

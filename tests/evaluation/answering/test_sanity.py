@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from senna_autoprune.adapters.reading import Reading
 from senna_autoprune.evaluation.answering.sanity import FIRST, FirstAnswers, Unreadable
 from senna_autoprune.evaluation.measures.breakdown import attributes_of
 from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
@@ -41,4 +42,11 @@ def test_one_readable_answer_is_enough_and_later_ones_are_not_looked_at() -> Non
 def test_pruned_answers_and_other_questions_do_not_count() -> None:
     feed(rows(*["?"] * FIRST, setting="random"))
     feed([AnswerRow(3, "unpruned", "ok", "?")] * 20)
-    feed(rows(*["fine"] * FIRST), FirstAnswers(QUESTIONS, readable=lambda answer: answer == "fine"))
+
+
+def test_an_adapters_answers_are_read_as_it_reads_them() -> None:
+    json_plan = Reading.of({"parse": {"kind": "json", "path": "plan", "then": "plan"}})
+    feed(rows(*['{"plan": "KEEP, STRAIGHT"}'] * FIRST), FirstAnswers(QUESTIONS, json_plan))
+    with pytest.raises(Unreadable):
+        feed(rows(*['{"plan": "?"}'] * FIRST), FirstAnswers(QUESTIONS, json_plan))
+    feed(rows(*["no points"] * FIRST), FirstAnswers(QUESTIONS, Reading.of({"parse": {"kind": "waypoints"}})))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -170,3 +171,23 @@ def test_too_few_scenes_are_refused(tmp_path: Path) -> None:
     few = question_file(tmp_path, 18)
     with pytest.raises(SennaPruneError, match="9 scenes to certify on, at least 10 are needed"):
         search(config(few, tmp_path / "run"), FakeEngine(safe_above(0.25)))
+
+
+def test_plans_in_json_are_read_by_the_adapter_and_other_answers_are_refused(
+    finished: tuple[Path, dict[str, Any], FakeEngine], questions: Path, tmp_path: Path
+) -> None:
+    class Wrapped(FakeEngine):
+        def facts(self) -> Any:
+            return replace(super().facts(), adapter={"parse": {"kind": "json", "path": "plan", "then": "plan"}})
+
+    rule = safe_above(0.25)
+    engine = Wrapped(lambda question, setting: json.dumps({"plan": rule(question, setting).strip()}))
+    found = search(config(questions, tmp_path / "json"), engine).certificate
+    assert found["sentence"] == finished[1]["sentence"]
+
+    class Points(FakeEngine):
+        def facts(self) -> Any:
+            return replace(super().facts(), adapter={"parse": {"kind": "waypoints", "count": 6}})
+
+    with pytest.raises(SennaPruneError, match="as waypoints: measure it with eval or sweep"):
+        search(config(questions, tmp_path / "points"), Points(rule))
