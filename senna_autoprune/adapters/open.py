@@ -124,7 +124,7 @@ def open_model(
         from senna_autoprune.senna import load_senna
 
         attention = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
-        return SennaModel(load_senna(model, vision_tower, dtype, device or "cpu", **attention), chosen, prompt_template)
+        return SennaModel(load_senna(model, vision_tower, dtype, "cpu" if device is None else device, **attention), chosen, prompt_template)
     if vision_tower is not None:
         raise SennaPruneError(f"a vision tower of its own is Senna's: {model} ({wanted}) brings its tower along")
     if prompt_template != "eval":

@@ -39,7 +39,7 @@ def _arguments(place: Place, checkpoint: Path, *more: object) -> list[object]:
 
 @pytest.mark.parametrize(("made", "config"), [(command, SweepConfig), (eval_command, EvalConfig)])
 def test_every_flag_has_its_key_and_every_key_its_flag(made: Any, config: Any) -> None:
-    own = {"config_file", "retry_failed", "force", "as_json"}  # of one start, not of the settings
+    own = {"config_file", "retry_failed", "force", "full", "as_json"}  # of one start, not of the settings
     flags = {parameter.name for parameter in made.params} - own
     keys = {field.name for field in dataclasses.fields(config)}
     assert flags - {"option_values"} == keys - {"options"}

@@ -62,7 +62,9 @@ _code(
     original=True,
 )
 _code(
-    "model_type of a class with code", lambda m: _edit(m, "config.json", lambda v: v.update(model_type="remote")), r"not a Senna checkpoint"
+    "model_type of a class with code",
+    lambda m: _edit(m, "config.json", lambda v: v.update(model_type="remote")),
+    r"is of the family 'remote'",
 )
 _code(
     "tokenizer_class with code",

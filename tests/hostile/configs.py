@@ -191,7 +191,7 @@ def _place(name: str, put: Callable[[Path, Place], object], line: str) -> None:
 _place("missing file", lambda path, _: None, r"cannot read the configuration .*No such file")
 _place("folder", lambda path, _: path.mkdir(), r"cannot read the configuration .*Is a directory")
 _place("link to itself", lambda path, _: path.symlink_to(path.name), r"cannot read the configuration .*Too many levels")
-_place("endless device", lambda path, _: path.symlink_to("/dev/zero"), r"is larger than \d+ bytes")
+_place("endless device", lambda path, _: path.symlink_to("/dev/zero"), r"is no regular file")
 _place("sparse file of 100 GB", lambda path, _: (path.touch(), os.truncate(path, 100 << 30)), r"is larger than \d+ bytes")
 
 # --- flags ------------------------------------------------------------------------------------------------------------
@@ -206,8 +206,8 @@ def _flags(name: str, flags: list[str], line: str, command: str = "eval") -> Non
     CASES.add(f"{name} ({command} flags)", make, line)
 
 
-_flags("retention is NaN", ["--retention", "nan"], r"retention: Input should be")
-_flags("retention is a word", ["--retention", "all"], r"is not a valid float")
+_flags("retention is NaN", ["--retention", "nan"], r"retention: nan: a share")
+_flags("retention is a word", ["--retention", "all"], r"is no share")
 _flags("tokens are infinite", ["--tokens", "inf"], r"tokens: Input should be")
 _flags("more tokens than there are", ["--tokens", "1e300"], r"the nearest possible is")
 _flags("fewer tokens than possible", ["--tokens", "1e-300"], r"the nearest possible")

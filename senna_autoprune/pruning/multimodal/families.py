@@ -22,9 +22,11 @@ class Family:
     """How a family's vision tower and visual tokens belong together. ``base`` is the model without its language head.
 
     notes: what the user must know about the scores and keys.
+    pictures_are_runs: a picture's features come in several parts, and its tokens are one contiguous run of the prompt.
     """
 
     notes: tuple[str, ...] = ()
+    pictures_are_runs = False
 
     def tower(self, base: Any) -> Any:
         """The vision tower of layers with a [CLS] token in front.

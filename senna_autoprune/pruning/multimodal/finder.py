@@ -94,7 +94,8 @@ class VisualFinder:
             return VisualContext(self.mask, missing=self.missing)
         order = _indices(packed, images.features if images is not None else ())
         rows = _rows(self.mask.sum(-1).tolist(), [len(one) for one in packed])
-        sizes = [tuple(len(packed[image]) for image in row) for row in rows]
+        runs = self.family is not None and self.family.pictures_are_runs
+        sizes = None if runs else [tuple(len(packed[image]) for image in row) for row in rows]
         if order is None or images is None:
             missing = self.missing or {"cls_scores": EARLIER}
             return VisualContext(self.mask, sizes, missing=missing)

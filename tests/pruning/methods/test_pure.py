@@ -169,6 +169,10 @@ def test_lookahead_needs_separate_projections():
 
     from senna_autoprune.pruning.decoder.lookahead import next_layer_attention
 
-    context = SimpleNamespace(decoder=SimpleNamespace(layers=[SimpleNamespace(self_attn=object())]), boundary=0, layout=None)
+    context = SimpleNamespace(
+        decoder=SimpleNamespace(layers=[SimpleNamespace(self_attn=object())], config=SimpleNamespace(model_type="llama")),
+        boundary=0,
+        layout=None,
+    )
     with pytest.raises(SennaPruneError, match="q_proj"):
         next_layer_attention(context)
