@@ -46,7 +46,7 @@ class Decode:
     def layer(self, index: int, hidden: Tensor, kwargs: dict[str, Any], decoder: Any, kernel: str) -> dict[str, Any]:
         """Keywords of one layer of the ``decoder`` for a step whose input is ``hidden`` (B, q, d)."""
         left, queries = self.layers[index], hidden.shape[1]
-        cache = kwargs.get("past_key_values", kwargs.get("cache"))  # transformers 5.24 calls it cache in some layers
+        cache: Any = kwargs.get("past_key_values", kwargs.get("cache"))  # transformers 5.24 calls it cache in some layers
         left.expected = True
         if not left.cut:
             return kwargs
