@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.senna.checkpoint import usable_device
 from senna_autoprune.senna.lora import refuse_adapter, refuse_wrapped
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -112,14 +113,4 @@ def default_device() -> torch.device:
 
 
 def _device(device: str | torch.device | None) -> torch.device:
-    if device is None:
-        return default_device()
-    try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-        if chosen.type == "meta":
-            raise RuntimeError("it holds no numbers")
-    except Exception as error:  # each kind of device has its own way of not being there
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise SennaPruneError(f"device {device!s} cannot be used: {reason}") from error
-    return chosen
+    return default_device() if device is None else usable_device(device)

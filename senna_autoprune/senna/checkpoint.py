@@ -283,14 +283,7 @@ def load_senna(
         if dtype not in DTYPES:
             raise SennaPruneError(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
         dtype = DTYPES[dtype]
-    try:
-        device = torch.device(device)
-        torch.empty(0, device=device)
-        if device.type == "meta":
-            raise RuntimeError("it holds no numbers")
-    except Exception as error:  # each kind of device has its own way of not being there
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise SennaPruneError(f"device {device!s} cannot be used: {reason}") from error
+    device = usable_device(device)
     tower = None if vision_tower is None else _directory(vision_tower, "vision tower")
     refuse_adapter(directory)
     values = read_json(directory / "config.json")
@@ -315,3 +308,16 @@ def load_senna(
         "attn_implementation": attn_implementation,
     }
     return Senna(model, processor, provenance)
+
+
+def usable_device(device: str | torch.device) -> torch.device:
+    """The torch device of that name. SennaPruneError: there is none here, or it holds no numbers (meta)."""
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+        if chosen.type == "meta":
+            raise RuntimeError("it holds no numbers")
+    except Exception as error:  # each kind of device has its own way of not being there
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise SennaPruneError(f"device {device!s} cannot be used: {reason}") from error
+    return chosen
