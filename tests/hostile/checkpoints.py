@@ -177,7 +177,7 @@ _index("index names a missing shard", {"weight_map": {"a": "model-00001-of-00002
 _index("index names the folder above", {"weight_map": {"a": ".."}}, r"outside its directory|missing weight file")
 _index("index without a map", {"weights": {}}, r"holds no weight_map")
 _index("index of numbers", {"weight_map": {"a": 7}}, r"holds no weight_map")
-_index("index is a list", [1], r"is not a JSON object")
+_index("index is a list", [1], r"must hold a JSON object|is not a JSON object")
 _index("index of nothing", {"weight_map": {}}, r"no weights in|holds no weight_map|missing weights")
 
 # --- pickles ----------------------------------------------------------------------------------------------------------

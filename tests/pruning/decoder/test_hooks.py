@@ -63,7 +63,7 @@ assert (logits - expected).abs().max() <= 1e-5 * expected.abs().max().clamp_min(
 def test_flex_attention_stays_the_kernel():
     """Uncompiled, in a process of its own: compiling the kernel takes minutes on a CPU."""
     environment = {**os.environ, "TORCHDYNAMO_DISABLE": "1"}
-    subprocess.run([sys.executable, "-c", FLEX], check=True, env=environment, cwd=Path(__file__).parents[2], capture_output=True)
+    subprocess.run([sys.executable, "-c", FLEX], check=True, env=environment, cwd=Path(__file__).parents[3], capture_output=True)
 
 
 def test_autoprune_keeps_the_tokens_that_full_attention_ranks_highest():
