@@ -1,7 +1,7 @@
 """True pruning in an unmodified decoder: all hooks are here, but for those of multimodal/, which find a stock model's images.
 
-One prefill, in order: the root model's pre-hook learns where the visual tokens are; each decoder layer's pre-hook cuts (gathers hidden
-states, rotary rows and mask) before the layer runs, so the layer computes and caches only what survives; attention.py shows the rows
+One prefill, in order: the root model's pre-hook learns where the visual tokens are; each decoder layer's pre-hook cuts (prefill.py: gathers
+hidden states, rotary rows and mask) before the layer runs, so the layer computes and caches only what survives; attention.py shows the rows
 that scores need. Decoding afterwards only gets each layer's own mask and positions. The hooks never ask which method they run.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any
 
@@ -19,48 +18,25 @@ from torch import Tensor, nn
 from transformers import Cache
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.pruning.checks import check_allocation, check_numbers, check_revived, check_scores, check_selection
+from senna_autoprune.pruning.checks import check_scores
 from senna_autoprune.pruning.context import PromptContext, PromptLayout, VisualContext, initial_layouts, runs_of
 from senna_autoprune.pruning.cost import LayerCost
 from senna_autoprune.pruning.decoder import attention
-from senna_autoprune.pruning.decoder.cache import CachedLayer, can_hold, leave, left_in
+from senna_autoprune.pruning.decoder.cache import can_hold, leave, left_in
 from senna_autoprune.pruning.decoder.calls import Calls
 from senna_autoprune.pruning.decoder.decoding import Decode
-from senna_autoprune.pruning.decoder.deepstack import MERGED, DeepStack
-from senna_autoprune.pruning.decoder.gather import attention_mask, cut, gather_batch
+from senna_autoprune.pruning.decoder.deepstack import DeepStack
 from senna_autoprune.pruning.decoder.models import find_decoder, has_three_axes, sliding_window
+from senna_autoprune.pruning.decoder.prefill import Prefill
 from senna_autoprune.pruning.decoder.proven import check_call
 from senna_autoprune.pruning.decoder.restore import restore
-from senna_autoprune.pruning.decoder.rotary import table_at, table_kind
 from senna_autoprune.pruning.decoder.timing import HostTimer
 from senna_autoprune.pruning.decoder.unwrap import compiled, running_model
 from senna_autoprune.pruning.method import Method
 from senna_autoprune.pruning.multimodal.finder import VisualFinder
-from senna_autoprune.pruning.trace import PromptTrace, Trace
+from senna_autoprune.pruning.trace import Trace
 
 THREE_AXES = "positions stay original: this model's have three axes, which cannot be renumbered (ours)"
-
-
-@dataclass
-class Prefill:
-    """A prefill under way: one context a sample, and what the current layer must be given."""
-
-    contexts: list[PromptContext]
-    batch: int
-    cache: Any
-    valid: Tensor | None
-    length: int  # of the unpruned prompt
-    given_valid: Tensor | None  # (B, N) of the unpruned prompt
-    left: list[CachedLayer] = field(default_factory=list)
-    cut: bool = False
-    deepstack: DeepStack | None = None
-    rotary: dict[Any, tuple[Tensor, Tensor]] = field(default_factory=dict)  # by kind of layer, since the last cut
-    position_ids: Tensor | None = None
-    masks: dict[int | None, Tensor | None] = field(default_factory=dict)  # by sliding window, since the last cut
-    capture: attention.Capture | None = None
-    ids: list[list[Tensor]] = field(default_factory=list)  # per layer, per sample
-    entering: list[list[int]] = field(default_factory=list)
-    places: Tensor | None = None  # (B, M) by which a sliding window counts, once tokens were cut
 
 
 class PruningHooks:
@@ -163,7 +139,7 @@ class PruningHooks:
         def before_layer(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
             hidden = args[0] if args else kwargs["hidden_states"]
             if self.prefill is not None:
-                hidden, kwargs = self._prefill_layer(index, hidden, kwargs)
+                hidden, kwargs = self.prefill.before_layer(index, hidden, kwargs)
             elif self.decode is not None:
                 kwargs = self.decode.layer(index, hidden, kwargs, self.decoder, self.kernel)
             else:
@@ -175,7 +151,7 @@ class PruningHooks:
     def _after_last(self, norm: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         if self.prefill is None:
             return None
-        hidden, _ = self._cut(self.prefill, len(self.layers), args[0], {})
+        hidden, _ = self.prefill.at_boundary(len(self.layers), args[0], {})
         return (hidden, *args[1:])
 
     def _finish(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
@@ -184,7 +160,7 @@ class PruningHooks:
         state, self.prefill, self.decode = self.prefill, None, None
         asked, self.finder.asked = self.finder.asked, None  # of this call alone
         seconds = self.timer.take()
-        if state is None or len(state.entering) <= len(self.layers):
+        if state is None or not state.done:
             return None  # no prefill of ours, or one that failed half-way
         check_scores(self.policy, [scores for context in state.contexts for scores in context.ranked])
         cache = _cache_in(output) if state.cache is None else state.cache
@@ -193,7 +169,7 @@ class PruningHooks:
             kv_bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers[: len(self.layers)])
             leave(cache, state.left)
         for sample, context in enumerate(state.contexts):
-            trace = self._sample_trace(state, sample, context, kv_bytes // state.batch)
+            trace = state.trace_of(sample, kv_bytes // state.batch)
             if context.layout.visual.device.type == "cpu":
                 trace.pruner_ms = 1e3 * seconds / state.batch
             self.trace.append(trace)
@@ -228,7 +204,9 @@ class PruningHooks:
             raise SennaPruneError(
                 f"{self.kernel} counts this model's sliding window over the tokens that are left; load it with attn_implementation='sdpa'"
             )
-        return Prefill(contexts, batch, cache, valid, length, valid)
+        return Prefill(
+            self.policy, self.decoder, self.kernel, self.compact, self.timer, contexts, batch, cache, length, given_valid=valid, valid=valid
+        )
 
     def _given(self, batch: int) -> VisualContext:
         """What the caller told of the visual tokens; ``generate`` repeats each sample for its beams and returned sequences."""
@@ -274,163 +252,6 @@ class PruningHooks:
             notes=[*visual.notes, *([THREE_AXES] if self.policy.positions == "compact" and not self.compact else [])],
         )
 
-    def _prefill_layer(self, index: int, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
-        state = self.prefill
-        assert state is not None
-        hidden, kwargs = self._cut(state, index, hidden, kwargs)
-        rows = self._rows_wanted(state, index)
-        if rows:
-            layouts, window = [context.layout for context in state.contexts], self._window(state, index)
-            state.capture = attention.Capture(layouts, state.valid, rows, timer=self.timer, window=window, places=state.places)
-            attention.request(self.layers[index].self_attn, state.capture)
-        window, length = sliding_window(self.decoder.config, index), hidden.shape[1]
-        counted = (state.left[0].length if state.left else length) if self.compact else state.length
-        state.left.append(
-            CachedLayer(
-                length=length,
-                prompt=state.length,
-                compact=self.compact,
-                counted=counted,
-                cut=state.cut,
-                valid=state.valid,
-                places=state.places if window else None,
-                window=window,
-                maskless=self.kernel == "sdpa" or "flash" in self.kernel,
-            )
-        )
-        return hidden, kwargs
-
-    def _window(self, state: Prefill, index: int) -> int | None:
-        """The sliding window of a layer, if the prompt is longer."""
-        window = sliding_window(self.decoder.config, index)
-        return window if window is not None and state.length > window else None
-
-    def _rows_wanted(self, state: Prefill, index: int) -> str | None:
-        """Which rows of layer ``index`` anybody will read: the allocation's probe, or the scores of the cut above it."""
-        if index in self.policy.probes(len(self.layers)):
-            return self.policy.rows
-        above = index + 1
-        cuts = any(_chosen(context, above) < len(context.layout.visual) for context in state.contexts)
-        return self.policy.rows if cuts and self.policy.scores_from_attention(above) else None
-
-    def _cut(self, state: Prefill, boundary: int, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
-        """The cut at the input of layer ``boundary`` (L: after the last): allocate if it is time, select, revive, gather."""
-        rows = state.capture.result if state.capture is not None else None
-        state.capture = None
-        if state.deepstack is not None:
-            hidden = state.deepstack.add(boundary, hidden, [context.layout for context in state.contexts])
-        for sample, context in enumerate(state.contexts):
-            context.boundary, context.hidden = boundary, hidden[sample]
-            context.attention = rows[sample] if rows is not None else None
-            if kwargs:
-                cos, sin = kwargs["position_embeddings"]  # (B or 1, N, h)
-                context.rotary_below = context.rotary
-                context.rotary = (cos[sample % cos.shape[0]], sin[sample % sin.shape[0]])
-        if boundary - 1 in self.policy.probes(len(self.layers)):
-            self._allocate(state, boundary - 1)
-        if any(_chosen(context, boundary) < len(context.layout.visual) for context in state.contexts):
-            hidden = self._gather(state, boundary, hidden, kwargs)
-        if state.cut and kwargs:
-            rotary, mask = self._rotary(state, boundary, hidden, kwargs), self._mask(state, boundary, hidden)
-            kwargs = {**kwargs, "position_embeddings": rotary, "attention_mask": mask}
-            if state.position_ids is not None and kwargs.get("position_ids") is not None:
-                kwargs["position_ids"] = state.position_ids
-        state.ids.append([context.layout.ids for context in state.contexts])
-        state.entering.append([len(context.layout.visual) for context in state.contexts])
-        for context in state.contexts:
-            context.hidden = context.attention = None  # nothing of a layer outlives it
-        return hidden, kwargs
-
-    def _allocate(self, state: Prefill, layer: int) -> None:
-        asking = [sample for sample, context in enumerate(state.contexts) if context.visual]
-        contexts = [state.contexts[sample] for sample in asking]
-        last = layer == max(self.policy.probes(len(self.layers)))
-        numbers = [self.policy.measure(context, layer) for context in contexts]
-        for number in numbers:
-            check_numbers(self.policy, number)
-        asked = [number for number in numbers if number is not None]
-        values = iter(torch.stack(asked).tolist() if asked else [])  # the one synchronisation with the host
-        for sample, context, number in zip(asking, contexts, numbers, strict=True):
-            context.measured = next(values) if number is not None else []
-            allocation = self.policy.allocate(context)
-            check_allocation(self.policy, context, allocation, [counts[sample] for counts in state.entering], last)
-            context.allocation = allocation
-
-    def _gather(self, state: Prefill, boundary: int, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
-        cuts, merged = [], []
-        for context in state.contexts:
-            chosen, current = _chosen(context, boundary), len(context.layout.visual)
-            if chosen >= current:
-                kept, revived = torch.arange(current, device=hidden.device), None
-            else:
-                kept, revived = self.policy.select(context, boundary, chosen), None
-                check_selection(self.policy, kept, current, chosen, boundary)
-                extra = _allocated(context, boundary) - chosen
-                if extra > 0:
-                    revived = self.policy.revive(context, boundary, _complement(kept, current), extra)
-                    check_revived(self.policy, revived, extra, boundary)
-                    if state.deepstack is not None:
-                        context.note(MERGED)
-            merged.append(revived.tokens if revived else None)
-            cuts.append(cut(context.layout, hidden.shape[1], kept, boundary - 1, revived))
-        gathered = gather_batch(hidden, merged, cuts)
-        state.valid, state.cut = gathered.valid, True
-        for context, layout in zip(state.contexts, gathered.layouts, strict=True):
-            context.layout = layout
-        self._place(state, gathered.hidden, kwargs)
-        return gathered.hidden
-
-    def _place(self, state: Prefill, hidden: Tensor, kwargs: dict[str, Any]) -> None:
-        """Positions of the tokens that are left; each layer's rotary rows and mask follow from them."""
-        if not kwargs:  # after the last layer nothing rotates or attends any more
-            return
-        state.masks, state.rotary = {}, {}
-        if self.compact:
-            state.places = positions = torch.arange(hidden.shape[1], device=hidden.device)[None].expand(state.batch, -1)
-            if state.valid is not None:
-                positions = (state.valid.long().cumsum(-1) - 1).clamp_min(0)
-            state.position_ids = positions
-            return
-        state.places = origin = torch.stack([context.layout.origin for context in state.contexts])  # (B, M)
-        if kwargs.get("position_ids") is not None:
-            state.position_ids = _take(kwargs["position_ids"][..., None], origin)[..., 0]
-
-    def _rotary(self, state: Prefill, index: int, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        kind = table_kind(self.decoder, index)
-        if kind not in state.rotary:
-            if self.compact:
-                assert state.position_ids is not None
-                state.rotary[kind] = table_at(self.decoder, index, hidden, state.position_ids)
-            else:
-                assert state.places is not None
-                cos, sin = kwargs["position_embeddings"]
-                state.rotary[kind] = (_take(cos, state.places), _take(sin, state.places))
-        return state.rotary[kind]
-
-    def _mask(self, state: Prefill, index: int, hidden: Tensor) -> Tensor | None:
-        window, length = self._window(state, index), hidden.shape[1]
-        if window not in state.masks:
-            state.masks[window] = attention_mask(state.valid, length, length, self.kernel, hidden, window, state.places)
-        return state.masks[window]
-
-    def _sample_trace(self, state: Prefill, sample: int, context: PromptContext, kv_bytes: int) -> PromptTrace:
-        entering = [counts[sample] for counts in state.entering]
-        tokens, text = entering[: len(self.layers)], context.text
-        described = self.policy.describe(context) if context.visual else {}
-        return PromptTrace(
-            visual_tokens=context.visual,
-            text_tokens=text,
-            view_sizes=context.view_sizes,
-            tokens_per_layer=tokens,
-            tokens_leaving=entering[-1],
-            flops_full=self.cost.prefill([context.visual + text] * len(tokens)),
-            flops_pruned=self.cost.prefill(count + text for count in tokens),
-            kv_bytes=kv_bytes,
-            notes=context.notes,
-            device_ids=[ids[sample] for ids in state.ids[: len(self.layers)]],
-            **described,
-        )
-
     def _refuse_images(self, batch: int, length: int) -> None:
         """Raise SennaPruneError if a call over a filled cache brings visual tokens: what came before them is not there to be ranked by."""
         mask = self.given.mask if self.given is not None else None
@@ -451,32 +272,3 @@ def _cache_in(output: Any) -> Any:
 
 def _seen(cache: Any) -> int:
     return cache.get_seq_length() if cache is not None else 0
-
-
-def _allocated(context: PromptContext, layer: int) -> int:
-    """Visual tokens that shall enter ``layer``, merged ones included."""
-    assert context.allocation is not None
-    return context.allocation.entering[layer]
-
-
-def _chosen(context: PromptContext, layer: int) -> int:
-    """Current visual tokens that stay at the input of ``layer``: all there are, until an allocation says otherwise."""
-    current = len(context.layout.visual)
-    if context.allocation is None or layer >= len(context.allocation.entering):
-        return current
-    return min(context.allocation.chosen(layer), current)
-
-
-def _complement(kept: Tensor, total: int) -> Tensor:
-    """Ascending indices 0..total-1 that are not in ``kept``; no host synchronisation, the size is known."""
-    flags = torch.zeros(total, dtype=torch.long, device=kept.device).index_fill_(0, kept, 1)
-    return torch.sort(flags, stable=True).indices[: total - len(kept)]
-
-
-def _take(rows: Tensor, index: Tensor) -> Tensor:
-    """Gather rows (..., B or 1, N, h) at index (B, M) along N."""
-    if index.shape[0] == 1:
-        return rows.index_select(-2, index[0])
-    expanded = rows.expand(*rows.shape[:-3], index.shape[0], *rows.shape[-2:])
-    where = index[..., None].expand(*expanded.shape[:-2], index.shape[1], rows.shape[-1])
-    return expanded.gather(-2, where)

@@ -1,0 +1,252 @@
+"""One pruned prefill under way: at each layer's input it allocates, selects, revives and gathers, and says what the layer then needs.
+
+The hooks (hooks.py) call it, and the method decides; here only the order of things is known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from senna_autoprune.pruning.checks import check_allocation, check_numbers, check_revived, check_selection
+from senna_autoprune.pruning.context import PromptContext
+from senna_autoprune.pruning.decoder import attention
+from senna_autoprune.pruning.decoder.cache import CachedLayer
+from senna_autoprune.pruning.decoder.deepstack import MERGED, DeepStack
+from senna_autoprune.pruning.decoder.gather import attention_mask, cut, gather_batch
+from senna_autoprune.pruning.decoder.models import sliding_window
+from senna_autoprune.pruning.decoder.rotary import table_at, table_kind
+from senna_autoprune.pruning.decoder.timing import HostTimer
+from senna_autoprune.pruning.method import Method
+from senna_autoprune.pruning.trace import PromptTrace
+
+
+@dataclass
+class Prefill:
+    """One context a sample, and what the current layer must be given.
+
+    kernel: of the attention. compact: tokens are renumbered after each cut. timer: runs while rows of attention are read.
+    cache: that the caller gave. length: N of the unpruned prompt, given_valid: (B, N) of it.
+    valid: (B, M) bool, False at padding, and places: (B, M) by which a sliding window counts, both of what is left.
+    rotary and masks: since the last cut, by kind of layer and by sliding window. ids and entering: per layer, per sample.
+    """
+
+    policy: Method
+    decoder: Any
+    kernel: str
+    compact: bool
+    timer: HostTimer
+    contexts: list[PromptContext]
+    batch: int
+    cache: Any
+    length: int
+    given_valid: Tensor | None
+    valid: Tensor | None
+    deepstack: DeepStack | None = None
+    left: list[CachedLayer] = field(default_factory=list)
+    cut: bool = False
+    capture: attention.Capture | None = None
+    places: Tensor | None = None
+    position_ids: Tensor | None = None
+    rotary: dict[Any, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    masks: dict[int | None, Tensor | None] = field(default_factory=dict)
+    ids: list[list[Tensor]] = field(default_factory=list)
+    entering: list[list[int]] = field(default_factory=list)
+
+    @property
+    def depth(self) -> int:
+        return self.contexts[0].layers
+
+    @property
+    def done(self) -> bool:
+        """Whether the cut after the last layer was made."""
+        return len(self.entering) > self.depth
+
+    def before_layer(self, index: int, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+        """What layer ``index`` is given: hidden (B, M, d) cut, with the keywords that go with it; and what its cache will say of it."""
+        hidden, kwargs = self.at_boundary(index, hidden, kwargs)
+        rows = self._rows_wanted(index)
+        if rows:
+            layouts, window = [context.layout for context in self.contexts], self._window(index)
+            self.capture = attention.Capture(layouts, self.valid, rows, timer=self.timer, window=window, places=self.places)
+            attention.request(self.decoder.layers[index].self_attn, self.capture)
+        window, length = sliding_window(self.decoder.config, index), hidden.shape[1]
+        counted = (self.left[0].length if self.left else length) if self.compact else self.length
+        self.left.append(
+            CachedLayer(
+                length=length,
+                prompt=self.length,
+                compact=self.compact,
+                counted=counted,
+                cut=self.cut,
+                valid=self.valid,
+                places=self.places if window else None,
+                window=window,
+                maskless=self.kernel == "sdpa" or "flash" in self.kernel,
+            )
+        )
+        return hidden, kwargs
+
+    def _window(self, index: int) -> int | None:
+        """The sliding window of a layer, if the prompt is longer."""
+        window = sliding_window(self.decoder.config, index)
+        return window if window is not None and self.length > window else None
+
+    def _rows_wanted(self, index: int) -> str | None:
+        """Which rows of layer ``index`` anybody will read: the allocation's probe, or the scores of the cut above it."""
+        if index in self.policy.probes(self.depth):
+            return self.policy.rows
+        above = index + 1
+        cuts = any(_chosen(context, above) < len(context.layout.visual) for context in self.contexts)
+        return self.policy.rows if cuts and self.policy.scores_from_attention(above) else None
+
+    def at_boundary(self, boundary: int, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+        """The cut at the input of layer ``boundary`` (L: after the last): allocate if it is time, select, revive, gather."""
+        rows = self.capture.result if self.capture is not None else None
+        self.capture = None
+        if self.deepstack is not None:
+            hidden = self.deepstack.add(boundary, hidden, [context.layout for context in self.contexts])
+        for sample, context in enumerate(self.contexts):
+            context.boundary, context.hidden = boundary, hidden[sample]
+            context.attention = rows[sample] if rows is not None else None
+            if kwargs:
+                cos, sin = kwargs["position_embeddings"]  # (B or 1, N, h)
+                context.rotary_below = context.rotary
+                context.rotary = (cos[sample % cos.shape[0]], sin[sample % sin.shape[0]])
+        if boundary - 1 in self.policy.probes(self.depth):
+            self._allocate(boundary - 1)
+        if any(_chosen(context, boundary) < len(context.layout.visual) for context in self.contexts):
+            hidden = self._gather(boundary, hidden, kwargs)
+        if self.cut and kwargs:
+            rotary, mask = self._rotary(boundary, hidden, kwargs), self._mask(boundary, hidden)
+            kwargs = {**kwargs, "position_embeddings": rotary, "attention_mask": mask}
+            if self.position_ids is not None and kwargs.get("position_ids") is not None:
+                kwargs["position_ids"] = self.position_ids
+        self.ids.append([context.layout.ids for context in self.contexts])
+        self.entering.append([len(context.layout.visual) for context in self.contexts])
+        for context in self.contexts:
+            context.hidden = context.attention = None  # nothing of a layer outlives it
+        return hidden, kwargs
+
+    def _allocate(self, layer: int) -> None:
+        asking = [sample for sample, context in enumerate(self.contexts) if context.visual]
+        contexts = [self.contexts[sample] for sample in asking]
+        last = layer == max(self.policy.probes(self.depth))
+        numbers = [self.policy.measure(context, layer) for context in contexts]
+        for number in numbers:
+            check_numbers(self.policy, number)
+        asked = [number for number in numbers if number is not None]
+        values = iter(torch.stack(asked).tolist() if asked else [])  # the one synchronisation with the host
+        for sample, context, number in zip(asking, contexts, numbers, strict=True):
+            context.measured = next(values) if number is not None else []
+            allocation = self.policy.allocate(context)
+            check_allocation(self.policy, context, allocation, [counts[sample] for counts in self.entering], last)
+            context.allocation = allocation
+
+    def _gather(self, boundary: int, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
+        cuts, merged = [], []
+        for context in self.contexts:
+            chosen, current = _chosen(context, boundary), len(context.layout.visual)
+            if chosen >= current:
+                kept, revived = torch.arange(current, device=hidden.device), None
+            else:
+                kept, revived = self.policy.select(context, boundary, chosen), None
+                check_selection(self.policy, kept, current, chosen, boundary)
+                extra = _allocated(context, boundary) - chosen
+                if extra > 0:
+                    revived = self.policy.revive(context, boundary, _complement(kept, current), extra)
+                    check_revived(self.policy, revived, extra, boundary)
+                    if self.deepstack is not None:
+                        context.note(MERGED)
+            merged.append(revived.tokens if revived else None)
+            cuts.append(cut(context.layout, hidden.shape[1], kept, boundary - 1, revived))
+        gathered = gather_batch(hidden, merged, cuts)
+        self.valid, self.cut = gathered.valid, True
+        for context, layout in zip(self.contexts, gathered.layouts, strict=True):
+            context.layout = layout
+        self._place(gathered.hidden, kwargs)
+        return gathered.hidden
+
+    def _place(self, hidden: Tensor, kwargs: dict[str, Any]) -> None:
+        """Positions of the tokens that are left; each layer's rotary rows and mask follow from them."""
+        if not kwargs:  # after the last layer nothing rotates or attends any more
+            return
+        self.masks, self.rotary = {}, {}
+        if self.compact:
+            self.places = positions = torch.arange(hidden.shape[1], device=hidden.device)[None].expand(self.batch, -1)
+            if self.valid is not None:
+                positions = (self.valid.long().cumsum(-1) - 1).clamp_min(0)
+            self.position_ids = positions
+            return
+        self.places = origin = torch.stack([context.layout.origin for context in self.contexts])  # (B, M)
+        if kwargs.get("position_ids") is not None:
+            self.position_ids = _take(kwargs["position_ids"][..., None], origin)[..., 0]
+
+    def _rotary(self, index: int, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        kind = table_kind(self.decoder, index)
+        if kind not in self.rotary:
+            if self.compact:
+                assert self.position_ids is not None
+                self.rotary[kind] = table_at(self.decoder, index, hidden, self.position_ids)
+            else:
+                assert self.places is not None
+                cos, sin = kwargs["position_embeddings"]
+                self.rotary[kind] = (_take(cos, self.places), _take(sin, self.places))
+        return self.rotary[kind]
+
+    def _mask(self, index: int, hidden: Tensor) -> Tensor | None:
+        window, length = self._window(index), hidden.shape[1]
+        if window not in self.masks:
+            self.masks[window] = attention_mask(self.valid, length, length, self.kernel, hidden, window, self.places)
+        return self.masks[window]
+
+    def trace_of(self, sample: int, kv_bytes: int) -> PromptTrace:
+        """What one sample's prefill did, after the last layer."""
+        context, entering = self.contexts[sample], [counts[sample] for counts in self.entering]
+        tokens, text, cost = entering[: self.depth], context.text, context.cost
+        described = self.policy.describe(context) if context.visual else {}
+        return PromptTrace(
+            visual_tokens=context.visual,
+            text_tokens=text,
+            view_sizes=context.view_sizes,
+            tokens_per_layer=tokens,
+            tokens_leaving=entering[-1],
+            flops_full=cost.prefill([context.visual + text] * len(tokens)),
+            flops_pruned=cost.prefill(count + text for count in tokens),
+            kv_bytes=kv_bytes,
+            notes=context.notes,
+            device_ids=[ids[sample] for ids in self.ids[: self.depth]],
+            **described,
+        )
+
+
+def _allocated(context: PromptContext, layer: int) -> int:
+    """Visual tokens that shall enter ``layer``, merged ones included."""
+    assert context.allocation is not None
+    return context.allocation.entering[layer]
+
+
+def _chosen(context: PromptContext, layer: int) -> int:
+    """Current visual tokens that stay at the input of ``layer``: all there are, until an allocation says otherwise."""
+    current = len(context.layout.visual)
+    if context.allocation is None or layer >= len(context.allocation.entering):
+        return current
+    return min(context.allocation.chosen(layer), current)
+
+
+def _complement(kept: Tensor, total: int) -> Tensor:
+    """Ascending indices 0..total-1 that are not in ``kept``; no host synchronisation, the size is known."""
+    flags = torch.zeros(total, dtype=torch.long, device=kept.device).index_fill_(0, kept, 1)
+    return torch.sort(flags, stable=True).indices[: total - len(kept)]
+
+
+def _take(rows: Tensor, index: Tensor) -> Tensor:
+    """Gather rows (..., B or 1, N, h) at index (B, M) along N."""
+    if index.shape[0] == 1:
+        return rows.index_select(-2, index[0])
+    expanded = rows.expand(*rows.shape[:-3], index.shape[0], *rows.shape[-2:])
+    where = index[..., None].expand(*expanded.shape[:-2], index.shape[1], rows.shape[-1])
+    return expanded.gather(-2, where)
