@@ -10,6 +10,8 @@ READY_DOCS := $(VENV_DOCS)/.ready
 VENV_MUTANTS ?= .venv-mutants
 READY_MUTANTS := $(VENV_MUTANTS)/.ready
 VENV_NEWEST ?= .venv-newest
+# of make test: processes
+WORKERS ?= 2
 # names of mutants, with wildcards, as mutmut prints them; empty: all of them
 MUTANTS ?=
 
@@ -34,8 +36,9 @@ $(READY): setup.cfg pyproject.toml configs/constraints.txt
 eval: setup
 	$(BIN)/python tools/maintain/first_eval.py --retention 0.25
 
+# one process a core, each of one thread: on two cores half the time of one process of two threads
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test-fast: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(FAST)

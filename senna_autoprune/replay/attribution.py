@@ -78,7 +78,7 @@ def adapter_attribution(adapter: nn.Module, projected: Tensor, gain: Tensor | No
 
 @torch.inference_mode()
 def token_attribution(model: Any, projected: Tensor, features: Tensor | None, patch_mask: Tensor | None = None) -> Tensor:
-    """A[v, t, p] of all views of a scene, (V, T, P) float32 on the host.
+    """A[v, t, p] of all views of a keyframe, (V, T, P) float32 on the host.
 
     Args:
         model: with ``img_adapter.adapter`` (and ``mm_projector``) as Senna has them. A model without an adapter has one

@@ -161,7 +161,7 @@ class _WatchedPolicy:
 
 @contextmanager
 def seen_patches(model: Any) -> Iterator[dict[str, Tensor]]:
-    """What enters the projector and the adapter when a scene's features are computed: features, projected (V, P, .). Nothing of other
+    """What enters the projector and the adapter when a keyframe's features are computed: features, projected (V, P, .). Nothing of other
     families: their tokens are at known places.
     """
     seen: dict[str, Tensor] = {}

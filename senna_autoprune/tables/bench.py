@@ -60,7 +60,7 @@ def stages_table(rows: Sequence[BenchRow], vision: Timing | None, scaled: dict[s
         )
     if vision is not None:
         spread = f"{vision.median:.1f} ms ({vision.p10:.0f}-{vision.p90:.0f})"
-        table.notes.append(f"vision, in all of it: CLIP tower, projector and adapter on all views of a scene, {spread}, measured whole")
+        table.notes.append(f"vision, in all of it: CLIP tower, projector and adapter on all views of a keyframe, {spread}, measured whole")
     if scaled:
         table.notes.append(f"(scaled): {scaled['how']}")
     return table

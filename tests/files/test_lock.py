@@ -30,7 +30,7 @@ def test_it_names_its_holder_and_is_empty_after_release(tmp_path: Path) -> None:
     assert (tmp_path / LOCK_NAME).read_text() == ""
 
 
-@pytest.mark.parametrize("pid", [1, os.getpid(), 2**22 - 1])
+@pytest.mark.parametrize("pid", [1, os.getpid(), 2**22 - 1], ids=["init", "ours", "last"])
 def test_the_id_of_a_dead_holder_may_be_anybodys_now(tmp_path: Path, pid: int, caplog: pytest.LogCaptureFixture) -> None:
     left_by(tmp_path, pid, HERE)
     with caplog.at_level(logging.WARNING), RunLock(tmp_path):

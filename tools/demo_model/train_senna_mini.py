@@ -24,7 +24,8 @@ import torch
 
 from demo_model.keyframes import KeyframeData
 from demo_model.mini import build_config, initialise, train_tokenizer
-from demo_model.training import DecoderTrainer, Team, TowerTrainer, patch_heads
+from demo_model.team import Team
+from demo_model.training import DecoderTrainer, TowerTrainer, patch_heads
 from demo_world.make_training_data import whole
 from senna_autoprune.senna.modeling import SennaForConditionalGeneration
 from senna_autoprune.senna.tokenization import load_sentencepiece

@@ -9,9 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +21,7 @@ from demo_model.keyframes import KeyframeData, normalise
 from demo_model.mini import EXTRA_QUESTIONS, VISION_WIDTH, extra_answer, kept_patches
 from demo_model.muon import Muon
 from demo_model.packing import VIEW_TOKENS, Branch, Packing, decoder_pass, tower_patches
+from demo_model.team import Team, mixed_precision, write_state
 from demo_world.asks import Asked
 from demo_world.facts import RELATIONS
 from demo_world.meshes import CLASS_ID, CLASSES
@@ -44,47 +43,6 @@ WEIGHTS = {"plan": 1.0, "vru": 0.6, "motion": 1.0, "light": 0.4, "description": 
 KINDS = tuple(WEIGHTS)
 
 
-def mixed_precision() -> torch.autocast:
-    """bfloat16 where the processor multiplies it natively; elsewhere it is emulated, ten times slower than float32."""
-    native = "avx512_bf16" in _processor_flags() or "amx_bf16" in _processor_flags()
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=native)
-
-
-@cache
-def _processor_flags() -> frozenset[str]:
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text().split("\n") if file.exists() else []
-    return frozenset(next((line for line in lines if line.startswith("flags")), "").split())
-
-
-class Team:
-    """Processes of one thread each that train the same weights on different keyframes and average their gradients.
-
-    On a shared machine this is much faster than threads: these meet once a step, threads at every operation.
-    """
-
-    def __init__(self, rank: int, size: int) -> None:
-        self.rank, self.size = rank, size
-
-    def average(self, parameters: list[nn.Parameter]) -> None:
-        """Gradients become their mean over the team."""
-        if self.size == 1:
-            return
-        grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
-        flat = torch.cat([g.flatten() for g in grads])
-        torch.distributed.all_reduce(flat)
-        flat /= self.size
-        for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-            parameter.grad = part.view_as(parameter)
-
-    def mean(self, value: float) -> float:
-        if self.size == 1:
-            return value
-        number = torch.tensor([value], dtype=torch.float64)
-        torch.distributed.all_reduce(number)
-        return float(number) / self.size
-
-
 def patch_heads() -> nn.ModuleList:
     """Class and relation of a patch from its features."""
     return nn.ModuleList([nn.Linear(VISION_WIDTH, len(CLASSES)), nn.Linear(VISION_WIDTH, len(RELATIONS))])
@@ -98,12 +56,6 @@ def optimizers_for(
     muon = Muon(matrices, lr=lr, weight_decay=0.01, momentum=0.95)
     rest = [p for p in parameters if id(p) not in inner]
     return [muon, torch.optim.AdamW(rest, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.98))]
-
-
-def write_state(state: dict[str, Any], file: Path) -> None:
-    """At once (rename): a killed run leaves the checkpoint before."""
-    torch.save(state, file.with_suffix(".new"))
-    file.with_suffix(".new").replace(file)
 
 
 class TowerTrainer:

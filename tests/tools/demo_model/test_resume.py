@@ -9,7 +9,8 @@ import torch
 from demo_model import training
 from demo_model.keyframes import KeyframeData
 from demo_model.mini import build_config, initialise
-from demo_model.training import DecoderTrainer, Team, TowerTrainer, patch_heads
+from demo_model.team import Team
+from demo_model.training import DecoderTrainer, TowerTrainer, patch_heads
 from demo_world.facts import RELATIONS
 from demo_world.meshes import CLASSES
 from senna_autoprune.senna.modeling import SennaForConditionalGeneration
