@@ -1,4 +1,4 @@
-"""What a method may look at, and what it may give back: a prompt's visual tokens, one sample's state while the decoder runs."""
+"""What a method may look at, and what it may give back: a prompt's visual tokens, one prompt's state while the decoder runs."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class VisualContext:
     """Where the visual tokens of a batch are, and what the vision tower says of them.
 
     mask: (B, N) bool over the decoder's input positions.
-    view_sizes: visual tokens of each view, in order, the same in all samples or one tuple a sample; None: every contiguous run is a view.
-    cls_scores: (B, V), or (V,) a sample: attention of the vision tower's CLS token to each visual token, or None.
-    keys: (B, V, c), or (V, c) a sample: what the vision tower tells visual tokens apart by (its attention keys), or None.
-    notes: what the user must know about the above; every sample's trace repeats it.
+    view_sizes: visual tokens of each view, in order, the same in all prompts or one tuple a prompt; None: every contiguous run is a view.
+    cls_scores: (B, V), or (V,) a prompt: attention of the vision tower's CLS token to each visual token, or None.
+    keys: (B, V, c), or (V, c) a prompt: what the vision tower tells visual tokens apart by (its attention keys), or None.
+    notes: what the user must know about the above; every prompt's trace repeats it.
     missing: "cls_scores" or "keys" -> why the model offers none, for the error of a method that cannot do without.
     """
 
@@ -34,7 +34,7 @@ class VisualContext:
     missing: Mapping[str, str] = field(default_factory=dict)
 
     def repeated(self, times: int) -> VisualContext:
-        """Every sample ``times`` times, one after the other."""
+        """Every prompt ``times`` times, one after the other."""
 
         def rows(values: Any) -> Any:
             if isinstance(values, Tensor):
@@ -44,15 +44,15 @@ class VisualContext:
         sizes = self.view_sizes if not self.view_sizes or isinstance(self.view_sizes[0], int) else rows(self.view_sizes)
         return replace(self, mask=rows(self.mask), view_sizes=sizes, cls_scores=rows(self.cls_scores), keys=rows(self.keys))
 
-    def views(self, sample: int) -> tuple[int, ...] | None:
-        """Visual tokens of each view of one sample; None: nobody says."""
+    def views(self, prompt: int) -> tuple[int, ...] | None:
+        """Visual tokens of each view of one prompt; None: nobody says."""
         sizes: Any = self.view_sizes
-        return sizes[sample] if sizes and not isinstance(sizes[0], int) else sizes
+        return sizes[prompt] if sizes and not isinstance(sizes[0], int) else sizes
 
 
 @dataclass
 class PromptLayout:
-    """Where one sample's tokens are in the current, already pruned, sequence. All indices live on the model's device.
+    """Where one prompt's tokens are in the current, already pruned, sequence. All indices live on the model's device.
 
     text: (T,) slots of text tokens, ascending. visual: (v,) slots of visual tokens, ascending.
     ids: (v,) original visual index 0..V-1, or a negative name for a merged token (decoder/gather.py).
@@ -83,16 +83,16 @@ def initial_layouts(mask: Tensor, valid: Tensor | None) -> list[PromptLayout]:
         mask: (B, N) bool, True at visual tokens. valid: (B, N) bool, False at padding, or None.
 
     Raises:
-        SennaPruneError: if a sample has visual tokens and no text after them.
+        SennaPruneError: if a prompt has visual tokens and no text after them.
     """
     layouts = []
     host_valid = valid.cpu() if valid is not None else torch.ones(mask.shape, dtype=torch.bool)
-    for sample, (row, real) in enumerate(zip(mask.cpu(), host_valid, strict=True)):
+    for prompt, (row, real) in enumerate(zip(mask.cpu(), host_valid, strict=True)):
         visual = (row & real).nonzero().flatten()
         text = (~row & real).nonzero().flatten()
         asking = int((text > visual[-1]).sum()) if len(visual) else len(text)
         if not asking:
-            raise SennaPruneError(f"sample {sample}: no text token after the last visual token, so nothing asks about the views")
+            raise SennaPruneError(f"prompt {prompt}: no text token after the last visual token, so nothing asks about the views")
         layouts.append(
             PromptLayout(
                 text.to(mask.device),
@@ -139,7 +139,7 @@ class AttentionRows:
 
 @dataclass
 class PromptContext:
-    """One sample while the decoder runs. A method reads it; only ``scratch`` and ``notes`` are its to write.
+    """One prompt while the decoder runs. A method reads it; only ``scratch`` and ``notes`` are its to write.
 
     Fixed: layers L, visual V, text (all text tokens), view_sizes, budget, cost, cls_scores (V,) or None, keys (V, c) or None,
     generator (CPU, seeded), decoder (the stock decoder module),
@@ -191,7 +191,7 @@ class PromptContext:
         return self.budget.average_tokens(self.visual, len(self.view_sizes) or None)
 
     def note(self, text: str) -> None:
-        """Something the user must know about this sample's numbers; said once."""
+        """Something the user must know about this prompt's numbers; said once."""
         if text not in self.notes:
             self.notes.append(text)
 

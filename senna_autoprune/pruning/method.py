@@ -46,7 +46,7 @@ class Method:
         return (-1,)
 
     def measure(self, context: PromptContext, layer: int) -> Tensor | None:
-        """Numbers the allocation needs on the host, as a small 1-d tensor; all samples' travel in one transfer."""
+        """Numbers the allocation needs on the host, as a small 1-d tensor; all prompts' travel in one transfer."""
         return None
 
     def allocate(self, context: PromptContext) -> Allocation:

@@ -66,11 +66,11 @@ class Policy(Method):
             cls_scores: (B, V) CLS attention of the vision tower, for methods that use it.
             view_sizes: visual tokens of each view; None: every contiguous run is a view.
             keys: (B, V, c) the vision tower's attention keys of the visual tokens, for methods that compare tokens.
-            seeds: one for each sample of the batch, so that a sample's draws do not depend on its company; None: ``seed`` for all.
+            seeds: one for each prompt of the batch, so that a prompt's draws do not depend on its company; None: ``seed`` for all.
             allow_unproven: a decoder that nobody proved is compared with its full-length twin first, and refused if they differ.
 
         Yields:
-            Trace: one PromptTrace per sample and prefill.
+            Trace: one PromptTrace per prompt and prefill.
 
         Raises:
             SennaPruneError: if the decoder was not proved, visual positions cannot be found, the budget is impossible, or the mask to the

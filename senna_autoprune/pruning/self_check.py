@@ -52,7 +52,7 @@ def self_check(
     decoder = PruningHooks(policy, model, given).decoder
     checked = _with_twin(policy, decoder)
     hooks, trace, seen, output = _generated(model, batch, checked, given, steps)
-    if any(count for sample in trace for count in sample.merged_per_layer):
+    if any(count for prompt in trace for count in prompt.merged_per_layer):
         checked = Probe()
         hooks, trace, seen, output = _generated(model, batch, checked, given, steps)
     got = torch.stack(output.logits, 1)  # (B, steps, vocab)

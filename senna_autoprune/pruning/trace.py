@@ -1,4 +1,4 @@
-"""What pruning did to each sample: numbers and provenance, kept on the device until somebody reads them."""
+"""What pruning did to each prompt: numbers and provenance, kept on the device until somebody reads them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from torch import Tensor
 
 @dataclass
 class PromptTrace:
-    """One sample's prefill under a policy.
+    """One prompt's prefill under a policy.
 
     mutual_information: the indicator's value (nats in paper mode, bits summed over heads in release mode); None if the method has none.
     k, x0: steepness (1/layer) and inflexion (layer) of the curve; None likewise.
     tokens_per_layer: visual tokens entering each layer 0..L-1, merged ones included.
     tokens_leaving: n_L, what is left if the method cuts after the last layer.
     visual_tokens V, text_tokens t, view_sizes; flops_full, flops_pruned: multiply-accumulates of the prefill (cost.py).
-    kv_bytes: this sample's share of the bytes that the cache held after the prefill; 0 without a cache.
-    pruner_ms: this sample's share of the prefill's time that went into deciding what stays and gathering it; None where that
+    kv_bytes: this prompt's share of the bytes that the cache held after the prefill; 0 without a cache.
+    pruner_ms: this prompt's share of the prefill's time that went into deciding what stays and gathering it; None where that
         cannot be told from the model's own work (on a GPU, which the hooks never wait for).
     notes: what the user must know about these numbers.
     """
@@ -97,17 +97,17 @@ class PromptTrace:
 
 
 class Trace(Sequence[PromptTrace]):
-    """Every sample that ran inside the context manager, in order: ``trace[0].kept[5]``."""
+    """Every prompt that ran inside the context manager, in order: ``trace[0].kept[5]``."""
 
     def __init__(self) -> None:
-        self._samples: list[PromptTrace] = []
+        self._prompts: list[PromptTrace] = []
 
-    def append(self, sample: PromptTrace) -> None:
+    def append(self, prompt: PromptTrace) -> None:
         """Used by the engine at the end of each prefill."""
-        self._samples.append(sample)
+        self._prompts.append(prompt)
 
     def __getitem__(self, index: Any) -> Any:
-        return self._samples[index]
+        return self._prompts[index]
 
     def __len__(self) -> int:
-        return len(self._samples)
+        return len(self._prompts)

@@ -38,7 +38,7 @@ class Prune2Drive(Policy):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.scope != "view":
-            raise SennaPruneError("Prune2Drive: samples each view by itself; for the whole scene at once use divprune")
+            raise SennaPruneError("Prune2Drive: samples each view by itself; for all views at once use divprune")
         ratios = self.view_ratios
         if ratios is not None and (min(ratios, default=0) < 0 or not 0 < sum(ratios) < math.inf):
             raise SennaPruneError(f"Prune2Drive: view_ratios={list(ratios)} must be numbers >= 0, not all 0")

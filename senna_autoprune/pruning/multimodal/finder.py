@@ -100,7 +100,7 @@ class VisualFinder:
             missing = self.missing or {"cls_scores": EARLIER}
             return VisualContext(self.mask, sizes, missing=missing)
         owners = [[order[image] for image in row] for row in rows]
-        scores, keys = _per_sample(images.scores, owners), _per_sample(images.keys, owners)
+        scores, keys = _per_prompt(images.scores, owners), _per_prompt(images.keys, owners)
         return VisualContext(self.mask, sizes, scores, keys, self.family.notes if scores is not None else (), self.missing)
 
     # --- what is watched --------------------------------------------------------------------------------------------------------------
@@ -177,10 +177,10 @@ def _indices(packed: Sequence[Tensor], features: Sequence[Tensor]) -> list[int] 
 
 
 def _rows(counts: Sequence[int], lengths: Sequence[int]) -> list[range]:
-    """Images of each sample, given its visual tokens and every image's: images fill the marks in order.
+    """Images of each prompt, given its visual tokens and every image's: images fill the marks in order.
 
     Raises:
-        SennaPruneError: if an image's tokens do not end where a sample's do.
+        SennaPruneError: if an image's tokens do not end where a prompt's do.
     """
     ends = [0, *accumulate(lengths)]
     edges = [0, *accumulate(counts)]
@@ -190,8 +190,8 @@ def _rows(counts: Sequence[int], lengths: Sequence[int]) -> list[range]:
     return [range(at[start], at[stop]) for start, stop in zip(edges[:-1], edges[1:], strict=True)]
 
 
-def _per_sample(values: Sequence[Tensor] | None, owners: Sequence[Sequence[int]]) -> list[Tensor] | None:
-    """Values of each image -> of each sample, whose images ``owners`` names."""
+def _per_prompt(values: Sequence[Tensor] | None, owners: Sequence[Sequence[int]]) -> list[Tensor] | None:
+    """Values of each image -> of each prompt, whose images ``owners`` names."""
     if values is None:
         return None
     return [torch.cat([values[image] for image in images]) if images else values[0][:0] for images in owners]

@@ -1,4 +1,4 @@
-"""How complex is the question? Attention of text rows to visual tokens in an early layer -> one number per sample.
+"""How complex is the question? Attention of text rows to visual tokens in an early layer -> one number per prompt.
 
 Pure functions on tensors. Shapes: H heads, T text rows (all tokens after the last visual token), V visual tokens, d hidden.
 """

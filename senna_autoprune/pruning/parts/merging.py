@@ -15,7 +15,7 @@ def merge_dropped(context: PromptContext, dropped: Tensor, count: int, noise: Te
     Args:
         context: with ``scratch["scores"]`` (v,) of the cut under way.
         dropped: (D,) ascending indices into the current visual tokens. count: merged tokens to make.
-        noise: (M,) uniform numbers that break density ties; None: drawn from the sample's generator.
+        noise: (M,) uniform numbers that break density ties; None: drawn from the prompt's generator.
     """
     pool = max(pool_size(len(dropped)), count)
     scores = context.scratch["scores"].index_select(0, dropped)
