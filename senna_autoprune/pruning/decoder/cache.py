@@ -1,8 +1,8 @@
 """What a pruned prefill leaves in a cache travels with the cache: its layers know what they were given and what later steps need.
 
 A layer of a stock ``DynamicCache`` is replaced by one of ours with the same tensors. Copying, pickling, moving, cropping, reordering and
-selecting rows are the stock ones, and the record follows. Decoding goes on under any policy's ``with``; after it, where a stock forward
-is right all the same, and else it is refused before any answer.
+selecting rows are the stock ones, and the record follows; tensors taken out by hand still say whose they are (states.py). Decoding goes on
+under any policy's ``with``; after it, where a stock forward is right all the same, and else it is refused before any answer.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.pruning.decoder.states import PrunedStates, refuse
 
 
 @dataclass
@@ -90,24 +91,46 @@ class _Pruned:
     """Mixed into a stock cache layer. left: what the prefill left; None after a reset, when it is a stock layer again."""
 
     left: CachedLayer | None = None
-    keys: Any
-    values: Any
+    inside = False  # a method of the layer is at its tensors
     cumulative_length: Any
+
+    def _taken(self, name: str) -> Any:
+        """The tensor, as its layer's methods see it, or as anybody else does (states.py)."""
+        tensor = vars(self).get(name)
+        return tensor if tensor is None or self.inside or self.left is None else tensor.as_subclass(PrunedStates)
+
+    def _put(self, name: str, tensor: Any) -> None:
+        vars(self)[name] = tensor.as_subclass(Tensor) if isinstance(tensor, PrunedStates) else tensor
+
+    keys = property(lambda self: self._taken("keys"), lambda self, tensor: self._put("keys", tensor))
+    values = property(lambda self: self._taken("values"), lambda self, tensor: self._put("values", tensor))
+
+    @property
+    def kept(self) -> int:
+        """Tokens whose keys are there."""
+        return vars(self)["keys"].shape[-2]
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         left, queries = self.left, key_states.shape[-2]
         if left is None:
             return super().update(key_states, value_states, *args, **kwargs)  # type: ignore[misc]
-        left.check(self.keys, self._held())
+        self.check()
         if not left.expected:
             left.check_alone(queries)
         left.expected = False
-        result = super().update(key_states, value_states, *args, **kwargs)  # type: ignore[misc]
+        self.inside = True
+        try:
+            result = super().update(key_states, value_states, *args, **kwargs)  # type: ignore[misc]
+        finally:
+            self.inside = False
         left.decoded += queries
         return result
 
-    def _held(self) -> int:
-        return getattr(self, "cumulative_length", None) or self.keys.shape[-2]
+    def check(self) -> None:
+        """As ``CachedLayer.check``."""
+        keys = vars(self)["keys"]
+        if self.left is not None:
+            self.left.check(keys, getattr(self, "cumulative_length", None) or (0 if keys is None else keys.shape[-2]))
 
     def get_seq_length(self) -> int:
         """Tokens of the prompt and after it, dropped ones included, so that a stock model goes on at the right position."""
@@ -196,14 +219,13 @@ def left_in(cache: Any, layers: int) -> list[CachedLayer] | None:
     """
     found: list[Any] = [getattr(layer, "left", None) for layer in cache.layers[:layers]]
     if all(found):
-        for layer, left in zip(cache.layers, found, strict=False):
-            left.check(layer.keys, layer._held())
+        for layer in cache.layers[:layers]:
+            layer.check()
         return found
-    lengths = {layer.keys.shape[-2] for layer in cache.layers[:layers] if type(layer) is DynamicLayer and layer.keys is not None}
-    if any(found) or len(lengths) > 1:
-        raise SennaPruneError(
-            "this cache was put together from layers of a pruned one, so its positions are lost; copy the cache as a whole (copy.deepcopy)"
-        )
+    stock = [layer.keys for layer in cache.layers[:layers] if type(layer) is DynamicLayer and layer.keys is not None]
+    marked = any(isinstance(keys, PrunedStates) for keys in stock)
+    if marked or any(found) or len({keys.shape[-2] for keys in stock}) > 1:
+        refuse()
     return None
 
 

@@ -51,7 +51,7 @@ class Decode:
         if not left.cut:
             return kwargs
         given = left.length + left.decoded  # tokens the layer was ever given, of which a sliding cache forgets the first
-        kept = cache.layers[index].keys.shape[-2] + queries
+        kept = cache.layers[index].kept + queries
         valid = left.valid.to(hidden.device) if left.valid is not None else None
         if valid is not None:
             valid = torch.cat([valid, valid.new_ones(valid.shape[0], given + queries - valid.shape[1])], dim=1)
