@@ -94,6 +94,8 @@ def bare_pass(
     """
     from transformers import DynamicCache
 
+    from senna_autoprune.pruning.decoder.models import CACHE
+
     decoder, cache = model.model, DynamicCache()
     layers = decoder.layers[: len(lengths)]
     device, total = embeds.device, embeds.shape[1]
@@ -105,7 +107,7 @@ def bare_pass(
         for layer, length in zip(layers, lengths, strict=True):
             hidden = hidden[:, :length]
             rotary = cos[:, : hidden.shape[1]], sin[:, : hidden.shape[1]]
-            hidden = layer(hidden, position_embeddings=rotary, past_key_values=cache, use_cache=True)
+            hidden = layer(hidden, position_embeddings=rotary, **{CACHE: cache}, use_cache=True)
         if head:
             model.lm_head(decoder.norm(hidden[:, -1:])).argmax(-1)
 

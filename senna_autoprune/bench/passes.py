@@ -20,6 +20,7 @@ from senna_autoprune.bench.shapes import BenchShape
 from senna_autoprune.evaluation.answering.stopwatch import synchronise
 from senna_autoprune.pruning.budget import Allocation
 from senna_autoprune.pruning.context import PromptContext
+from senna_autoprune.pruning.decoder.models import CACHE
 from senna_autoprune.pruning.policy import Policy
 from senna_autoprune.pruning.trace import PromptTrace, Trace
 
@@ -202,12 +203,12 @@ class Passes:
             output = model(inputs_embeds=self.embeds, use_cache=True, logits_to_keep=1)
             synchronise(device)
             filled = self.clock()
-            cache = output.past_key_values
+            cache = getattr(output, CACHE)
             kv_bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
             token = output.logits[:, -1].argmax(-1, keepdim=True)
             begin = self.clock()
             for _ in range(steps):
-                logits = model(input_ids=token, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+                logits = model(input_ids=token, **{CACHE: cache}, use_cache=True, logits_to_keep=1).logits
                 token = logits[:, -1].argmax(-1, keepdim=True)
             synchronise(device)
             decode_ms = (self.clock() - begin) * 1e3 / max(steps, 1)

@@ -12,6 +12,7 @@ from transformers.generation.streamers import BaseStreamer
 from transformers.utils import ModelOutput
 
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.pruning.decoder.models import CACHE
 from senna_autoprune.senna.configuration import SennaConfig
 from senna_autoprune.senna.vision import SennaImageFeatures
 
@@ -66,6 +67,7 @@ class SennaGenerationMixin(GenerationMixin):
         inputs_embeds: Tensor | None = None,
         attention_mask: Tensor | None = None,
         past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         is_first_iteration: bool | None = False,
         **kwargs: Any,
     ) -> dict[str, Any]:
@@ -76,15 +78,16 @@ class SennaGenerationMixin(GenerationMixin):
         Raises:
             SennaPruneError: ``input_ids`` hold image marks, and ``inputs_embeds`` or a filled cache came with them.
         """
+        past = past_key_values if past_key_values is not None else cache
         if is_first_iteration and bool((input_ids == self.config.image_token_id).any()):
             if inputs_embeds is not None:
                 raise SennaPruneError("give generate either input_ids with images or inputs_embeds, not both")
-            if past_key_values is not None and past_key_values.get_seq_length() > 0:
+            if past is not None and past.get_seq_length() > 0:
                 raise SennaPruneError("generate cannot continue a filled cache across <image> marks: start afresh")
         stock: Any = super().prepare_inputs_for_generation  # type: ignore[misc]
         inputs: dict[str, Any] = stock(input_ids, inputs_embeds=inputs_embeds, is_first_iteration=is_first_iteration, **kwargs)
-        if past_key_values is not None:
-            inputs["past_key_values"] = past_key_values
+        if past is not None:
+            inputs[CACHE] = past
         if attention_mask is not None:
             inputs["attention_mask"] = attention_mask.to(self.device)  # type: ignore[attr-defined]
         if not is_first_iteration and kwargs.get("use_cache", True):

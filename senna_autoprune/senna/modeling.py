@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 from transformers import Cache, CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaModel, PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils.generic import can_return_tuple
 
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.pruning.decoder.models import CACHE, CACHE_NAMES
 from senna_autoprune.senna.configuration import SennaConfig
 from senna_autoprune.senna.expansion import Expansion, expand_marks
 from senna_autoprune.senna.generation import SennaGenerationMixin
@@ -36,24 +37,19 @@ IGNORED_LABEL = -100  # torch's cross-entropy skips it; visual positions are nev
 
 
 @dataclass
-class SennaOutput(ModelOutput):
+class SennaOutput(CausalLMOutputWithPast):
     """What ``forward`` returns; all lengths are expanded (N positions, not n marks and tokens).
 
     Attributes:
         loss: scalar, when ``labels`` were given.
         logits: (B, N, vocabulary), or fewer rows with ``logits_to_keep``.
-        past_key_values: the cache.
+        past_key_values: the cache (from transformers 5.24 on also ``cache``).
         hidden_states: per layer (B, N, d), when asked for.
         attentions: per layer (B, H, N, N), when asked for.
         prompt_attention_mask: (B, N) after a prefill with padding; ``generate`` grows it.
         prompt_position_ids: (B, N) after a prefill with images; ``generate`` continues it.
     """
 
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-    past_key_values: Cache | None = None
-    hidden_states: tuple[Tensor, ...] | None = None
-    attentions: tuple[Tensor, ...] | None = None
     prompt_attention_mask: Tensor | None = None
     prompt_position_ids: Tensor | None = None
 
@@ -71,7 +67,7 @@ class SennaForConditionalGeneration(PreTrainedModel, SennaGenerationMixin):
     input_modalities = ["image", "text"]  # noqa: RUF012
     supports_gradient_checkpointing = True
     _no_split_modules = ["LlamaDecoderLayer", "CLIPEncoderLayer"]  # noqa: RUF012 (the library's own declaration)
-    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
+    _skip_keys_device_placement = list(CACHE_NAMES)  # noqa: RUF012
     _tied_weights_keys = {"lm_head.weight": "language_model.embed_tokens.weight"}  # noqa: RUF012
     _supports_flash_attn = True
     _supports_sdpa = True
@@ -268,6 +264,7 @@ class SennaForConditionalGeneration(PreTrainedModel, SennaGenerationMixin):
         labels: Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
+        cache: Cache | None = None,
         **kwargs: Any,
     ) -> SennaOutput:
         """One pass of the decoder over the expanded sequence.
@@ -281,7 +278,7 @@ class SennaForConditionalGeneration(PreTrainedModel, SennaGenerationMixin):
                 padded.
             position_ids: (B, N) rotary positions. With images, other lengths (``generate`` counts marks as one) are
                 recomputed.
-            past_key_values, use_cache, logits_to_keep, further keywords: as in ``LlamaForCausalLM``.
+            past_key_values (or cache), use_cache, logits_to_keep, further keywords: as in ``LlamaForCausalLM``.
             inputs_embeds: (B, N, d) in place of ``input_ids``.
             labels: (B, n) or (B, N), -100 where nothing is to be predicted; visual positions never are.
 
@@ -290,6 +287,7 @@ class SennaForConditionalGeneration(PreTrainedModel, SennaGenerationMixin):
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise SennaPruneError("give exactly one of input_ids and inputs_embeds")
+        past = past_key_values if past_key_values is not None else cache
         expansion = None
         if input_ids is not None:
             # a single id without images is a decode step: nothing to expand, and no need to wait for a count
@@ -312,12 +310,12 @@ class SennaForConditionalGeneration(PreTrainedModel, SennaGenerationMixin):
             attention_mask = None if bool((attention_mask != 0).all()) else attention_mask
         if with_images and attention_mask is not None and attention_mask.ndim == 2 and position_ids is None:
             position_ids = (attention_mask.long().cumsum(-1) - 1).clamp_min(0)  # (B, N)
-        seen = 0 if past_key_values is None else past_key_values.get_seq_length()
+        seen = 0 if past is None else past.get_seq_length()
 
         outputs = self.language_model(
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
+            **{CACHE: past},
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
             **kwargs,
@@ -335,7 +333,7 @@ class SennaForConditionalGeneration(PreTrainedModel, SennaGenerationMixin):
         return SennaOutput(
             loss=loss,
             logits=logits,
-            past_key_values=outputs.past_key_values,
+            **{CACHE: getattr(outputs, CACHE)},
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             prompt_attention_mask=attention_mask if with_images else None,

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
+from senna_autoprune.pruning.decoder.models import CACHE
+
 
 def synchronise(device: torch.device) -> None:
     """Wait until the device has done what it was given."""
@@ -66,7 +68,7 @@ class Stopwatch:
         if self._filled is None:
             synchronise(self._device)
             self._filled = perf_counter()
-            cache = getattr(output, "past_key_values", None)
+            cache = getattr(output, CACHE, None)
             if cache is not None:
                 self.kv_bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
 

@@ -20,7 +20,7 @@ from senna_autoprune.pruning.context import AttentionRows, PromptContext, Visual
 from senna_autoprune.pruning.decoder.full_length import full_length, hidden_tokens
 from senna_autoprune.pruning.decoder.hooks import PruningHooks
 from senna_autoprune.pruning.decoder.lookahead import next_layer_attention
-from senna_autoprune.pruning.decoder.models import find_decoder
+from senna_autoprune.pruning.decoder.models import CACHE, find_decoder
 from senna_autoprune.pruning.decoder.proven import REFUSED, is_proven
 from senna_autoprune.pruning.decoder.unwrap import running_model
 from senna_autoprune.pruning.method import Method
@@ -110,7 +110,7 @@ def check_decoder(decoder: Any, method: Method | None = None, steps: int = STEPS
         output = decoder(inputs_embeds=embeds[:, :prompt], use_cache=True)
         rows = [output.last_hidden_state[:, -1]]
         for step in range(prompt, prompt + steps - 1):
-            output = decoder(inputs_embeds=embeds[:, step : step + 1], past_key_values=output.past_key_values, use_cache=True)
+            output = decoder(inputs_embeds=embeds[:, step : step + 1], **{CACHE: getattr(output, CACHE)}, use_cache=True)
             rows.append(output.last_hidden_state[:, -1])
     got = torch.stack(rows, 1)
     with full_length(decoder, hidden_tokens(list(trace), mask, embeds.shape[1]), hooks.compact):

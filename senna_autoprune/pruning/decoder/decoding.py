@@ -11,7 +11,7 @@ from torch import Tensor
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.pruning.decoder.cache import CachedLayer
 from senna_autoprune.pruning.decoder.gather import attention_mask
-from senna_autoprune.pruning.decoder.models import sliding_window
+from senna_autoprune.pruning.decoder.models import cache_in, sliding_window
 from senna_autoprune.pruning.decoder.rotary import table_at
 
 
@@ -46,7 +46,7 @@ class Decode:
     def layer(self, index: int, hidden: Tensor, kwargs: dict[str, Any], decoder: Any, kernel: str) -> dict[str, Any]:
         """Keywords of one layer of the ``decoder`` for a step whose input is ``hidden`` (B, q, d)."""
         left, queries = self.layers[index], hidden.shape[1]
-        cache: Any = kwargs.get("past_key_values", kwargs.get("cache"))  # transformers 5.24 calls it cache in some layers
+        cache = cache_in(kwargs)
         left.expected = True
         if not left.cut:
             return kwargs

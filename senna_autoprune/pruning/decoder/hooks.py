@@ -26,7 +26,7 @@ from senna_autoprune.pruning.decoder.cache import can_hold, leave, left_in
 from senna_autoprune.pruning.decoder.calls import Calls
 from senna_autoprune.pruning.decoder.decoding import Decode
 from senna_autoprune.pruning.decoder.deepstack import DeepStack
-from senna_autoprune.pruning.decoder.models import find_decoder, has_three_axes, sliding_window
+from senna_autoprune.pruning.decoder.models import CACHE, cache_in, find_decoder, has_three_axes, sliding_window
 from senna_autoprune.pruning.decoder.prefill import Prefill
 from senna_autoprune.pruning.decoder.proven import check_call
 from senna_autoprune.pruning.decoder.restore import restore
@@ -111,7 +111,7 @@ class PruningHooks:
     def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
         self.calls.begin()
         self.prefill = self.decode = None
-        embeds, cache = kwargs.get("inputs_embeds"), kwargs.get("past_key_values")
+        embeds, cache = kwargs.get("inputs_embeds"), cache_in(kwargs)
         tokens = embeds if embeds is not None else kwargs.get("input_ids", args[0] if args else None)
         if tokens is None:
             return None
@@ -197,7 +197,7 @@ class PruningHooks:
         contexts = [self._context(visual, sample, layout, seeds) for sample, layout in enumerate(layouts)]
         if valid is not None and all(layout.length == length for layout in layouts):
             valid = None  # a mask of ones
-        cache = kwargs.get("past_key_values")
+        cache = cache_in(kwargs)
         if cache is not None and not can_hold(cache):
             raise SennaPruneError("pruning needs layers that can hold different lengths: use a DynamicCache")
         if "flash" in self.kernel and any(sliding_window(self.decoder.config, index) for index in range(len(self.layers))):
@@ -267,7 +267,7 @@ def _cache_in(output: Any) -> Any:
     """The cache that a decoder has made itself, also in the tuple of return_dict=False."""
     if isinstance(output, tuple):
         return next((part for part in output if isinstance(part, Cache)), None)
-    return getattr(output, "past_key_values", None)
+    return getattr(output, CACHE, None)
 
 
 def _seen(cache: Any) -> int:

@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
 from senna_autoprune.errors import SennaPruneError
+
+CACHE_NAMES = ("past_key_values", "cache")  # what a model is given its cache as; transformers 5.24 has renamed it, and takes both
+CACHE = next(name for name in CACHE_NAMES if name in {field.name for field in fields(CausalLMOutputWithPast)})
+
+
+def cache_in(call: Mapping[str, Any]) -> Any:
+    """The cache among a model's keywords, by either name; None: there is none.
+
+    Raises:
+        SennaPruneError: it is not one of transformers 5 (tuples of tensors, an encoder-decoder's).
+    """
+    cache = next((call[name] for name in CACHE_NAMES if call.get(name) is not None), None)
+    if cache is not None and not hasattr(cache, "layers"):
+        raise SennaPruneError(f"{CACHE} is a {type(cache).__name__}; pruning needs a DynamicCache of transformers 5")
+    return cache
 
 
 def find_decoder(model: Any) -> Any:

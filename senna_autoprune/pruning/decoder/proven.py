@@ -143,7 +143,7 @@ LOOKAHEAD = frozenset(
 )
 DEEPSTACK = ("qwen3_vl_text",)
 # what a decoder may be given; flags and numbers besides (they say nothing of single tokens)
-ARGUMENTS = ("input_ids", "inputs_embeds", "attention_mask", "position_ids", "past_key_values", "cache_position", "hidden_states")
+ARGUMENTS = ("input_ids", "inputs_embeds", "attention_mask", "position_ids", "past_key_values", "cache", "cache_position", "hidden_states")
 
 
 def is_proven(decoder: Any) -> bool:

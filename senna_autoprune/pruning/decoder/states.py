@@ -32,7 +32,7 @@ class PrunedStates(Tensor):
         cls, function: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         name, kwargs = getattr(function, "__name__", ""), kwargs or {}
-        first = args[0] if args else next(iter(kwargs.values()), None)
+        first: Any = args[0] if args else next(iter(kwargs.values()), ())
         writes = (name.endswith("_") and not name.endswith("__")) or name == "__setitem__"
         alone = all(isinstance(part, cls) or not part.numel() for part in first) if name in JOINING else isinstance(first, cls)
         if name == "scaled_dot_product_attention" or ((writes or name in JOINING) and not alone):

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.pruning.context import Asked, VisualContext
+from senna_autoprune.pruning.decoder.models import cache_in
 from senna_autoprune.pruning.multimodal.clip import ClipWatch
 from senna_autoprune.pruning.multimodal.families import NoCls, family_of
 
@@ -110,7 +111,7 @@ class VisualFinder:
         bound = {**bound, **bound.pop("kwargs", {})}
         self.positions_given = bound.get("position_ids") is not None
         self.asked = Asked.of(module, bound)
-        cache = bound.get("past_key_values")
+        cache = cache_in(bound)
         self.found = self.mask = self.packed = None
         self.brings_images = False
         if cache is not None and cache.get_seq_length():

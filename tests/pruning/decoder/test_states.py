@@ -1,4 +1,4 @@
-"""A cache made by hand of a pruned one's tensors: refused wherever it is used, in the with and after it. Measuring them is nobody's harm."""
+"""A cache made by hand of a pruned one's tensors: refused wherever it is used, in the with and after it. They may be measured."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_the_tensors_may_be_measured(model):
 
 
 def test_the_cache_itself_and_unpruned_ones_hold_plain_tensors(model):
-    policy, mask, cache = prefilled(model, "random")
+    *_, cache = prefilled(model, "random")
     assert type(vars(cache.layers[0])["keys"]) is torch.Tensor
     with torch.no_grad():
         model(input_ids=QUESTION[:, :1], past_key_values=cache)
