@@ -56,7 +56,7 @@ $(READY_LMMS): setup.cfg pyproject.toml configs/constraints-lmms.txt
 test-lmms: lmms
 	HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 TRANSFORMERS_OFFLINE=1 $(VENV_LMMS)/bin/python -m pytest tests/lmms --durations=5
 
-# what a user gets who installs today: the newest transformers of the registry, above the bound of setup.cfg; made afresh each time
+# the newest transformers of the registry, also above the bound of setup.cfg: a break is seen before users see it; made afresh each time
 test-newest:
 	$(PYTHON) -m venv --clear $(VENV_NEWEST)
 	$(VENV_NEWEST)/bin/pip install --quiet --constraint configs/constraints.txt --editable '.[test]'
