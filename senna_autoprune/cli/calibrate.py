@@ -9,8 +9,8 @@ import click
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--model", required=True, help="Checkpoint folder (original layout or ours) or hub id.")
-@click.option("--questions", required=True, help="Question file; its labels are not read.")
+@click.option("--model", help="Checkpoint folder (original layout or ours) or hub id. Default: the embedded one.")
+@click.option("--questions", help="Question file; its labels are not read. Default: the embedded one.")
 @click.option("--images", help="Folder of relative image paths. Default: the question file's data root, else its folder.")
 @click.option("--vision-tower", help="CLIP folder to use in place of the one the checkpoint names.")
 @click.option("--adapter", help="How the model is asked: YAML file, family or entry point. Default: by the checkpoint.")
@@ -19,10 +19,13 @@ import click
 @click.option("--prompt-template", default="eval", show_default=True, type=click.Choice(["eval", "train"]))
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--dtype", default="float32", show_default=True, type=click.Choice(["float32", "bfloat16", "float16"]))
+@click.option(
+    "--by-layer", is_flag=True, help="Rank correlation of each indicator with the questions' constructed complexity, layer by layer."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document in the last line.")
 def command(
-    model: str,
-    questions: str,
+    model: str | None,
+    questions: str | None,
     images: str | None,
     vision_tower: str | None,
     adapter: str | None,
@@ -31,14 +34,20 @@ def command(
     prompt_template: str,
     device: str,
     dtype: str,
+    by_layer: bool,
     as_json: bool,
 ) -> None:
     """Choose AutoPrune's gamma for a model without labels, so that k adapts to its questions instead of being clamped.
 
     k of eq. 8 then runs from 0.1 to 1 of the paper's k0 between the 95th and the 5th percentile of mutual information.
+    With --by-layer: in which layer does an indicator rank questions as their construction does? The question file must say how complex
+    each is, as the synthetic world's does.
     """
     from senna_autoprune.adapters.open import open_model
+    from senna_autoprune.cli.eval_tables import console_for
+    from senna_autoprune.cli.values import fill_in_embedded
     from senna_autoprune.evaluation.answering.calibration import calibrate
+    from senna_autoprune.evaluation.answering.depth import by_layer as layer_by_layer
     from senna_autoprune.evaluation.answering.questions import load_questions, samples_of
     from senna_autoprune.evaluation.config import AskConfig
     from senna_autoprune.evaluation.sweep.sweep import in_turns
@@ -46,11 +55,13 @@ def command(
 
     asked = {"model": model, "adapter": adapter, "questions": questions, "images": images, "types": types}
     config = build(AskConfig, asked, "the command line")
+    fill_in_embedded(config, console_for(stderr=True))
     rows, root = load_questions(config)
     chosen = [sample[0] for sample in in_turns(samples_of(rows))][:count]
     place: dict[str, Any] = {"vision_tower": vision_tower, "dtype": dtype, "device": device, "prompt_template": prompt_template}
-    found = calibrate(open_model(model, adapter, **place), chosen, root)
-    _print(found)
+    loaded = open_model(str(config.model), adapter, **place)
+    found = layer_by_layer(loaded, chosen, root) if by_layer else calibrate(loaded, chosen, root)
+    (_print_layers if by_layer else _print)(found)
     if as_json:
         click.echo(json.dumps(found, allow_nan=False))
 
@@ -69,3 +80,23 @@ def _print(found: dict[str, Any]) -> None:
         console.print(gamma["error"], style="yellow", markup=False)
     else:
         console.print(f"use it with: --set gamma={gamma['gamma']:g} --set k0={gamma['k0']:g}")
+
+
+def _print_layers(found: dict[str, Any]) -> None:
+    from senna_autoprune.cli.eval_tables import console_for
+
+    console = console_for()
+    console.print(
+        f"{found['questions']} questions, {found['layers']} layers: Spearman's rank correlation with constructed complexity [95 %]"
+    )
+    for kind, rows in found["types"].items():
+        for name, row in rows.items():
+            read, strongest = (_correlation(row[key]) for key in ("read", "strongest"))
+            console.print(f"{kind}, {name}: {read}; strongest: {strongest}", markup=False)
+
+
+def _correlation(value: dict[str, Any] | None) -> str:
+    if value is None or value["value"] is None:
+        return "unknown"
+    bounds = "" if value["low"] is None else f" [{value['low']:+.2f}, {value['high']:+.2f}]"
+    return f"layer {value['layer']} {value['value']:+.2f}{bounds}"

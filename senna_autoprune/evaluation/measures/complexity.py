@@ -20,6 +20,7 @@ from senna_autoprune.evaluation.measures.retention import Interval, accuracy_ret
 Array = NDArray[Any]
 BANDS = ("simple", "medium", "complex")
 CLOSED = ("plan", "vru", "motion", "light")  # types whose answers are right or wrong
+ATTRIBUTE = "complexity"
 LEAST = 30  # questions with a known complexity, below which nothing is said
 
 
@@ -35,6 +36,14 @@ def is_right(kind: str, label: str, answer: str) -> bool | None:
     if kind == "light":
         return parse_light(answer) == parse_light(label)
     return None
+
+
+def complexity_of(attributes: Mapping[str, str]) -> float | None:
+    """A question's constructed complexity among its attributes, where its file states one."""
+    try:
+        return float(attributes[ATTRIBUTE])
+    except (KeyError, ValueError):
+        return None
 
 
 def bands_of(values: Sequence[float]) -> list[str]:

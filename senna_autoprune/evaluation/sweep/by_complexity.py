@@ -10,6 +10,7 @@ from senna_autoprune.evaluation.measures.complexity import (
     CLOSED,
     LEAST,
     bands_of,
+    complexity_of,
     interaction,
     is_right,
     oracle,
@@ -23,7 +24,6 @@ from senna_autoprune.evaluation.sweep.config import budget_name
 if TYPE_CHECKING:
     from senna_autoprune.evaluation.sweep.cells import Cell
 
-ATTRIBUTE = "complexity"
 ADAPTIVE = "autoprune"
 ORACLE_LEAST = 3  # variants at one budget that an oracle chooses among
 
@@ -44,11 +44,11 @@ def by_complexity(
     for row in rows:
         if row.answer is not None:
             texts.setdefault(row.setting, {})[row.question] = row.answer
-    known = [q for q in questions if q.type in CLOSED and _value(q) is not None]
+    known = [q for q in questions if q.type in CLOSED and complexity_of(q.attributes) is not None]
     asked = [q for q in known if all(q.question in found for found in texts.values())]
     if len(asked) < LEAST or UNPRUNED not in texts:
         return None
-    values = [float(_value(q) or 0.0) for q in asked]
+    values = [float(complexity_of(q.attributes) or 0.0) for q in asked]
     scenes, bands = clusters_of(asked), bands_of(values)
     hits = {name: [bool(is_right(q.type, q.label, found[q.question])) for q in asked] for name, found in texts.items()}
     there = [cell for cell in cells if cell.setting.name in hits]
@@ -62,13 +62,6 @@ def by_complexity(
         "mutual_information": _information(there, rows, asked, values, scenes, seed),
         "oracle": _oracle(there, hits, scenes),
     }
-
-
-def _value(question: QuestionRow) -> float | None:
-    try:
-        return float(question.attributes[ATTRIBUTE])
-    except (KeyError, ValueError):
-        return None
 
 
 def _who(cell: Cell) -> dict[str, Any]:
