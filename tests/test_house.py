@@ -14,6 +14,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "senna_autoprune"
 ROOMS = [  # from left to right; the longest name that fits a module is its room
     "errors",
+    "device",
     "files",
     "pruning",
     "senna",

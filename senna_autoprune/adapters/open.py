@@ -13,7 +13,6 @@ from typing import Any
 
 import yaml
 
-from senna_autoprune.adapters.checkpoint import load_checkpoint
 from senna_autoprune.adapters.model import DrivingModel
 from senna_autoprune.adapters.schema import Adapter, adapter_of
 from senna_autoprune.errors import SennaPruneError
@@ -129,6 +128,7 @@ def open_model(
         raise SennaPruneError(f"a vision tower of its own is Senna's: {model} ({wanted}) brings its tower along")
     if prompt_template != "eval":
         raise SennaPruneError(f"the prompt template {prompt_template!r} is Senna's: {model} ({wanted}) is asked by its chat template")
+    from senna_autoprune.adapters.checkpoint import load_checkpoint
     from senna_autoprune.adapters.stock import StockModel
 
     return StockModel(load_checkpoint(model, None, dtype, device, attn_implementation), chosen)

@@ -9,6 +9,7 @@ import click
 from senna_autoprune.cli.options import (
     FAILED_SAMPLES,
     HELP,
+    Grouped,
     budget_options,
     device_options,
     method_option_values,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from senna_autoprune.replay.ask import Said, Told
 
 
-@click.command("ask", context_settings=HELP)
+@click.command("ask", cls=Grouped, context_settings=HELP)
 @model_options
 @click.option("--image", "--images", "images", multiple=True, type=click.Path(), help="Picture; give it once each, or all after it.")
 @click.argument("more_images", nargs=-1, type=click.Path())
@@ -60,7 +61,8 @@ def command(
     3: done, but an answer is a failure of the model.
     """
     from senna_autoprune.adapters.open import open_model
-    from senna_autoprune.cli.values import parse_option
+    from senna_autoprune.cli.values import with_method_options
+    from senna_autoprune.device import words
     from senna_autoprune.errors import SennaPruneError
     from senna_autoprune.evaluation.config import EvalConfig
     from senna_autoprune.evaluation.evaluate import settings_of
@@ -69,9 +71,7 @@ def command(
 
     if out is not None and not out.endswith(".html"):
         raise SennaPruneError(f"--out {out}: the page of one frame ends in .html")
-    given = {name: value for name, value in flags.items() if value is not None}
-    if option_values:
-        given["options"] = dict(map(parse_option, option_values))
+    given = with_method_options({name: value for name, value in flags.items() if value is not None}, option_values)
     chosen = choose((*images, *more_images), question, scene, sample, dataroot, version)
     for line in chosen.said:
         click.echo(line, err=True)
@@ -79,7 +79,7 @@ def command(
         given["model"] = _embedded_model()
     config = build(EvalConfig, {**given, "controls": False}, "the command line")
     setting = settings_of(config)[-1]
-    click.echo(f"loading {config.model}", err=True)
+    click.echo(f"loading {config.model} on {words(config.device, config.dtype)}", err=True)
     model = open_model(
         str(config.model),
         config.adapter,

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from senna_autoprune.cli.options import device_options
 from senna_autoprune.errors import SennaPruneError
 
 
@@ -30,8 +31,7 @@ from senna_autoprune.errors import SennaPruneError
     help="Spread a token over its patches through projector and adapter, or the adapter alone (a 200th of the work on a 7B model).",
 )
 @click.option("--prompt-template", type=click.Choice(["eval", "train"]), default="eval", show_default=True, help="Wording of the prompt.")
-@click.option("--device", default="cpu", show_default=True, help="Any torch device.")
-@click.option("--dtype", default="float32", show_default=True, help="float32, bfloat16 or float16.")
+@device_options
 @click.option("--out", type=click.Path(), help="Picture: .png, .svg or .pdf. Default: attention-NAME.png.")
 def command(
     vision_tower: str | None,
@@ -39,8 +39,8 @@ def command(
     layers: str | None,
     attribution: Any,
     prompt_template: str,
-    device: str,
-    dtype: str,
+    device: str | None,
+    dtype: str | None,
     out: str | None,
     **asked: Any,
 ) -> None:
@@ -49,6 +49,7 @@ def command(
     With nothing given, the embedded model looks at an embedded scene.
     """
     from senna_autoprune.adapters.open import open_model
+    from senna_autoprune.device import AUTO, settle, words
     from senna_autoprune.report.attention import STRONGEST, choose, look, save_attention
     from senna_autoprune.report.drawing import picture_path
 
@@ -57,7 +58,8 @@ def command(
     choice = choose(**asked)
     for line in choice.said:
         click.echo(line, err=True)
-    click.echo(f"loading {choice.model}", err=True)
+    device, dtype = settle(device or AUTO, dtype or AUTO)
+    click.echo(f"loading {choice.model} on {words(device, dtype)}", err=True)
     place: dict[str, Any] = {"vision_tower": vision_tower, "dtype": dtype, "device": device, "prompt_template": prompt_template}
     found = look(open_model(choice.model, adapter, **place), choice.question, choice.root, wanted, prompt_template, attribution)
     if choice.label:

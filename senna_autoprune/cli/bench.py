@@ -11,6 +11,9 @@ from typing import Any
 
 import click
 
+from senna_autoprune.cli.options import device_options
+
+DTYPES = ("float32", "bfloat16", "float16")
 WIDTH = 160  # of tables that go into a file
 
 
@@ -26,8 +29,7 @@ WIDTH = 160  # of tables that go into a file
 @click.option("--text-tokens", type=click.IntRange(3), help="[default: 200]")
 @click.option("--method", default="autoprune", show_default=True, help="A registered pruning method.")
 @click.option("--retention", "retentions", default="0.20,0.25,0.40", show_default=True, help="Shares of visual tokens, comma separated.")
-@click.option("--dtype", default="float32", show_default=True, type=click.Choice(["float32", "bfloat16", "float16"]))
-@click.option("--device", default="cpu", show_default=True)
+@device_options
 @click.option("--rounds", type=click.IntRange(1), help="Timed rounds; every setting runs once in each.  [default: 9; with --shape 3]")
 @click.option("--warmup", type=click.IntRange(0), help="Rounds before them.  [default: 2; with --shape 1]")
 @click.option("--decode-steps", default=8, show_default=True, type=click.IntRange(1))
@@ -43,8 +45,8 @@ def command(
     check_sample: bool,
     method: str,
     retentions: str,
-    dtype: str,
-    device: str,
+    dtype: str | None,
+    device: str | None,
     rounds: int | None,
     warmup: int | None,
     decode_steps: int,
@@ -76,9 +78,14 @@ def command(
     from senna_autoprune.bench.vision import senna_config
     from senna_autoprune.cli.eval_tables import show_grid
     from senna_autoprune.cli.values import parse_shares
+    from senna_autoprune.device import AUTO, settle
+    from senna_autoprune.errors import SennaPruneError
     from senna_autoprune.tables import bench as tables
 
     begun = perf_counter()
+    device, dtype = settle(device or AUTO, dtype or AUTO)
+    if dtype not in DTYPES:
+        raise SennaPruneError(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
     earlier = read_earlier(Path(earlier_file)) if earlier_file is not None else None
     given: dict[str, Any] = {name: value for name, value in geometry.items() if value is not None}
     shape = replace(SHAPES[shape_name], **given) if shape_name else BenchShape(**given)

@@ -8,8 +8,11 @@ from typing import Any
 import click
 
 from senna_autoprune.cli.options import (
+    ASKING,
     FAILED_SAMPLES,
     HELP,
+    MACHINE,
+    Grouped,
     block,
     config_option,
     device_options,
@@ -21,23 +24,27 @@ from senna_autoprune.cli.options import (
 )
 
 asking = block(
+    "Questions",
     click.option("--limit", type=int, help="Only the first N planning questions."),
-    click.option("--max-new-tokens", type=int, help="Longest answer. Default: 16."),
+    block(ASKING, click.option("--max-new-tokens", type=int, help="Longest answer. Default: 16.")),
     prompt_option,
-    click.option("--batch-size", type=int, help="Questions asked together; answers stay the same. Default: 1."),
+    block(MACHINE, click.option("--batch-size", type=int, help="Questions asked together; answers stay the same. Default: 1.")),
     device_options,
-    click.option("--seed", type=int, help="Of the halves and the order of scenes. Default: 0."),
+    block(ASKING, click.option("--seed", type=int, help="Of the halves and the order of scenes. Default: 0.")),
 )
 
 
-@click.command(context_settings=HELP)
-@click.option("--margin", type=float, help="Greatest loss, in points. Default: half of (unpruned - best trivial control), at most 2.")
-@click.option("--safety", type=float, help="Greatest share of scenes with a newly dangerous flip, in per cent. Default: 2.")
-@click.option("--methods", help="One or more, with commas; one is chosen on the first half. Default: autoprune.")
-@click.option("--grid", help="Shares of visual tokens: 0.1,0.2 or start:stop:step. Default: 0.10 to 0.60.")
-@click.option("--measure", help="accuracy (default) against the labels, or agreement with the unpruned answers.")
-@click.option("--choose-share", type=float, help="Share of scenes for choosing. Default: 0.5; 0: one method, all scenes certify.")
-@click.option("--looks", type=int, help="Looks at the certificate's scenes. Default: 3.")
+@click.command(cls=Grouped, context_settings=HELP)
+@block(
+    "The certificate",
+    click.option("--margin", type=float, help="Greatest loss, in points. Default: half of (unpruned - best trivial control), at most 2."),
+    click.option("--safety", type=float, help="Greatest share of scenes with a newly dangerous flip, in per cent. Default: 2."),
+    click.option("--methods", help="One or more, with commas; one is chosen on the first half. Default: autoprune."),
+    click.option("--grid", help="Shares of visual tokens: 0.1,0.2 or start:stop:step. Default: 0.10 to 0.60."),
+    click.option("--measure", help="accuracy (default) against the labels, or agreement with the unpruned answers."),
+    click.option("--choose-share", type=float, help="Share of scenes for choosing. Default: 0.5; 0: one method, all scenes certify."),
+    click.option("--looks", type=int, help="Looks at the certificate's scenes. Default: 3."),
+)
 @model_options
 @question_options
 @click.option("--out", help="Run folder; a started one is continued. Default: runs/budget-HASH of the settings.")

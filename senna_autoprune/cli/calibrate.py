@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from senna_autoprune.cli.options import device_options
+
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--model", help="Checkpoint folder (original layout or ours) or hub id. Default: the embedded one.")
@@ -17,11 +19,10 @@ import click
 @click.option("--types", default="plan", show_default=True, help="Question types to measure, separated by commas, or all.")
 @click.option("--count", default=32, show_default=True, type=click.IntRange(2), help="Questions to measure, scenes taking turns.")
 @click.option("--prompt-template", default="eval", show_default=True, type=click.Choice(["eval", "train"]))
-@click.option("--device", default="cpu", show_default=True)
-@click.option("--dtype", default="float32", show_default=True, type=click.Choice(["float32", "bfloat16", "float16"]))
 @click.option(
     "--by-layer", is_flag=True, help="Rank correlation of each indicator with the questions' constructed complexity, layer by layer."
 )
+@device_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document in the last line.")
 def command(
     model: str | None,
@@ -32,8 +33,8 @@ def command(
     types: str,
     count: int,
     prompt_template: str,
-    device: str,
-    dtype: str,
+    device: str | None,
+    dtype: str | None,
     by_layer: bool,
     as_json: bool,
 ) -> None:
@@ -43,23 +44,34 @@ def command(
     With --by-layer: in which layer does an indicator rank questions as their construction does? The question file must say how complex
     each is, as the synthetic world's does.
     """
-    from senna_autoprune.adapters.open import open_model
     from senna_autoprune.cli.eval_tables import console_for
     from senna_autoprune.cli.values import fill_in_embedded
+    from senna_autoprune.device import words
     from senna_autoprune.evaluation.answering.calibration import calibrate
     from senna_autoprune.evaluation.answering.depth import by_layer as layer_by_layer
+    from senna_autoprune.evaluation.answering.engine import ModelPlace
     from senna_autoprune.evaluation.answering.questions import load_questions, samples_of
     from senna_autoprune.evaluation.config import AskConfig
     from senna_autoprune.evaluation.sweep.sweep import in_turns
     from senna_autoprune.files.yaml_files import build
 
-    asked = {"model": model, "adapter": adapter, "questions": questions, "images": images, "types": types}
+    place = {name: value for name, value in (("device", device), ("dtype", dtype)) if value is not None}
+    asked = {
+        **place,
+        "vision_tower": vision_tower,
+        "prompt_template": prompt_template,
+        "model": model,
+        "adapter": adapter,
+        "questions": questions,
+        "images": images,
+        "types": types,
+    }
     config = build(AskConfig, asked, "the command line")
     fill_in_embedded(config, console_for(stderr=True))
     rows, root = load_questions(config)
     chosen = [sample[0] for sample in in_turns(samples_of(rows))][:count]
-    place: dict[str, Any] = {"vision_tower": vision_tower, "dtype": dtype, "device": device, "prompt_template": prompt_template}
-    loaded = open_model(str(config.model), adapter, **place)
+    click.echo(f"loading {config.model} on {words(config.device, config.dtype)}", err=True)
+    loaded = ModelPlace.of(config).load()
     found = layer_by_layer(loaded, chosen, root) if by_layer else calibrate(loaded, chosen, root)
     (_print_layers if by_layer else _print)(found)
     if as_json:

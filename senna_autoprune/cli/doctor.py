@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from senna_autoprune.cli.options import HELP, device_options, method_option_values, model_options
+from senna_autoprune.cli.options import HELP, SHARE, device_options, method_option_values, model_options
 
 FAILED = 1
 
@@ -16,7 +16,7 @@ FAILED = 1
 @model_options
 @click.option("--attention", help="Attention kernel to load the model with (sdpa, eager, flash_attention_2, ...). Default: the model's.")
 @click.option("--method", default="autoprune", show_default=True, help="Method to check with (`senna-prune methods`).")
-@click.option("--retention", type=float, default=0.4, show_default=True, help="Share of visual tokens kept.")
+@click.option("--retention", type=SHARE, default=0.4, show_default=True, help="Share of visual tokens kept: 0.4 or 40%.")
 @method_option_values
 @device_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -41,18 +41,21 @@ def command(
     from senna_autoprune import demo
     from senna_autoprune.adapters.examine import examine
     from senna_autoprune.adapters.open import open_model
-    from senna_autoprune.cli.values import parse_option
+    from senna_autoprune.cli.values import with_method_options
+    from senna_autoprune.device import AUTO, settle
     from senna_autoprune.errors import SennaPruneError
     from senna_autoprune.pruning.methods.registry import METHODS, build_policy
 
-    policy = build_policy(method, retention=retention, **dict(map(parse_option, option_values)))
+    asked = with_method_options({"method": method}, option_values)
+    method = str(asked["method"])
+    policy = build_policy(method, retention=retention, **asked.get("options", {}))
     if model is None:
         found = demo.embedded()
         if found is None:
             raise SennaPruneError("--model is missing, and this copy has no embedded model: give --model DIR")
         model = str(found.model_dir)
-    place: dict[str, Any] = {"device": device or "cpu", "dtype": dtype or "float32"}
-    driving = open_model(model, adapter, vision_tower=vision_tower, attn_implementation=attention, **place)
+    device, dtype = settle(device or AUTO, dtype or AUTO)
+    driving = open_model(model, adapter, vision_tower=vision_tower, attn_implementation=attention, device=device, dtype=dtype)
     examined = examine(driving, policy, tuple(dict.fromkeys([method, *METHODS])))
     if as_json:
         click.echo(json.dumps({"model": model, **examined.to_dict()}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from rich import box
@@ -30,22 +31,30 @@ def show(metrics: dict[str, Any], console: Console, full: bool = True) -> None:
     for grid in grids(metrics) if summary is None else [summary, *other_grids(metrics)]:
         show_grid(grid, console)
     for warning in warnings(metrics):
-        console.print(escape(warning), style="yellow")
+        console.print(plain(warning), style="yellow")
     failed = failures(metrics)
     if failed:
-        console.print(escape(failed), style="red")
+        console.print(plain(failed), style="red")
+
+
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+
+
+def plain(text: str) -> str:
+    """Text of a model or a file as a terminal may have it: control codes are spelt out, nothing is markup."""
+    return escape(_CONTROL.sub(lambda code: f"\\x{ord(code.group()):02x}", text))
 
 
 def show_grid(grid: Grid, console: Console) -> None:
     """A light table: the first column is a name; what is said of the table stands below it."""
-    console.print(f"\n{escape(grid.title)}", style="bold", soft_wrap=True)
+    console.print(f"\n{plain(grid.title)}", style="bold", soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for index, column in enumerate(grid.columns):
         justify: Any = "left" if index in grid.texts else "right"
-        table.add_column(escape(column), justify=justify, no_wrap=not index, overflow="fold")
+        table.add_column(plain(column), justify=justify, no_wrap=not index, overflow="fold")
     for index, row in enumerate(grid.rows):
         style = "bold" if index in grid.strong else None
-        table.add_row(*map(escape, row), end_section=index in grid.sections, style=style)
+        table.add_row(*map(plain, row), end_section=index in grid.sections, style=style)
     console.print(table)
     for note in grid.notes:
-        console.print(escape(note), style="dim")
+        console.print(plain(note), style="dim")

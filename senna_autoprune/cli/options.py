@@ -50,62 +50,109 @@ class ConfigType(click.ParamType):
 SHARE, CONFIG = ShareType(), ConfigType()
 
 
-def block(*options: Decorator) -> Decorator:
-    """One decorator for several options, listed in the order given."""
+class Grouped(click.Command):
+    """A command whose ``--help`` lists options under the headings of their blocks, in the order of the headings' first options."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        headings: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                headings.setdefault(getattr(parameter, "heading", "Output and help"), []).append(record)
+        for heading, records in headings.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+def examples(*lines: str) -> str:
+    """An epilog of command lines, as they are."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def block(heading: str, *options: Decorator) -> Decorator:
+    """One decorator for several options, listed in the order given, under ``heading`` in a ``Grouped`` command."""
 
     def decorate(command: Any) -> Any:
         for option in reversed(options):
             command = option(command)
+            parameter = command.__click_params__[-1]
+            parameter.heading = getattr(parameter, "heading", heading)  # a block within a block has its own
         return command
 
     return decorate
 
 
+MODEL, QUESTIONS, PRUNING, ASKING, MACHINE = "Model", "Questions", "Pruning", "How it is asked", "Where it runs"
+
 model_options = block(
+    MODEL,
     click.option("--model", help="Checkpoint folder (original layout or ours) or hub id."),
     click.option("--vision-tower", help="CLIP folder to use in place of the one the checkpoint names (Senna)."),
     click.option("--adapter", help="How the model is asked: YAML file, family or entry point. Default: by the checkpoint."),
 )
 question_options = block(
+    QUESTIONS,
     click.option("--questions", help="Question file (LLaVA-format JSON list), see `senna-prune questions build`."),
     click.option("--images", help="Folder of relative image paths. Default: the question file's data root, else its folder."),
     click.option("--tables", help="Folder of VERSION/*.json, for waypoints and earlier frames. Default: the images' folder."),
 )
 method_options = block(
-    click.option("--method", help="Pruning method (`senna-prune methods`), or package.module:Class. Default: autoprune."),
-    click.option("--mode", help="paper or release (autoprune)."),
-    click.option("--scope", help="scene: rank all views together; view: the same number from each."),
+    PRUNING,
+    click.option("--method", help="Method (`senna-prune methods`), METHOD:NAME=VALUE, or package.module:Class. Default: autoprune."),
+    click.option("--mode", type=click.Choice(["paper", "release"]), help="Of autoprune. Default: paper."),
+    click.option(
+        "--scope", type=click.Choice(["scene", "view"]), help="Rank all views together (default), or keep the same number from each."
+    ),
 )
 budget_options = block(
+    PRUNING,
     click.option("--retention", type=SHARE, help="Share of visual tokens kept, averaged over the layers: 0.25 or 25%. Default: 0.25."),
     click.option("--tokens", type=float, help="Budget as visual tokens, averaged over the layers."),
     click.option("--tokens-per-view", type=float, help="Budget as visual tokens of each view, averaged over the layers."),
 )
-method_option_values = click.option("--set", "option_values", multiple=True, metavar="NAME=VALUE", help="Further option of the method.")
+SET = "Option of a method, of any command: --set gamma=0.1 or, where several methods run, --set autoprune.gamma=0.1."
+method_option_values = block(PRUNING, click.option("--set", "option_values", multiple=True, metavar="[METHOD.]NAME=VALUE", help=SET))
 device_options = block(
-    click.option("--device", help="Any torch device. Default: cpu."),
-    click.option("--dtype", help="float32 (default), bfloat16 or float16."),
+    MACHINE,
+    click.option("--device", help="Any torch device. Default: auto, a GPU where there is one, else the CPU."),
+    click.option("--dtype", metavar="[auto|float32|bfloat16|float16]", help="Default: auto, bfloat16 on a GPU that has it, else float32."),
 )
-prompt_option = click.option("--prompt-template", help="eval (default, the original evaluation's wording) or train.")
-config_option = click.option(
-    "--config", "config_file", type=CONFIG, help="YAML file, or a built-in name (eval, table3, table4); flags win over it."
+prompt_option = block(
+    ASKING,
+    click.option("--prompt-template", type=click.Choice(["eval", "train"]), help="Default: eval, the original evaluation's wording."),
+)
+config_option = block(
+    "Output and help",
+    click.option("--config", "config_file", type=CONFIG, help="YAML file, or a built-in name (eval, table3, table4); flags win over it."),
 )
 asking_options = block(
+    QUESTIONS,
     click.option("--types", help="Question types to ask, separated by commas, or all. Default: plan."),
     click.option("--limit", type=int, help="Only N questions of those types: the first, or with --limit-scenes evenly of its scenes."),
     click.option("--limit-scenes", type=int, help="Only the questions of N scenes, drawn by --seed."),
-    click.option("--max-new-tokens", type=int, help="Longest answer. Default: the adapter's, by question type."),
+    block(ASKING, click.option("--max-new-tokens", type=int, help="Longest answer. Default: the adapter's, by question type.")),
     prompt_option,
-    click.option("--batch-size", type=int, help="Questions asked together; answers stay the same. Default: 1."),
+    block(MACHINE, click.option("--batch-size", type=int, help="Questions asked together; answers stay the same. Default: 1.")),
     device_options,
-    click.option("--seed", type=int, help="Of random pruning, random answers and the bootstrap. Default: 0."),
-    click.option("--resamples", type=int, help="Bootstrap resamples. Default: 2000."),
+    block(
+        ASKING,
+        click.option("--seed", type=int, help="Of random pruning, random answers and the bootstrap. Default: 0."),
+        click.option("--resamples", type=int, help="Bootstrap resamples. Default: 2000."),
+    ),
 )
 engine_options = block(
-    click.option("--engine", help="local (default), or ray: several models at once, on one machine or a cluster."),
+    MACHINE,
+    click.option(
+        "--engine", type=click.Choice(["local", "ray"]), help="Default: local; ray: several models at once, here or on a cluster."
+    ),
     click.option("--workers", type=int, help="Ray: models that work at once. Default: 1."),
-    click.option("--gpus-per-worker", type=float, help="Ray: GPUs of a worker. Default: 1 with --device cuda, else 0."),
+    click.option("--gpus-per-worker", type=float, help="Ray: GPUs of a worker. Default: 1 on cuda, else 0."),
     click.option("--ray-address", help="Ray: cluster to join, HOST:PORT or auto. Default: a local one for this run."),
 )
 force_option = click.option("--force", is_flag=True, help="Go on although the first answers are all unreadable.")
 retry_option = click.option("--retry-failed", is_flag=True, help="When continuing, ask failed questions again.")
+export_options = block(
+    "Output and help",
+    click.option("--csv", "csv_file", type=click.Path(dir_okay=False), help="Also write every answer to this file, for a spreadsheet."),
+    click.option("--parquet", "parquet_file", type=click.Path(dir_okay=False), help="The same as Parquet (needs the extra `parquet`)."),
+)

@@ -1,38 +1,95 @@
-"""The progress bar of answers, with an estimate of the time left, that ``eval`` and ``sweep`` share."""
+"""What moves while a run computes: how far, how long it took, how long it will take; shared by ``eval`` and ``sweep``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import monotonic
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task
+from rich.text import Text
+
+FIRST_QUESTIONS = 3  # asked under every setting before the whole time is estimated,
+PATIENCE_S = 60.0  # or what was answered by then
+LONG_S = 3600.0  # of an estimate that comes with what can be done about it
+
+
+def spell(seconds: float) -> str:
+    """A duration that cannot be misread: ``42 s``, ``14 min``, ``5 h 20 min``, ``12 days``."""
+    minutes = round(seconds / 60)
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    if minutes < 100:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes / 60 / 24:.0f} days"
+
+
+class _Words(ProgressColumn):
+    """``12 of 1030 answers, 8 s so far, about 11 min left``; says what is waited for while nothing has come."""
+
+    def render(self, task: Task) -> Text:
+        elapsed, left, note = spell(task.elapsed or 0), task.fields["left"], task.fields["note"]
+        if task.total is None:
+            return Text(f"no answer yet, {elapsed} so far")
+        seconds = None if left is None else max(left[1] - (monotonic() - left[0]), 0)
+        rest = "" if task.finished or seconds is None else f", about {spell(seconds)} left"
+        return Text(f"{task.completed:.0f} of {task.total:.0f} answers, {elapsed} so far{rest}{note}")
 
 
 class AnswersBar:
-    """Give ``on_row`` to ``evaluate`` or ``sweep``; ``finish`` fills the bar of a run that had nothing left to ask."""
+    """Give ``on_row`` to ``evaluate`` or ``sweep``; ``finish`` fills the bar of a run that had nothing left to ask.
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._task = progress.add_task("answers", total=None, note="")
+    Args:
+        settings: answers that make a question.
+    """
+
+    def __init__(self, progress: Progress, settings: int) -> None:
+        self._progress, self._settings = progress, settings
+        self._task = progress.add_task("answers", total=None, note="", left=None)
+        self._begun = monotonic()
         self._computed = self._failed = 0
+        self._estimated = False
 
     def on_row(self, row: Any, done: int, total: int) -> None:
-        if not self._computed:  # rows found on disk are no measure of speed
-            self._progress.reset(self._task, total=total, completed=done - 1)
         self._computed += 1
         self._failed += row.status == "failed"
-        self._progress.update(self._task, completed=done, note=f"{self._failed} failed" if self._failed else "")
+        passed = monotonic() - self._begun
+        seconds = passed / self._computed * (total - done)
+        if not self._estimated and done < total and self._settled(passed):
+            self._estimated = True
+            self._estimate(passed, seconds, total - done)
+        left = (monotonic(), seconds) if self._estimated else None
+        note = f", {self._failed} failed" if self._failed else ""
+        self._progress.update(self._task, total=total, completed=done, note=note, left=left)
 
     def finish(self, rows: int) -> None:
         self._progress.update(self._task, total=rows, completed=rows)
 
+    def _settled(self, passed: float) -> bool:
+        """Whether enough was seen to say how long the rest takes: settings differ, so whole questions, if those come soon."""
+        return self._computed >= FIRST_QUESTIONS * self._settings or (passed > PATIENCE_S and self._computed > 1)
+
+    def _estimate(self, passed: float, seconds: float, left: int) -> None:
+        pace = passed / self._computed
+        said = f"estimate: about {spell(seconds)} for the other {left} answers, at {pace:.2g} s an answer"
+        if seconds < LONG_S:
+            self._progress.console.print(said, markup=False)
+            return
+        cure = "Ctrl-C loses nothing and the same command goes on; fewer: --limit or --limit-scenes; faster: a GPU, --dtype, --engine ray"
+        self._progress.console.print(f"{said}. {cure}", style="yellow", markup=False)
+
 
 @contextmanager
-def answers_bar(console: Console) -> Iterator[AnswersBar]:
-    """A bar on ``console`` while in use."""
-    times = (TextColumn("elapsed"), TimeElapsedColumn(), TextColumn("left, about"), TimeRemainingColumn())
-    columns = (TextColumn("answers"), BarColumn(), MofNCompleteColumn(), *times)
-    with Progress(*columns, TextColumn("{task.fields[note]}"), console=console) as progress:
-        yield AnswersBar(progress)
+def answers_bar(console: Console, settings: int) -> Iterator[AnswersBar]:
+    """A bar on ``console`` while in use; it moves before the first answer is there."""
+    with Progress(SpinnerColumn(), BarColumn(bar_width=16), _Words(), console=console) as progress:
+        yield AnswersBar(progress, settings)
+
+
+def counted(questions: int, settings: int) -> str:
+    """``1030 answers = 206 questions x 5 settings``."""
+    return f"{questions * settings} answers = {questions} question{'s' * (questions != 1)} x {settings} settings"

@@ -9,6 +9,7 @@ import click
 from senna_autoprune.cli.options import (
     FAILED_SAMPLES,
     HELP,
+    Grouped,
     budget_options,
     device_options,
     method_option_values,
@@ -18,7 +19,7 @@ from senna_autoprune.cli.options import (
 )
 
 
-@click.command("replay", context_settings=HELP)
+@click.command("replay", cls=Grouped, context_settings=HELP)
 @click.option("--scene", help="Scene name, scene token, or a sample token. Default: the scene with most images.")
 @click.option("--run", "run", type=click.Path(), help="Finished run of `senna-prune eval`: its model, method, questions.")
 @click.option("--flips", type=click.Choice(["worst", "all"]), help="Of a run: its flips, worst first (default), or all.")
@@ -64,18 +65,17 @@ def command(ctx: click.Context, option_values: tuple[str, ...], **flags: Any) ->
     from rich.progress import Progress
 
     from senna_autoprune.cli.eval_tables import console_for
-    from senna_autoprune.cli.values import parse_option
+    from senna_autoprune.cli.values import with_method_options
+    from senna_autoprune.device import words
     from senna_autoprune.replay.setup import prepare
     from senna_autoprune.replay.write import kinds, write_replay
 
-    given = {name: value for name, value in flags.items() if value is not None}
-    if option_values:
-        given["options"] = dict(map(parse_option, option_values))
+    given = with_method_options({name: value for name, value in flags.items() if value is not None}, option_values)
     console = console_for(stderr=True)
     job = prepare(**given)
     for line in job.said:
         console.print(line, markup=False)
-    console.print(f"loading {job.model}", markup=False)
+    console.print(f"loading {job.model} on {words(job.config.device, job.config.dtype)}", markup=False)
     with Progress(console=console) as progress:
         task = progress.add_task("frames", total=len(job.source.shots))
         replay = job.make(lambda done, total: progress.update(task, completed=done))

@@ -6,8 +6,10 @@ from typing import Any
 
 import click
 
+from senna_autoprune.cli.options import HELP, Grouped, export_options
 
-@click.command("report", context_settings={"help_option_names": ["-h", "--help"]})
+
+@click.command("report", cls=Grouped, context_settings=HELP)
 @click.argument("run", type=click.Path())
 @click.option("--out", type=click.Path(), help="Folder for report.html, flips.html and figures/. Default: the run's own.")
 @click.option("--flips", type=click.IntRange(0, 200), default=12, show_default=True, help="Flips with a picture and a replay, worst first.")
@@ -15,19 +17,21 @@ import click
 @click.option("--model", help="For the replay: checkpoint to use if the run's has moved.")
 @click.option("--vision-tower", help="For the replay: CLIP folder to use in place of the one the checkpoint names.")
 @click.option("--device", help="For the replay: any torch device. Default: the run's.")
-def command(run: str, out: str | None, flips: int, replay: bool, **asked: Any) -> None:
+@export_options
+def command(run: str, out: str | None, flips: int, replay: bool, csv_file: str | None, parquet_file: str | None, **asked: Any) -> None:
     """Write report.html for a run directory of `senna-prune eval` (or of `sweep`, or `budget`).
 
     One self-contained file beside figures/ and flips.html, the replay that its pictures open. A run that is not finished is
-    reported as far as it is.
+    reported as far as it is. Needs no model but for the replay of the flips (--no-replay leaves that out).
     """
     from rich.progress import Progress
 
     from senna_autoprune.cli.eval_tables import console_for
+    from senna_autoprune.cli.export import Export
     from senna_autoprune.report.budget import is_budget, write_budget_report
     from senna_autoprune.report.write import is_sweep, write_report
 
-    console = console_for(stderr=True)
+    console, export = console_for(stderr=True), Export.of(csv_file, parquet_file)
     given = {name: value for name, value in asked.items() if value is not None}
     if is_budget(run):
         written = write_budget_report(run, out)
@@ -47,3 +51,5 @@ def command(run: str, out: str | None, flips: int, replay: bool, **asked: Any) -
         click.echo(f"note: {note}", err=True)
     for path in written.files:
         click.echo(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+    for line in export.write(run):
+        click.echo(line)

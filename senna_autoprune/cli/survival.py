@@ -8,7 +8,15 @@ from typing import Any
 
 import click
 
-from senna_autoprune.cli.options import HELP, config_option, device_options, model_options, prompt_option, question_options
+from senna_autoprune.cli.options import (
+    HELP,
+    config_option,
+    device_options,
+    method_option_values,
+    model_options,
+    prompt_option,
+    question_options,
+)
 
 
 @click.command(context_settings=HELP)
@@ -24,7 +32,7 @@ from senna_autoprune.cli.options import HELP, config_option, device_options, mod
 @click.option("--methods", help="all (default), or names with commas; a variant is name:option=value.")
 @click.option("--retention", help="Budgets as shares: 0.2,0.25 or start:stop:step. Default: 0.25.")
 @click.option("--tokens-per-view", help="Budgets as visual tokens of each view.")
-@click.option("--set", "option_values", multiple=True, metavar="METHOD.NAME=VALUE", help="Option of a method in all its rows.")
+@method_option_values
 @click.option("--types", help="Question types to look with, separated by commas, or all. Default: plan.")
 @click.option("--limit", type=int, help="Only the first N questions of those types.")
 @prompt_option
@@ -49,9 +57,9 @@ def command(
     from rich.progress import Progress
 
     from senna_autoprune.cli.eval_tables import console_for, show_grid
-    from senna_autoprune.cli.sweep import _options
-    from senna_autoprune.cli.values import fill_in_embedded
+    from senna_autoprune.cli.values import fill_in_embedded, options_by_method
     from senna_autoprune.demo import label_of
+    from senna_autoprune.device import words
     from senna_autoprune.errors import SennaPruneError
     from senna_autoprune.evaluation.answering.questions import load_questions
     from senna_autoprune.evaluation.sweep.cells import cells_of, needs_calibration
@@ -66,7 +74,7 @@ def command(
     if given.get("retention") is None and given.get("tokens_per_view") is None and config_file is None:
         given["retention"] = "0.25"
     if option_values:
-        given["options"] = _options(option_values)
+        given["options"] = options_by_method(option_values, given.get("methods"))
     config = load_config(SweepConfig, config_file, given)
     console = console_for(stderr=True)
     fill_in_embedded(config, console)
@@ -76,6 +84,7 @@ def command(
     questions, root = load_questions(config)
     evidence_of, source = _evidence(config.questions, dataroot, version, evidence, least_visible)
     flipped = flipped_answers(Path(run_folder)) if run_folder else None
+    console.print(f"loading {config.model} on {words(config.device, config.dtype)}", markup=False)
     senna = load_senna(str(config.model), config.vision_tower, config.dtype, config.device)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("questions", total=len(questions))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from senna_autoprune.errors import SennaPruneError
@@ -15,9 +16,9 @@ def parse_shares(text: str) -> list[float]:
         SennaPruneError: if the text is neither.
     """
     try:
-        shares = parse_range(text)
+        shares = parse_range(text, shares=True)
     except ValueError:
-        raise SennaPruneError(f"--retention {text!r}: write shares as 0.2,0.25 or as start:stop:step, e.g. 0.20:0.40:0.05") from None
+        raise SennaPruneError(f"--retention {text!r}: write shares as 0.2,25% or as start:stop:step, e.g. 0.20:0.40:0.05") from None
     if not all(0 < share <= 1 for share in shares):
         raise SennaPruneError(f"--retention {text!r}: shares of visual tokens lie in (0, 1]")
     return shares
@@ -38,16 +39,65 @@ def parse_option(text: str) -> tuple[str, Any]:
         raise SennaPruneError(f"--set {text}: the value cannot be read") from error
 
 
-def parse_method_option(text: str) -> tuple[str, str, Any]:
-    """``autoprune.gamma=0.1`` of a sweep's ``--set`` -> ("autoprune", "gamma", 0.1).
+def parse_method_option(text: str) -> tuple[str | None, str, Any]:
+    """``autoprune.gamma=0.1`` of a ``--set`` -> ("autoprune", "gamma", 0.1); ``gamma=0.1`` -> (None, "gamma", 0.1).
 
     Raises:
-        SennaPruneError: if it does not name a method and one of its options, or the value is no YAML.
+        SennaPruneError: if it has no name, no "=", or a value that is no YAML.
     """
-    method, _, option = text.partition("=")[0].partition(".")
-    if not (method.strip() and option.strip() and "=" in text):
-        raise SennaPruneError(f"--set {text}: write it as METHOD.NAME=VALUE, like --set autoprune.gamma=0.1")
-    return method.strip(), option.strip(), parse_option(text)[1]
+    named, value = parse_option(text)
+    method, dot, option = named.rpartition(".")
+    if dot and not (method.strip() and option.strip()):
+        raise SennaPruneError(f"--set {text}: write it as NAME=VALUE or METHOD.NAME=VALUE, like --set autoprune.gamma=0.1")
+    return (method.strip() or None), option.strip(), value
+
+
+def with_method_options(given: dict[str, Any], texts: Iterable[str]) -> dict[str, Any]:
+    """The flags of a command that runs one method, with ``METHOD:NAME=VALUE`` of ``--method`` and all ``--set`` as its options.
+
+    Raises:
+        SennaPruneError: a ``--set`` of another method, or one that cannot be read; the same option set twice.
+    """
+    from senna_autoprune.pruning.methods.registry import split_variant
+
+    name, parts = split_variant(str(given.get("method", "autoprune")))
+    values = [parse_option(part) for part in parts]
+    for text in texts:
+        method, option, value = parse_method_option(text)
+        if method not in (None, name):
+            raise SennaPruneError(f"--set {text}: the method is {name}, not {method}; choose it with --method {method}")
+        values.append((option, value))
+    options: dict[str, Any] = {}
+    for option, value in values:
+        if option in options or (option in ("mode", "scope") and option in given):
+            raise SennaPruneError(f"the option {option} is given twice: leave one of them out")
+        options[option] = value
+    flags: dict[str, Any] = {
+        option: options.pop(option) for option in ("mode", "scope") if option in options
+    }  # these have flags of their own
+    return {**given, **({"method": name} if parts else {}), **flags, **({"options": options} if options else {})}
+
+
+def options_by_method(texts: Iterable[str], methods: str | None) -> dict[str, dict[str, Any]]:
+    """All ``--set`` of a command that runs several methods: {"autoprune": {"gamma": 0.1}}.
+
+    Args:
+        methods: as the command line names them; where it is a single one, ``--set`` need not name it.
+    Raises:
+        SennaPruneError: one that names no method where there are several, or that cannot be read.
+    """
+    from senna_autoprune.pruning.methods.registry import split_variant
+
+    named = {split_variant(part.strip())[0] for part in (methods or "all").split(",")}
+    only = next(iter(named)) if len(named) == 1 and named != {"all"} else None
+    options: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        method, option, value = parse_method_option(text)
+        method = method or only
+        if method is None:
+            raise SennaPruneError(f"--set {text}: several methods run, so write it as METHOD.NAME=VALUE, like --set autoprune.gamma=0.1")
+        options.setdefault(method, {})[option] = value
+    return options
 
 
 def fill_in_embedded(config: Any, console: Any) -> None:

@@ -6,11 +6,12 @@ lines of them can stand for gigabytes) and without duplicate keys.
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
+from senna_autoprune.device import AUTO, settle
 from senna_autoprune.files.yaml_files import Scalar, suggest
 
 QUESTION_TYPES = ("plan", "vru", "motion", "light", "description", "explanation")
@@ -26,6 +27,8 @@ class AskConfig:
 
     ``adapter``: a YAML file, a built-in family's name, an entry point's or ``package.module:attribute``; None: by the checkpoint's
     config.json. ``tables``: folder that holds VERSION/*.json, for true paths, boxes and earlier frames; None: the images' folder.
+
+    ``device`` and ``dtype``: "auto" is replaced by what it means here, a GPU and bfloat16 or the CPU and float32 (``device.settle``).
 
     ``engine="ray"`` asks with ``workers`` models (default 1) on as many Ray actors, each with ``gpus_per_worker`` GPUs
     (default: one if ``device`` is cuda, else none), on the cluster at ``ray_address`` or on a local one.
@@ -44,8 +47,8 @@ class AskConfig:
     max_new_tokens: int | None = Field(default=None, ge=1, le=4096)
     prompt_template: Literal["eval", "train"] = "eval"
     batch_size: int = Field(default=1, ge=1, le=1024)
-    device: str = "cpu"
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: str = AUTO
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     seed: int = Field(default=0, ge=0, lt=2**32)
     resamples: int = Field(default=2000, ge=100, le=1_000_000)
     engine: Literal["local", "ray"] = "local"
@@ -67,6 +70,12 @@ class AskConfig:
             if name not in ALL_TYPES:
                 raise ValueError(f"unknown question type {name!r}{suggest(str(name), ALL_TYPES)}")
         return tuple(name for name in ALL_TYPES if name in names)
+
+    @model_validator(mode="after")
+    def _settled(self) -> Self:
+        device, dtype = settle(self.device, self.dtype, self.gpus_per_worker if self.engine == "ray" else None)
+        self.device, self.dtype = device, cast(Any, dtype)
+        return self
 
     @model_validator(mode="after")
     def _one_engine(self) -> Self:

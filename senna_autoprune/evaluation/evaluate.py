@@ -102,6 +102,7 @@ def describe(config: AskConfig, facts: ModelFacts, prepared: Prepared) -> dict[s
         "places": {**{key: given[key] for key in PLACES if key in given}, "images_root": str(prepared.asking.root)},
         "settings": {s.name: {"method": s.method, "options": dict(s.options), "blind": s.blind} for s in prepared.asking.settings},
         "model": facts.provenance,
+        **({"files": facts.files} if facts.files is not None else {}),
         **({"adapter": facts.adapter} if facts.adapter is not None else {}),
         "questions": {key: sidecar[key] for key in SOURCE if key in sidecar},
         "machine": {**facts.machine, "engine": config.engine, "workers": config.workers or 1},

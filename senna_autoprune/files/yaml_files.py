@@ -27,17 +27,24 @@ T = TypeVar("T")
 Scalar = bool | int | float | str
 
 
-def parse_range(text: str) -> list[float]:
-    """``0.2,0.25`` or ``0.20:0.40:0.05`` (start:stop:step, the stop included). ValueError if it is neither."""
+def parse_range(text: str, shares: bool = False) -> list[float]:
+    """``0.2,0.25`` or ``0.20:0.40:0.05`` (start:stop:step, the stop included). ValueError if it is neither.
+    ``shares``: each number may be a percentage, ``25%``.
+    """
     if ":" not in text:
-        return [float(part) for part in text.split(",")]
-    start, stop, step = (float(part) for part in text.split(":"))
+        return [_number(part, shares) for part in text.split(",")]
+    start, stop, step = (_number(part, shares) for part in text.split(":"))
     if not (step > 0 and start <= stop < float("inf")):
         raise ValueError(f"{text!r} is not start:stop:step")
     steps = (stop - start) / step + 1e-9
     if steps > MOST_STEPS:
         raise ValueError(f"{text!r} has more than {MOST_STEPS} steps")
     return [round(start + index * step, 10) for index in range(int(steps) + 1)]
+
+
+def _number(text: str, share: bool) -> float:
+    text = text.strip()
+    return float(text.removesuffix("%")) / 100 if share and text.endswith("%") else float(text)
 
 
 def suggest(name: str, known: Sequence[str]) -> str:

@@ -30,6 +30,7 @@ from senna_autoprune.tables.run import (
     recall_grid,
     warnings,
 )
+from senna_autoprune.tables.summary import summary_grid, verdict_line
 
 PACKAGE = "senna_autoprune.report"
 LONGEST_ANSWER = 300  # characters of an answer that are shown
@@ -47,7 +48,6 @@ CONTROLS = {
 # id -> its name, and the parts of which one must be there; none: it always is
 SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "short": ("In short", ()),
-    "run": ("What was run", ()),
     "accuracy": ("Accuracy", ("plan", "others")),
     "confusion": ("Confusion", ("confusions",)),
     "flips": ("Flips", ("flips",)),
@@ -55,6 +55,7 @@ SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "cost": ("Cost", ()),
     "information": ("Mutual information", ()),
     "conditions": ("Conditions", ("breakdown",)),
+    "run": ("What was run", ()),
 }
 
 
@@ -119,7 +120,9 @@ def render_report(run: Run, flips: int, replays: Replays | None, notes: Sequence
             **frame(run.directory, f"{run.method} at {budget_of(run)}", run.label, _about(run), when),
             sections=[(key, name) for key, (name, parts) in SECTIONS.items() if not parts or any(shown[part] for part in parts)],
             method=run.method,
+            sentence=verdict_line(run.metrics),
             lead=lead(run.metrics),
+            summary=summary_grid(run.metrics),
             cards=headline(run.metrics),
             groups=facts(run.description, run.metrics),
             figures=drawn,
@@ -157,11 +160,16 @@ def _about(run: Run) -> str:
     variant = [f"{name} {value}" for name, value in flatten(section(section(run.description, "questions"), "variant"))]
     return " · ".join(
         [
-            f"model {places.get('model')}",
-            ", ".join([f"questions {places.get('questions')}", *variant]),
+            f"model {_last(places.get('model'))}",
+            ", ".join([f"questions {_last(places.get('questions'))}", *variant]),
             f"{asked['complete']} questions, {run.metrics['scenes']['count']} scenes",
         ]
     )
+
+
+def _last(place: Any) -> str:
+    """A path's last two names, a hub id; where it lies is among the facts."""
+    return "/".join(Path(str(place)).parts[-2:])
 
 
 def _inline(figure: Figure) -> dict[str, Any]:
@@ -230,7 +238,9 @@ def headline(metrics: Mapping[str, Any]) -> list[Card]:
     flips = metrics["flips"].get(method)
     if flips is not None:
         share = f"{percent(flips['harmful_rate'])} of {flips['compared']} answers; {flips['flips']} changed at all"
-        cards.append(Card("Harmful flips", str(flips["harmful"]), share))
+        upper = flips.get("scenes", {}).get("harmful_upper")
+        bound = "" if upper is None else f"; at most {percent(upper)} of scenes have one (95 %)"
+        cards.append(Card("Harmful flips", str(flips["harmful"]), share + bound))
     tokens = f"{number(cost['tokens_per_view'], 1)} a view and layer"
     cards.append(Card("Visual tokens kept", percent(cost["retention_tokens"]), tokens))
     gain = f"the FLOPs would allow {number(cost['flops_bound'], 2)}×: {number(cost['reached'], 2)} of that is reached"

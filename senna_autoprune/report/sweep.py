@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,16 @@ from senna_autoprune.files.yaml_files import read_yaml
 from senna_autoprune.replay.pages import base64_text, environment
 from senna_autoprune.report.page import PACKAGE, frame
 from senna_autoprune.report.run import facts
-from senna_autoprune.report.sweep_figures import FIGURE_MEANINGS
+from senna_autoprune.report.svg import PAGE, drawing, inline_svg
+from senna_autoprune.report.sweep_figures import FIGURE_MEANINGS, of_table
 from senna_autoprune.report.write import FIGURES, REPORT, Written, make_folder
 from senna_autoprune.survival.write import read_grids
 from senna_autoprune.tables.sweep import grids
+from senna_autoprune.tables.sweep_summary import summary_grid, verdict_line
 
 TABLE = "table.json"
 LARGEST = 50_000_000  # bytes of a table
-SECTIONS = [("run", "What was run"), ("tables", "Tables"), ("figures", "Figures")]
+SECTIONS = [("verdict", "Verdict"), ("figures", "Figures"), ("tables", "Tables"), ("run", "What was run")]
 
 
 def write_sweep_report(directory: str | Path, out: str | Path | None = None) -> Written:
@@ -36,7 +39,8 @@ def write_sweep_report(directory: str | Path, out: str | Path | None = None) -> 
     folder = make_folder(out, directory)
     description, table = read_yaml(directory / CONFIG, CONFIG_BYTES), _table(directory)
     try:
-        tables = grids(table)
+        tables, summary = grids(table), summary_grid(table)
+        drawn = _inline(table)
         count = f"{table['facts']['questions']} questions, {table['facts']['scenes']['count']} scenes"
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise SennaPruneError(f"{directory / TABLE} is not a table of this senna-prune: run the sweep's command again") from error
@@ -47,9 +51,12 @@ def write_sweep_report(directory: str | Path, out: str | Path | None = None) -> 
         .render(
             **frame(directory, "Pruning methods at every budget", label_of_run(description), count, datetime.now(UTC)),
             sections=SECTIONS,
+            sentence=verdict_line(table),
+            summary=summary,
             groups=facts(description),
             tables=tables,
-            figures=_figures(directory / FIGURES),
+            drawn=drawn,
+            figures=_figures(directory / FIGURES, drawn),
         )
     )
     write_atomically(folder / REPORT, page)
@@ -66,12 +73,25 @@ def _table(directory: Path) -> Any:
         raise SennaPruneError(f"cannot read {path} ({error}): run the sweep's command again") from error
 
 
-def _figures(folder: Path) -> list[dict[str, str]]:
-    """The sweep's own figures that are there, with what they show."""
+def _inline(table: Any) -> dict[str, dict[str, Any]]:
+    """Figures that the table is enough for, in the page's colours."""
+    with drawing(PAGE):
+        found = of_table(table, PAGE)
+        return {
+            name: {
+                "svg": inline_svg(figure, name, f"{FIGURE_MEANINGS[name]} The numbers are in the tables."),
+                "caption": FIGURE_MEANINGS[name],
+            }
+            for name, figure in found.items()
+        }
+
+
+def _figures(folder: Path, drawn: Collection[str]) -> list[dict[str, str]]:
+    """The sweep's own pictures that are there and not drawn already, with what they show."""
     found = []
     for name, meaning in FIGURE_MEANINGS.items():
         path = folder / f"{name}.png"
-        if path.is_file():
+        if name not in drawn and path.is_file():
             picture = base64_text(read_regular(path, LARGEST, own=True))
             found.append({"source": f"data:image/png;base64,{picture}", "meaning": meaning})
     return found

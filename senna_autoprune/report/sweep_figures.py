@@ -5,9 +5,9 @@ Only what was measured in the run is drawn; the paper's figures are not.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,29 @@ from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
 from senna_autoprune.files.regular import require_own_folder
 from senna_autoprune.pruning.parts.curves import CURVES
 from senna_autoprune.report.curve_figures import draw_curves, family
-from senna_autoprune.report.drawing import ACCENT, GREY, save, sign, style
+from senna_autoprune.report.drawing import save, sign
+from senna_autoprune.report.svg import PAPER, Ink, drawing
 
 # names of a sweep's figures -> what they show
 FIGURE_MEANINGS = {
-    "retention_by_budget": "Retention of planning accuracy against the budget, a panel a method, random and no-image beside it.",
-    "accuracy_by_time": "Planning accuracy against measured prefill time, a line a method over its budgets.",
+    "ranking": "Every method at one budget, the best on top, with its 95 % interval over scenes; * control; dotted: unpruned.",
+    "retention_by_budget": "What the best keep at each budget, beside random and no-image (* control); bars: 95 % intervals over scenes.",
+    "accuracy_by_time": "Accuracy against measured prefill time, a line a method over its budgets; bars: 95 % intervals of accuracy, "
+    "10th to 90th percentile of time; dotted steps: nothing is better in both.",
     "curves_by_information": "Retention curves of the questions over depth, coloured by their mutual information.",
     "share_of_views": "Share of the kept visual tokens that comes from each view, a row a method.",
 }
 _VIEW = re.compile(r"CAM_[A-Z_]+")
+
+
+MOST_LINES = 8  # in one plot
+MORE_HUES = ("#8e63c7", "#c2569c", "#2a9d9d", "#9a7b2f")  # after the page's own
+
+
+def of_table(table: Mapping[str, Any], ink: Ink) -> dict[str, Any]:
+    """The figures that a table alone is enough for, in these colours, by name; those with nothing to show are left out."""
+    drawn = {name: draw(table, ink) for name, draw in OF_TABLE.items()}
+    return {name: figure for name, figure in drawn.items() if figure is not None}
 
 
 def draw_all(directory: Path, table: Mapping[str, Any], answers: Sequence[AnswerRow], questions: Sequence[QuestionRow]) -> list[str]:
@@ -39,13 +52,12 @@ def draw_all(directory: Path, table: Mapping[str, Any], answers: Sequence[Answer
     """
     require_own_folder(directory / "figures")
     figures: dict[str, Callable[[], Any]] = {
-        "retention_by_budget": lambda: retention_by_budget(table),
-        "accuracy_by_time": lambda: accuracy_by_time(table),
+        **{name: partial(draw, table) for name, draw in OF_TABLE.items()},
         "curves_by_information": lambda: curves_by_information(table, answers),
         "share_of_views": lambda: share_of_views(table, questions),
     }
     drawn = []
-    with style():
+    with drawing(PAPER):
         for name, draw in figures.items():
             figure = draw()
             if figure is not None:
@@ -64,92 +76,194 @@ def _lines(table: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     return {row: sorted(cells, key=lambda cell: cell["tokens_per_view"] or 0) for row, cells in rows.items()}
 
 
-def retention_by_budget(table: Mapping[str, Any]) -> Any:
-    """A panel a method: its retention with its band over scenes, random's beside it, no-image as a line."""
+def ranked(table: Mapping[str, Any]) -> list[str]:
+    """Rows that were measured, the best first: by their mean accuracy over the budgets that all of the table's rows reached, if there
+    are any, so that a method is not ranked by the budgets it could not do.
+    """
+    rows = _lines(table)
+    shared = set.intersection(*({cell["budget"] for cell in cells} for cells in rows.values())) if rows else set()
+    means = {
+        row: float(np.mean([cell["accuracy"]["value"] for cell in cells if cell["budget"] in shared or not shared]))
+        for row, cells in rows.items()
+    }
+    return sorted(rows, key=lambda row: means[row], reverse=True)
+
+
+def drawn_rows(table: Mapping[str, Any]) -> list[str]:
+    """The rows that get a line, at most ``MOST_LINES``: random, which all must beat, and the best of the others."""
+    order = ranked(table)
+    best = [row for row in order if row != "random"][: MOST_LINES - ("random" in order)]
+    return [row for row in order if row in best or row == "random"]
+
+
+def _colours(rows: Sequence[str], kinds: Mapping[str, str], ink: Ink) -> dict[str, str]:
+    """Controls faint; methods in colours that are told apart on white and on black."""
+    hues = iter((ink.accent, ink.lit, ink.good, ink.bad, *MORE_HUES))
+    return {row: ink.faint if kinds[row] == "control" else next(hues) for row in rows}
+
+
+def _hidden(table: Mapping[str, Any]) -> str:
+    count = len(ranked(table)) - len(drawn_rows(table))
+    return f"\n({count} more in the ranking)" if count > 0 else ""
+
+
+def ranking(table: Mapping[str, Any], ink: Ink = PAPER) -> Any:
+    """A row a method, the best on top: what it keeps at one budget, with its interval, beside the controls."""
+    budget = _middle(table)
+    rows = _lines(table)
+    cells = {row: next((cell for cell in rows[row] if cell["budget"] == budget), None) for row in ranked(table)}
+    found = {row: cell for row, cell in cells.items() if cell is not None and (cell["retention"] or {}).get("value") is not None}
+    plain = {
+        name: table["plain"][name]
+        for name in ("no-image", "majority")
+        if (table["plain"].get(name, {}).get("retention") or {}).get("value")
+    }
+    if not found:
+        return None
+    entries = [*found.items(), *plain.items()]
+    entries.sort(key=lambda item: item[1]["retention"]["value"], reverse=True)
     from matplotlib import pyplot
 
-    rows = {row: [cell for cell in cells if (cell["retention"] or {}).get("value") is not None] for row, cells in _lines(table).items()}
-    rows = {row: cells for row, cells in rows.items() if cells}
-    if not rows:
-        return None
-    random = rows.get("random", [])
-    names = [name for name in rows if name != "random"] or list(rows)
-    across = min(4, len(names))
-    down = math.ceil(len(names) / across)
-    figure, axes = pyplot.subplots(
-        down, across, figsize=(max(2.6 * across, 6), 2.1 * down + 1), sharex=True, sharey=True, squeeze=False, layout="constrained"
-    )
-    blind = (table["plain"].get("no-image", {}).get("retention") or {}).get("value")
-    for axis in axes.flat[len(names) :]:
-        axis.set_visible(False)
-    for place, (axis, name) in enumerate(zip(axes.flat, names, strict=False)):
-        axis.axhline(100, color="black", linewidth=0.8)
-        if blind is not None:
-            axis.axhline(100 * blind, color=GREY, linewidth=1, linestyle=":")
-        for cells, colour in ((random, GREY), (rows[name], ACCENT)):
-            if cells:
-                _band(axis, cells, colour)
-        axis.set_title(name, fontsize=9)
-        if place + across >= len(names):
-            axis.tick_params(labelbottom=True)
-    figure.supxlabel("visual tokens of each view, average of the layers", fontsize=9)
-    figure.supylabel("retention of accuracy, %", fontsize=9)
-    scenes = table["facts"]["scenes"]["count"]
-    figure.suptitle(
-        f"Planning accuracy kept, 95 % intervals over {scenes} scenes\nblue: the panel's method, grey: random, "
-        "dotted: no-image, black: unpruned",
-        fontsize=10,
-    )
+    figure, axis = pyplot.subplots(figsize=(2.8, 0.27 * len(entries) + 0.75))
+    for place, (row, cell) in enumerate(entries):
+        kept, control = cell["retention"], row in plain or cell.get("kind") == "control"
+        colour = ink.faint if control else ink.accent
+        if kept["low"] is not None and kept["high"] is not None:
+            axis.plot([100 * kept["low"], 100 * kept["high"]], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
+        axis.plot(100 * kept["value"], place, marker="o", markersize=5, color=colour)
+        axis.annotate(f"{100 * kept['value']:.1f}", (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=8)
+    axis.axvline(100, color=ink.text, linewidth=0.7, linestyle=":")
+    names = [f"{row} *" if row in plain or cell.get("kind") == "control" else row for row, cell in entries]
+    axis.set_yticks(range(len(entries)), names)
+    axis.tick_params(axis="y", length=0)
+    axis.set_ylim(len(entries) - 0.5, -0.5)
+    axis.spines["left"].set_visible(False)
+    axis.set_xlabel(f"kept of {_about(table)} at {_share(table, budget)} of the tokens, %")
     return figure
 
 
-def _band(axis: Any, cells: Sequence[Mapping[str, Any]], colour: str) -> None:
-    tokens = [cell["tokens_per_view"] for cell in cells]
-    axis.plot(tokens, [100 * cell["retention"]["value"] for cell in cells], color=colour, marker="o", markersize=3)
-    spans = [(t, c["retention"]["low"], c["retention"]["high"]) for t, c in zip(tokens, cells, strict=True)]
-    known = [(t, 100 * low, 100 * high) for t, low, high in spans if low is not None and high is not None]
-    if known:
-        axis.fill_between(*zip(*known, strict=True), color=colour, alpha=0.18, linewidth=0)
+def _middle(table: Mapping[str, Any]) -> str:
+    """The budget in the middle of those that most rows reached."""
+    counts = {column["budget"]: 0 for column in table["columns"]}
+    for cell in table["cells"]:
+        counts[cell["budget"]] += cell["status"] == "ok"
+    most = [budget for budget, count in counts.items() if count == max(counts.values())]
+    return str(most[len(most) // 2])
 
 
-def accuracy_by_time(table: Mapping[str, Any]) -> Any:
-    """Accuracy against measured prefill time: a line a method over its budgets, the unpruned model, the Pareto front."""
+def _share(table: Mapping[str, Any], budget: str) -> str:
+    share = next(column["share"] for column in table["columns"] if column["budget"] == budget)
+    return f"{100 * share:.3g} %" if share is not None else budget
+
+
+def _about(table: Mapping[str, Any]) -> str:
+    return str(table["facts"].get("about", "planning accuracy"))
+
+
+def retention_by_budget(table: Mapping[str, Any], ink: Ink = PAPER) -> Any:
+    """Retention over the budgets: a line a method, at most eight, named at its end, with its intervals."""
+    rows = {row: [cell for cell in cells if (cell["retention"] or {}).get("value") is not None] for row, cells in _lines(table).items()}
+    shown = [row for row in drawn_rows(table) if rows[row]]
+    if not shown:
+        return None
     from matplotlib import pyplot
 
-    rows = {row: [cell for cell in cells if (cell["prefill_ms"] or {}).get("median") is not None] for row, cells in _lines(table).items()}
+    kinds = {row: cells[0]["kind"] for row, cells in rows.items() if cells}
+    colours = _colours(shown, kinds, ink)
+    figure, axis = pyplot.subplots(figsize=(3.0, 3.2))
+    axis.axhline(100, color=ink.text, linewidth=0.8, linestyle=":")
+    blind = (table["plain"].get("no-image", {}).get("retention") or {}).get("value")
+    ends = {}
+    if blind is not None:
+        axis.axhline(100 * blind, color=ink.faint, linewidth=1, linestyle=":")
+        ends["no-image *"] = (100 * blind, ink.faint)
+    everywhere = [cell["tokens_per_view"] for row in shown for cell in rows[row]]
+    step = 0.004 * (max(everywhere) - min(everywhere) or 1)
+    for place, row in enumerate(shown):
+        cells, aside = rows[row], (place - (len(shown) - 1) / 2) * step  # bars side by side
+        tokens = [cell["tokens_per_view"] + aside for cell in cells]
+        heights = [100 * cell["retention"]["value"] for cell in cells]
+        axis.errorbar(tokens, heights, yerr=_reach(cells, "retention"), color=colours[row], **BARS)
+        ends[f"{row} *" if kinds[row] == "control" else row] = (heights[-1], colours[row])
+    axis.set_xlabel("visual tokens a view, average of the layers" + _hidden(table))
+    axis.set_ylabel(f"kept of {_about(table)}, %")
+    _label_ends(axis, ends)
+    return figure
+
+
+BARS: dict[str, Any] = {"marker": "o", "markersize": 3.5, "linewidth": 1.4, "elinewidth": 0.8, "capsize": 0}
+
+
+def _reach(cells: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
+    """Lengths of the bars of an interval in points, (2, cells): below and above; 0 where there is none."""
+    found = [cell[key] for cell in cells]
+    spans = [
+        (0.0, 0.0) if one["low"] is None or one["high"] is None else (one["value"] - one["low"], one["high"] - one["value"])
+        for one in found
+    ]
+    return 100 * np.array(spans).T.clip(0)
+
+
+def _label_ends(axis: Any, ends: Mapping[str, tuple[float, str]]) -> None:
+    """Names in the colours of their lines at the right edge, a text's height apart."""
+    low, high = axis.get_ylim()
+    gap = 0.066 * (high - low)
+    order = sorted(ends.items(), key=lambda item: item[1][0])
+    places: list[float] = []
+    for _, (height, _) in order:
+        places.append(max(height, places[-1] + gap) if places else height)
+    ceiling = high
+    for place in reversed(range(len(places))):  # what was pushed out at the top comes down again
+        places[place] = min(places[place], ceiling)
+        ceiling = places[place] - gap
+    for (name, (_, colour)), at in zip(order, places, strict=True):
+        axis.annotate(name, (1.02, at), xycoords=("axes fraction", "data"), va="center", fontsize=8, color=colour, annotation_clip=False)
+
+
+def accuracy_by_time(table: Mapping[str, Any], ink: Ink = PAPER) -> Any:
+    """Accuracy against prefill time, as a share of the unpruned one's on the same question: bars in both directions."""
+    rows = {
+        row: [cell for cell in cells if (cell["prefill_ratio"] or {}).get("median") is not None] for row, cells in _lines(table).items()
+    }
+    shown = [row for row in drawn_rows(table) if rows[row]]
     unpruned = table["plain"].get("unpruned")
-    if not any(rows.values()) or unpruned is None or unpruned["prefill_ms"]["median"] is None:
+    if not shown or unpruned is None or unpruned["accuracy"]["value"] is None:
         return None
-    figure, axis = pyplot.subplots(figsize=(7.2, 4.6))
-    colours = pyplot.get_cmap("tab20")
-    points = [(unpruned["prefill_ms"]["median"], 100 * unpruned["accuracy"]["value"])]
-    for index, (row, cells) in enumerate((row, cells) for row, cells in rows.items() if cells):
-        line = [(cell["prefill_ms"]["median"], 100 * cell["accuracy"]["value"]) for cell in cells]
-        points += line
-        control = cells[0]["kind"] == "control"
-        axis.plot(
-            *zip(*line, strict=True),
-            color=GREY if control else colours(index % 20),
-            linestyle="--" if control else "-",
-            linewidth=2.2 if row == "autoprune" else 0.8,
-            alpha=1 if row == "autoprune" else 0.75,
-            marker="osv^D<>PX*hp"[index % 12],
-            markersize=4,
-            label=f"{row} (control)" if control else row,
-        )
-    axis.plot(*points[0], marker="*", markersize=13, color="black", linestyle="", label="unpruned")
-    front = pareto_front(points)
-    axis.step(*zip(*front, strict=True), where="post", color="black", linewidth=0.8, linestyle=":", label="Pareto front")
+    from matplotlib import pyplot
+
+    kinds = {row: cells[0]["kind"] for row, cells in rows.items() if cells}
+    colours = _colours(shown, kinds, ink)
+    figure, axis = pyplot.subplots(figsize=(3.0, 3.2))
+    for row in shown:
+        cells = rows[row]
+        times = [cell["prefill_ratio"]["median"] for cell in cells]
+        reach = np.array([_time_reach(cell["prefill_ratio"]) for cell in cells]).T
+        heights = [100 * cell["accuracy"]["value"] for cell in cells]
+        axis.errorbar(times, heights, xerr=reach, yerr=_reach(cells, "accuracy"), color=colours[row], alpha=0.85, **BARS)
+    ends = {f"{row} *" if kinds[row] == "control" else row: (100 * rows[row][-1]["accuracy"]["value"], colours[row]) for row in shown}
+    axis.plot(1, 100 * unpruned["accuracy"]["value"], marker="*", markersize=10, color=ink.text, linestyle="")
+    axis.annotate("unpruned", (1, 100 * unpruned["accuracy"]["value"]), xytext=(0, 9), textcoords="offset points", ha="center", fontsize=8)
+    points = [(cell["prefill_ratio"]["median"], 100 * cell["accuracy"]["value"]) for row in shown for cell in rows[row]]
+    front = pareto_front([*points, (1.0, 100 * unpruned["accuracy"]["value"])])
+    axis.step(*zip(*front, strict=True), where="post", color=ink.text, linewidth=0.8, linestyle=":")
     for name in ("no-image", "majority"):
         if name in table["plain"]:
             value = 100 * table["plain"][name]["accuracy"]["value"]
-            axis.axhline(value, color=GREY, linewidth=0.9, linestyle=":" if name == "no-image" else "-.", label=f"{name} (control)")
+            axis.axhline(value, color=ink.faint, linewidth=0.9, linestyle=":" if name == "no-image" else "-.")
+            ends[f"{name} *"] = (value, ink.faint)
     size = table["facts"]["batch_size"]
-    axis.set_xlabel("measured prefill time, ms (median" + (f", share of a batch of up to {size})" if size > 1 else ")"))
-    axis.set_ylabel("planning accuracy, %")
-    axis.set_title(f"Accuracy against prefill time on {table['facts']['machine']['device']}", fontsize=10)
-    axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8)
+    axis.set_xlabel(
+        "prefill time over unpruned, paired by question" + (f" (shares of batches of up to {size})" if size > 1 else "") + _hidden(table)
+    )
+    axis.set_ylabel(f"{_about(table)}, %")
+    _label_ends(axis, ends)
     return figure
+
+
+def _time_reach(found: Mapping[str, Any]) -> tuple[float, float]:
+    """From the median down to the tenth percentile, and up to the ninetieth."""
+    low, high = found.get("p10"), found.get("p90")
+    return (0.0, 0.0) if low is None or high is None else (max(found["median"] - low, 0), max(high - found["median"], 0))
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -159,6 +273,13 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, flo
         if not front or gain > front[-1][1]:
             front.append((cost, gain))
     return front
+
+
+OF_TABLE: dict[str, Callable[..., Any]] = {
+    "ranking": ranking,
+    "retention_by_budget": retention_by_budget,
+    "accuracy_by_time": accuracy_by_time,
+}
 
 
 def curves_by_information(table: Mapping[str, Any], answers: Sequence[AnswerRow]) -> Any:

@@ -11,9 +11,9 @@ from senna_autoprune.tables.run import p_value
 SHOWN = 20  # flips listed
 
 
-def grids(found: Mapping[str, Any]) -> list[Grid]:
-    """Accuracy side by side, and every answer that changed for the worse or the better, worst first."""
-    return [grid for grid in (_accuracy(found), _flips(found), _listed(found)) if grid.rows]
+def grids(found: Mapping[str, Any], listed: int = SHOWN) -> list[Grid]:
+    """Accuracy side by side, and so many of the answers that changed for the worse or the better, worst first."""
+    return [grid for grid in (_accuracy(found), _flips(found), _listed(found, listed)) if grid.rows]
 
 
 def _accuracy(found: Mapping[str, Any]) -> Grid:
@@ -45,11 +45,11 @@ def _flips(found: Mapping[str, Any]) -> Grid:
     return grid
 
 
-def _listed(found: Mapping[str, Any]) -> Grid:
+def _listed(found: Mapping[str, Any], most: int) -> Grid:
     grid = Grid("Answers that differ, worst first", ["severity", "scene", "question", "label", "A", "B"], texts=(0, 1, 3, 4, 5))
-    for flip in found["flips"]["list"][:SHOWN]:
+    for flip in found["flips"]["list"][:most]:
         words = [" ".join(flip[key].split())[:60] for key in ("label", "unpruned", "pruned")]
         grid.rows.append([flip["severity"], flip["scene"], str(flip["question"]), *words])
-    if len(found["flips"]["list"]) > SHOWN:
-        grid.notes = [f"{SHOWN} of {len(found['flips']['list'])}; the JSON has all"]
+    if len(found["flips"]["list"]) > most:
+        grid.notes = [f"{most} of {len(found['flips']['list'])}; the JSON has all"]
     return grid

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from rich.console import Console
 from senna_autoprune import demo
 from senna_autoprune.cli import main
 from senna_autoprune.cli.eval_tables import console_for, show
+from senna_autoprune.evaluation.answering.local_engine import LocalEngine
 from senna_autoprune.evaluation.runs.store import RunStore
 from senna_autoprune.tables.grid import interval, percent
 from tests.evaluation.conftest import Place, make_place
@@ -56,7 +58,7 @@ def test_tables_json_and_resume(
     assert document["settings"]["unpruned"]["unended"] == {"count": 8, "of": 8}
     assert "unpruned: 8 of 8 answers did not end and were cut: give more --max-new-tokens" in first.out
     assert "n/a (unpruned accuracy is 0" in first.out  # random weights say nothing that parses
-    assert "40/40" in first.err
+    assert "40 answers = 8 questions x 5 settings" in first.err and "40 of 40 answers" in first.err
     speed = document.pop("speed")
     assert (speed["answers"], speed["settings"], speed["workers"]) == (40, 5, 1)
     assert f"speed: {speed['questions_per_second']:.3g} questions/s" in first.out
@@ -70,6 +72,25 @@ def test_tables_json_and_resume(
     again = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert again.pop("speed") is None
     assert again == document
+
+
+def test_a_finished_run_is_printed_again_without_its_model(
+    place: Place, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = _arguments(place, checkpoint, "--no-controls")
+    assert _run(monkeypatch, *asked) == 0
+    first = capsys.readouterr().out
+    loaded: list[Any] = []
+    load = LocalEngine.load
+    monkeypatch.setattr(LocalEngine, "load", lambda where: (loaded.append(where), load(where))[1])
+    assert _run(monkeypatch, *asked) == 0
+    again = capsys.readouterr()
+    assert not loaded and "the model is not loaded" in again.err
+    assert first.startswith(again.out.rstrip())  # but for the speed
+    os.utime(checkpoint / "config.json")  # perhaps another model
+    assert _run(monkeypatch, *asked) == 0
+    assert len(loaded) == 1
+    assert _run(monkeypatch, *asked, "--full", "--dtype", "float16") == 2 and len(loaded) == 2  # refused by the run folder
 
 
 def test_a_failed_sample_ends_in_exit_code_3_with_the_rest_measured(

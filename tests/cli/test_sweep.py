@@ -39,7 +39,7 @@ def _arguments(place: Place, checkpoint: Path, *more: object) -> list[object]:
 
 @pytest.mark.parametrize(("made", "config"), [(command, SweepConfig), (eval_command, EvalConfig)])
 def test_every_flag_has_its_key_and_every_key_its_flag(made: Any, config: Any) -> None:
-    own = {"config_file", "retry_failed", "force", "full", "as_json"}  # of one start, not of the settings
+    own = {"config_file", "retry_failed", "force", "full", "as_json", "csv_file", "parquet_file"}  # of one start, not of the settings
     flags = {parameter.name for parameter in made.params} - own
     keys = {field.name for field in dataclasses.fields(config)}
     assert flags - {"option_values"} == keys - {"options"}
@@ -49,7 +49,7 @@ def test_every_flag_has_its_key_and_every_key_its_flag(made: Any, config: Any) -
 def test_flags_and_yaml_say_the_same(
     place: Place, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = ("--methods", "autoprune,fastv", "--retention", "0.5:0.8:0.3", "--set", "autoprune.scope=view", "--json")
+    flags = ("--methods", "autoprune,fastv", "--retention", "0.5:0.8:0.3", "--set", "autoprune.scope=view", "--json", "--full")
     assert _run(monkeypatch, *_arguments(place, checkpoint, *flags)) == 0
     first = capsys.readouterr()
     for words in ("random (control)", "majority (control)", "no-image (control)", "n/a fastv at 0.5", "Flips", "FLOPs ratio"):
@@ -107,6 +107,20 @@ def test_a_bad_option_is_one_line(text: str, monkeypatch: pytest.MonkeyPatch, ca
     assert capsys.readouterr().err.startswith("senna-prune: error: --set")
 
 
+def test_the_screen_shows_what_fits_and_says_what_cannot_be(
+    place: Place, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--methods", "fastv", "--retention", "50%,0.8", "--no-figures", "--csv", place.folder / "answers.csv")
+    assert _run(monkeypatch, *_arguments(place, checkpoint, *flags)) == 0
+    found = capsys.readouterr()
+    lines = found.out.splitlines()
+    assert "no verdict, 1 scene (at least 10 are needed)" in lines[0]
+    assert any(line.split()[:1] == ["fastv"] and line.split()[1] == "n/a" for line in lines)
+    assert any(line.startswith("n/a: fastv at 0.5: ") for line in lines) and "Flips" not in found.out
+    assert "8 answers = 2 questions x 4 settings" not in found.err and "answers = 2 questions x " in found.err
+    assert (place.folder / "answers.csv").read_text().startswith("question,token")
+
+
 def test_a_failed_sample_ends_in_exit_code_3_with_the_table(
     place: Place, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -121,7 +135,7 @@ def test_a_failed_sample_ends_in_exit_code_3_with_the_table(
 def test_the_ablations_and_their_calibration_through_the_command(
     place: Place, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = ("--ablation", "indicators", "--tokens-per-view", "4", "--calibration", "2", "--no-figures", "--batch-size", "2")
+    flags = ("--ablation", "indicators", "--tokens-per-view", "4", "--calibration", "2", "--no-figures", "--batch-size", "2", "--full")
     assert _run(monkeypatch, *_arguments(place, checkpoint, *flags)) == 0
     out = capsys.readouterr().out
     assert "indicator=cosine" in out and "paper, LLaVA-1.5-7B" in out

@@ -1,71 +1,26 @@
-"""The report as a page: what it says, one file without links and scripts, strings that stay strings, a browser that reads it."""
+"""The report as a page: what it says, one file without links and scripts, strings that stay strings."""
 
 from __future__ import annotations
 
 import base64
 import io
 import re
-from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from senna_autoprune.evaluation.sweep.cells import cells_of
 from senna_autoprune.evaluation.sweep.config import SweepConfig
-from senna_autoprune.report.page import Replays, confusions, headline, lead, render_report
+from senna_autoprune.report.page import SECTIONS, confusions, headline, lead
 from senna_autoprune.report.run import Run, read_run
 from senna_autoprune.report.thumbnails import GAP, TILE, thumbnail
 from senna_autoprune.survival.measure import ObjectSurvival
 from senna_autoprune.survival.run import Survived
 from senna_autoprune.survival.write import result_of, write
-from tests.replay.browser import ATTACKS, chromium, errors, resize
-from tests.report.runs import VIEWS, Made, made, trace
-
-WHEN = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
-REPLAYS = Replays("flips.html", {2: 1, 1: 2, 5: 3})
-
-
-def rendered(run: Run, replays: Replays | None = REPLAYS, flips: int = 12) -> str:
-    return render_report(run, flips, replays, [], WHEN)
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return read_run(made(tmp_path_factory.mktemp("made")).write())
-
-
-@pytest.fixture(scope="module")
-def page(run: Run) -> str:
-    return rendered(run)
-
-
-class Outline(HTMLParser):
-    """Headings, ids, and the elements that must have a name."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.headings: list[int] = []
-        self.ids: list[str] = []
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = dict(attrs)
-        self.elements.append((tag, found))
-        if re.fullmatch("h[1-6]", tag):
-            self.headings.append(int(tag[1]))
-        if "id" in found:
-            self.ids.append(str(found["id"]))
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [found for name, found in self.elements if name == tag]
-
+from tests.report.rendering import Outline, rendered
+from tests.report.runs import VIEWS, made, trace
 
 # --- what it says -----------------------------------------------------------------------------------------------------
 
@@ -113,6 +68,15 @@ def test_all_that_a_report_must_have(page: str) -> None:
     ):  # fmt: skip
         assert words in page, words
     assert "embedded model" not in page
+
+
+def test_the_verdict_comes_first_and_hashes_last(run: Run, page: str) -> None:
+    places = [page.index(f'<section id="{name}"') for name in SECTIONS if f'<section id="{name}"' in page]
+    assert places == sorted(places) and [*SECTIONS][:1] + [*SECTIONS][-1:] == ["short", "run"]
+    assert page.index(run.metrics["verdict"]["sentence"]) < page.index("<table") < page.index("<details>") < page.index("sha256")
+    assert str(run.directory) not in page.split("<footer>")[0].split("<details>")[0].replace(f"--run {run.directory}", "")
+    flips = next(card for card in headline(run.metrics) if card.name == "Harmful flips")
+    assert "of scenes have one (95 %)" in flips.detail
 
 
 def test_what_was_not_measured_is_said_so(tmp_path: Path) -> None:
@@ -231,44 +195,6 @@ def test_graphs_take_the_colours_of_the_page(page: str) -> None:
 # --- strings of strangers ---------------------------------------------------------------------------------------------
 
 
-def hostile(folder: Path) -> Made:
-    """A run in which every string that comes from a checkpoint, a question file or the tables is an attack."""
-    run, text = made(folder), "$\\frac{" + "".join(ATTACKS)
-    for number, row in enumerate(run.questions):
-        strange = {"token": f"{text}{number}", "scene": f"{text}{number // 2}", "text": text}
-        run.questions[number] = replace(row, **strange, attributes=dict.fromkeys(row.attributes, text))
-    names = {"autoprune": text, "random": text + "2"}
-    rows = []
-    for row in run.answers:
-        found = row.trace and {**row.trace, "notes": [text]}
-        wild = row.setting == "autoprune" and row.question == 4
-        rows.append(replace(row, setting=names.get(row.setting, row.setting), trace=found, answer=text if wild else row.answer))
-    rows[0] = replace(rows[0], status="failed", reason=text)
-    run.answers = rows
-    described = run.description
-    settings = {names.get(name, name): entry for name, entry in described["settings"].items()}
-    settings[text] = {"method": text, "options": {"retention": 0.5, text: text}, "blind": False}
-    run.description = {
-        **described,
-        "config": {**described["config"], "method": text, text: text},
-        "settings": settings,
-        "identity": {"weights_sha256": text, "versions": {text: text}},
-        "places": {**described["places"], "model": text, "questions": text},
-        **{name: {text: {text: [text]}} for name in ("model", "machine")},
-        "questions": {"variant": {text: text}},
-    }
-    return run
-
-
-@pytest.fixture(scope="module")
-def attack(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of a hostile run."""
-    folder = tmp_path_factory.mktemp("hostile")
-    bad = read_run(hostile(folder).write())
-    (folder / "report.html").write_text(render_report(bad, 12, REPLAYS, ["".join(ATTACKS)], WHEN), encoding="utf-8")
-    return folder / "report.html"
-
-
 def test_hostile_strings_are_no_markup(attack: Path) -> None:
     page = attack.read_text(encoding="utf-8")
     outline = Outline(page)
@@ -278,124 +204,6 @@ def test_hostile_strings_are_no_markup(attack: Path) -> None:
     assert "49" not in page.split("<header>")[1].split("</header>")[0]
     assert page.count("&lt;script&gt;window.attacked=1") > 20 and "<!--" not in page
     assert len(outline.all("svg")) == 6
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with chromium(tmp_path_factory.mktemp("profile")) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def file(page: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(page, encoding="utf-8")
-    return path
-
-
-WIDTHS = pytest.mark.parametrize("width", [1280, 390])
-SCHEMES = pytest.mark.parametrize("dark", [False, True])
-
-
-@WIDTHS
-@SCHEMES
-def test_loads_fits_and_is_legible(driver: Any, file: Path, width: int, dark: bool) -> None:
-    resize(driver, width, 900, dark)
-    driver.get(file.as_uri())
-    assert errors(driver) == []
-    assert driver.execute_script("return document.documentElement.scrollWidth") == width
-    loaded = driver.execute_script("return [...document.images].map((i) => i.complete && i.naturalWidth)")
-    assert len(loaded) == 3 and all(loaded)
-    wide = driver.execute_script(
-        "return [...document.querySelectorAll('svg, img, table')].filter((n) => !n.closest('.scroll') && "
-        "n.getBoundingClientRect().right > innerWidth).length"
-    )
-    assert wide == 0
-    low = driver.execute_script(CONTRAST)
-    assert low == []
-    sizes = driver.execute_script("return [...document.querySelectorAll('svg text')].map((t) => t.getBoundingClientRect().height)")
-    assert min(sizes) > 8
-
-
-# texts whose colour is too near to their background's (WCAG 2 AA: 4.5)
-CONTRAST = """
-const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
-const rgba = (text) => {
-  canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = text; canvas.fillRect(0, 0, 1, 1);
-  return [...canvas.getImageData(0, 0, 1, 1).data];
-};
-const light = (c) => c.slice(0, 3).map((v) => v / 255).map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-  .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-const behind = (node) => {
-  const layers = [];
-  for (let n = node; n && layers.at(-1)?.[3] !== 255; n = n.parentElement) layers.push(rgba(getComputedStyle(n).backgroundColor));
-  return layers.reverse().reduce((under, c) => under.map((v, i) => v + (c[i] - v) * c[3] / 255), [255, 255, 255]);
-};
-const found = [];
-for (const node of document.querySelectorAll('body *')) {
-  if (!node.checkVisibility() || ![...node.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim())) continue;
-  const svg = node.namespaceURI.endsWith('svg'), style = getComputedStyle(node);
-  const a = light(rgba(svg ? style.fill : style.color)), b = light(behind(node));
-  const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-  if (ratio < 4.5) found.push([node.tagName, node.textContent.trim().slice(0, 30), ratio.toFixed(2)]);
-}
-return found;
-"""
-
-
-def test_the_keyboard_reaches_everything(driver: Any, file: Path) -> None:
-    from selenium.webdriver.common.keys import Keys
-
-    resize(driver, 390, 900)
-    driver.get(file.as_uri())
-    reached = []
-    for _ in range(60):
-        driver.switch_to.active_element.send_keys(Keys.TAB)
-        element = driver.switch_to.active_element
-        if element.tag_name == "body":
-            break
-        outline = driver.execute_script("return getComputedStyle(arguments[0]).outlineStyle", element)
-        assert outline == "solid"
-        reached.append((element.tag_name, element.get_dom_attribute("href") or element.get_dom_attribute("aria-labelledby")))
-    assert reached[0] == ("a", "#main")
-    assert [name for tag, name in reached if tag == "div"] == [
-        "plan-table", "confusion-1", "confusion-2", "confusion-3", "confusion-4", "recall-table", "flips-table", "cost-table",
-        "information-table", "breakdown-table",
-    ]  # fmt: skip
-    assert [name for _, name in reached if name and name.startswith("flips.html")] == [
-        "flips.html", "flips.html#frame=1", "flips.html#frame=2", "flips.html#frame=3"
-    ]  # fmt: skip
-    driver.get(file.as_uri())
-    driver.switch_to.active_element.send_keys(Keys.TAB, Keys.ENTER)
-    assert driver.execute_script("return document.activeElement.id") == "main"
-
-
-def test_it_prints_on_white_with_whole_tables(driver: Any, file: Path) -> None:
-    resize(driver, 720, 900, dark=True)
-    driver.get(file.as_uri())
-    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": dark})
-    try:
-        assert driver.execute_script("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-        assert driver.execute_script("return getComputedStyle(document.querySelector('nav')).display") == "none"
-        assert driver.execute_script("return getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
-        assert driver.execute_script("return document.documentElement.scrollWidth") <= 720
-        pdf = base64.b64decode(driver.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"])
-        assert pdf.startswith(b"%PDF") and len(pdf) > 20_000
-    finally:
-        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
-
-
-@WIDTHS
-@SCHEMES
-def test_hostile_strings_stay_text_in_the_browser(driver: Any, attack: Path, width: int, dark: bool) -> None:
-    resize(driver, width, 900, dark)
-    driver.get(attack.as_uri())
-    assert errors(driver) == []
-    assert driver.execute_script("return window.attacked") is None
-    assert driver.execute_script("return document.querySelectorAll('script, img[src=x], body svg[onload]').length") == 0
-    assert driver.execute_script("return document.documentElement.scrollWidth") == width
-    assert "<script>window.attacked=1</script>" in driver.execute_script("return document.querySelector('h1').textContent")
 
 
 def test_survival_of_evidence_has_a_section_where_it_was_measured(tmp_path: Path) -> None:

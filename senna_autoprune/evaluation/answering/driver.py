@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from senna_autoprune.adapters.reading import Reading
 from senna_autoprune.evaluation.answering.engine import Asking, Engine, Unit, Verdicts
-from senna_autoprune.evaluation.answering.local_engine import LocalEngine
 from senna_autoprune.evaluation.answering.questions import samples_of
 from senna_autoprune.evaluation.answering.sanity import FirstAnswers
 from senna_autoprune.evaluation.answering.speed import Speed, SpeedMeter
@@ -34,7 +33,11 @@ class Prepared:
 
 def engine_of(engine: Engine | DrivingModel | Senna) -> Engine:
     """A loaded model as the engine that asks it in this process."""
-    return engine if hasattr(engine, "facts") else LocalEngine(engine)  # type: ignore[return-value, arg-type]
+    if hasattr(engine, "facts"):
+        return engine  # type: ignore[return-value]
+    from senna_autoprune.evaluation.answering.local_engine import LocalEngine  # heavy, and a finished run needs none
+
+    return LocalEngine(engine)  # type: ignore[arg-type]
 
 
 def by_scene(samples: Samples, batch_size: int) -> list[Samples]:

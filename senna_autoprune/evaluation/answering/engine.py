@@ -68,7 +68,7 @@ def _absolute(place: str) -> str:
 @dataclass(frozen=True)
 class ModelFacts:
     """What a loaded model is, and where it runs. ``identity`` and ``versions`` decide the answers. ``adapter``: as plain data;
-    None for Senna as released.
+    None for Senna as released. ``files``: ``stamp.stamp_of`` where they were loaded from; None where files do not tell.
     """
 
     identity: dict[str, str]
@@ -76,6 +76,7 @@ class ModelFacts:
     provenance: dict[str, str]
     machine: dict[str, Any]
     adapter: dict[str, Any] | None = None
+    files: str | None = None
 
 
 @dataclass(frozen=True)
@@ -130,9 +131,14 @@ class Engine(Protocol):
     ``start_up_s``: seconds that the start took; None: not measured, or not all are there yet.
     """
 
-    at_work: int
-    since: float
-    start_up_s: float | None
+    @property
+    def at_work(self) -> int: ...
+
+    @property
+    def since(self) -> float: ...
+
+    @property
+    def start_up_s(self) -> float | None: ...
 
     def facts(self) -> ModelFacts:
         """Of the model, which all workers share."""

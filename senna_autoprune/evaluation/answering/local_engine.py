@@ -13,6 +13,7 @@ from senna_autoprune.evaluation.answering.calibration import calibrate
 from senna_autoprune.evaluation.answering.engine import Asking, ModelFacts, ModelPlace, Unit, Verdicts
 from senna_autoprune.evaluation.answering.models import driving_model
 from senna_autoprune.evaluation.answering.provenance import machine, model_fingerprint, versions
+from senna_autoprune.evaluation.answering.stamp import stamp_of
 from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
 from senna_autoprune.files.yaml_files import to_dict
 from senna_autoprune.pruning.decoder.check import proof_of
@@ -28,6 +29,7 @@ class LocalEngine:
 
     model: DrivingModel | Senna
     start_up_s: float | None = None
+    files: str | None = None
     at_work: int = field(default=1, init=False)
     since: float = field(default_factory=perf_counter, init=False)
     proof: dict[str, str] = field(default_factory=dict, init=False)  # of a decoder that is not proven, for the provenance
@@ -40,15 +42,15 @@ class LocalEngine:
     @classmethod
     def load(cls, place: ModelPlace) -> LocalEngine:
         """SennaPruneError: see ``ModelPlace.load``."""
-        begun = perf_counter()
+        begun, files = perf_counter(), stamp_of(place)
         model = place.load()
-        return cls(model, perf_counter() - begun)
+        return cls(model, perf_counter() - begun, files if files == stamp_of(place) else None)
 
     def facts(self) -> ModelFacts:
         model = driving_model(self.model)
         identity = {**model_fingerprint(model), **model.identity()}
         adapter = to_dict(model.adapter) if "adapter_sha256" in identity else None
-        return ModelFacts(identity, versions(), {**model.provenance, **self.proof}, machine(str(model.model.device)), adapter)
+        return ModelFacts(identity, versions(), {**model.provenance, **self.proof}, machine(str(model.model.device)), adapter, self.files)
 
     def calibrate(self, questions: Sequence[QuestionRow], root: Path, prompt_template: str) -> dict[str, Any]:
         return calibrate(driving_model(self.model, prompt_template), questions, root)

@@ -48,7 +48,7 @@ class BudgetConfig(AskConfig):
     def _grid(cls, value: Any) -> Any:
         if isinstance(value, str):
             try:
-                return parse_range(value)
+                return parse_range(value, shares=True)
             except ValueError:
                 raise ValueError("write 0.1,0.2 or start:stop:step, like 0.10:0.60:0.05") from None
         return [value] if isinstance(value, (int, float)) and not isinstance(value, bool) else value

@@ -7,7 +7,7 @@ from dataclasses import dataclass as plain_dataclass
 from dataclasses import field
 from typing import Any, Literal, Self
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
 from senna_autoprune.evaluation.answering.settings import Setting
@@ -16,7 +16,7 @@ from senna_autoprune.evaluation.runs.rows import PRUNING_CONTROLS
 from senna_autoprune.files.yaml_files import Scalar, parse_range, read_value, suggest
 from senna_autoprune.pruning.methods.registry import METHODS, is_method, split_variant
 
-DEFAULT_RETENTION = (0.20, 0.25, 0.30, 0.35, 0.40)
+DEFAULT_RETENTION = (0.08, 0.10, 0.15, 0.20, 0.25, 0.30, 0.35, 0.40)  # so low that the break is seen
 LENGTHS = "random-lengths"  # the control on AutoPrune's own lengths, where it is asked for
 SUBJECTS = ("plan", "choice", "yes_no", "other")  # question types that a table may be about; the first that is asked
 CALIBRATED = "calibrated"  # value of gamma that asks for a label-free choice (calibration.py)
@@ -54,12 +54,12 @@ class SweepConfig(AskConfig):
 
     @field_validator("retention", "tokens_per_view", mode="before")
     @classmethod
-    def _budgets(cls, value: Any) -> Any:
+    def _budgets(cls, value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, str):
             try:
-                return parse_range(value)
+                return parse_range(value, shares=info.field_name == "retention")
             except ValueError:
-                raise ValueError("write 0.2,0.25 or start:stop:step, like 0.20:0.40:0.05") from None
+                raise ValueError("write 0.2,25% or start:stop:step, like 0.20:0.40:0.05") from None
         return [value] if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
     @model_validator(mode="after")
@@ -72,7 +72,7 @@ class SweepConfig(AskConfig):
             given = getattr(self, name)
             if given is not None:
                 if not given or min(given) <= 0 or (name == "retention" and max(given) > 1):
-                    raise ValueError(f"{name}: " + ("shares lie in (0, 1]" if name == "retention" else "give numbers > 0"))
+                    raise ValueError(f"{name}: " + ("shares lie in (0, 1]: 0.25 or 25%" if name == "retention" else "give numbers > 0"))
                 setattr(self, name, tuple(dict.fromkeys(given)))
         if not set(SUBJECTS) & set(self.types):
             raise ValueError("types: a sweep's table is about one kind of answer, so the types must hold plan, choice, yes_no or other")

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from senna_autoprune.adapters.model import DrivingModel
     from senna_autoprune.senna import Senna
 
+PLAIN = (Setting(UNPRUNED), Setting(NO_IMAGE, blind=True))
 _ASK = {field.name for field in fields(AskConfig)}
 
 
@@ -62,6 +63,12 @@ def check(config: SweepConfig) -> tuple[list[QuestionRow], Path]:
     """
     cells_of(config, None)
     return load_questions(config)
+
+
+def settings_of(config: SweepConfig, cells: Sequence[Cell] | None = None) -> list[Setting]:
+    """Unpruned, no-image and what the cells ask, each once. ``cells``: None: as far as they are known before calibration."""
+    asked = cells_of(config, None) if cells is None else cells
+    return list({setting.name: setting for setting in [*PLAIN, *(cell.setting for cell in asked)]}.values())
 
 
 def directory_of(config: SweepConfig) -> Path:
@@ -114,8 +121,7 @@ def sweep(
     engine = engine_of(engine)
     questions, root = check(config)
     facts = engine.facts()
-    plain = [Setting(UNPRUNED), Setting(NO_IMAGE, blind=True)]
-    description = describe(config, facts, Prepared(questions, Asking.of(config, plain, root)))
+    description = describe(config, facts, Prepared(questions, Asking.of(config, PLAIN, root)))
     swept = {key: value for key, value in to_dict(config).items() if key not in _ASK}
     description["config"] = {key: value for key, value in description["config"].items() if key in _ASK}
     with RunStore.start(directory_of(config), description, questions) as store:
@@ -126,7 +132,7 @@ def sweep(
             chosen = [sample[0] for sample in in_turns(_samples(questions, subject_of(config, questions)))][: config.calibration]
             calibration = {"asked": config.calibration, **engine.calibrate(chosen, root.resolve(), config.prompt_template)}
         cells = cells_of(config, calibration)
-        settings = list({setting.name: setting for setting in [*plain, *(cell.setting for cell in cells)]}.values())
+        settings = settings_of(config, cells)
         prepared = Prepared(questions, Asking.of(config, settings, root))
         description["settings"] = {**before.get("settings", {}), **describe(config, facts, prepared)["settings"]}
         store.describe({**description, "sweep": swept, **({"calibration": calibration} if calibration else {})})

@@ -9,12 +9,13 @@ from senna_autoprune.evaluation.measures.adapted import Reading, right_or_same
 from senna_autoprune.evaluation.measures.clusters import clusters_of
 from senna_autoprune.evaluation.measures.cost import CLAMP_WARNING
 from senna_autoprune.evaluation.measures.intervals import Paired
-from senna_autoprune.evaluation.measures.paired_tests import holm, scene_test
+from senna_autoprune.evaluation.measures.paired_tests import holm, non_inferiority, scene_test
 from senna_autoprune.evaluation.measures.parsing import parse_plan
 from senna_autoprune.evaluation.measures.retention import mcnemar
 from senna_autoprune.evaluation.paper import paper, table3_at
 from senna_autoprune.evaluation.runs.rows import MAJORITY, NO_IMAGE, UNPRUNED, AnswerRow, QuestionRow
 from senna_autoprune.evaluation.sweep.config import budget_name
+from senna_autoprune.evaluation.sweep.verdict import sweep_verdict
 
 if TYPE_CHECKING:
     from senna_autoprune.evaluation.sweep.cells import Cell
@@ -43,7 +44,7 @@ def tabulate(
         impossible: setting -> why it cannot be.
         subject: the question type that the table is about; reading: of the run's adapter.
     Returns:
-        ``columns`` (budgets), ``plain`` (unpruned, no-image, majority), ``cells`` (row by row), ``paper``, ``facts``.
+        ``verdict``, ``columns`` (budgets), ``plain`` (unpruned, no-image, majority), ``cells`` (row by row), ``paper``, ``facts``.
     """
     about = about_of(metrics, subject)
     planning = about == PLANNING or reading is None
@@ -63,6 +64,8 @@ def tabulate(
             continue
         peers = [one for one in cells if one.budget == cell.budget and one.setting.name in hits]
         entry.update(status="ok", **measured(metrics, name, subject, about))
+        if UNPRUNED in hits:
+            entry["lower"] = _bound(Paired.of(hits[UNPRUNED], hits[name], scenes))
         random = next((one.setting.name for one in peers if one.row.kind == "control" and one.row.label == "random"), None)
         if random is not None and random != name:
             entry["against_random"] = _against(hits[random], hits[name], scenes)
@@ -73,8 +76,10 @@ def tabulate(
     _correct(entries)
     count = next((found["count"] for name in there if (found := _entry(metrics, name, subject, about)) is not None), 0)
     shares = [column["share"] for column in columns] if about == PLANNING and all(column["share"] for column in columns) else []
+    said = sweep_verdict(entries, metrics["scenes"]["count"])
     return {
         "schema": SCHEMA,
+        **({"verdict": said} if said is not None else {}),
         "columns": columns,
         "plain": plain,
         "cells": entries,
@@ -97,6 +102,13 @@ def tabulate(
         },
         "warnings": _warnings(entries, columns),
     }
+
+
+def _bound(pairs: Paired) -> float | None:
+    """One-sided 95 % bound of accuracy after - before; None without two scenes."""
+    if pairs.questions == 0 or pairs.scenes < 2:
+        return None
+    return non_inferiority(pairs, 0.5).lower  # the bound does not depend on the margin
 
 
 def _against(before: Sequence[bool], after: Sequence[bool], scenes: Sequence[str]) -> dict[str, Any]:

@@ -299,7 +299,7 @@ def test_the_papers_figures_stand_at_their_budgets_and_are_the_specifications() 
 def test_files_keep_ours_and_the_papers_apart(place: Place) -> None:
     result = sweep(sweep_config(place, methods="autoprune,tome", retention="0.35,0.8"), talking().senna)
     figures = draw_all(result.directory, result.table, result.answers, result.questions)
-    assert len(figures) == 4
+    assert len(figures) == 5
     for figure in figures:
         path = result.directory / figure
         assert path.stat().st_size > 5000

@@ -1,0 +1,62 @@
+"""Where a model runs and in which numbers, where nobody said: a GPU in bfloat16 where there is one, else the CPU in float32.
+
+What is chosen here is written into a run's settings by its own name, so that a run goes on only on what it was begun on.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+AUTO = "auto"
+# device files without which CUDA or ROCm cannot work on Linux: drivers, WSL, ROCm, Jetson
+_NODES = ("nvidia[0-9]*", "nvidiactl", "dxg", "kfd", "nvhost-*", "nvmap", "nvgpu")
+
+
+def settle(device: str = AUTO, dtype: str = AUTO, gpus: float | None = None) -> tuple[str, str]:
+    """Device and dtype by name, with "auto" replaced.
+
+    Args:
+        device: "auto", or any torch device, which stays as it is.
+        dtype: "auto": bfloat16 on a GPU that computes in it, else float32.
+        gpus: of each worker on other machines, where that was said; they then decide in place of this machine.
+    """
+    if device == AUTO:
+        there = has_gpu() if gpus is None else gpus > 0
+        device = "cuda" if there else "cpu"
+    if dtype == AUTO:
+        dtype = "bfloat16" if device.startswith("cuda") and (not has_gpu() or _computes_bfloat16(device)) else "float32"
+    return device, dtype
+
+
+@cache
+def has_gpu() -> bool:
+    """Whether torch can use a GPU of this machine. Does not import torch where no driver is."""
+    if sys.platform == "linux" and not any(next(Path("/dev").glob(pattern), None) for pattern in _NODES):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _computes_bfloat16(device: str) -> bool:
+    """In hardware; what torch emulates is slower than float32. A device that is not there is refused where the model is loaded."""
+    import torch
+
+    try:
+        with torch.cuda.device(device):
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+    except (RuntimeError, AssertionError, ValueError):
+        return False
+
+
+def words(device: str, dtype: str) -> str:
+    """``cuda (NVIDIA H100) in bfloat16``; ``cpu in float32``."""
+    if device.startswith("cuda") and has_gpu():
+        import torch
+
+        with suppress(RuntimeError, AssertionError, ValueError):  # refused with its reason where the model is loaded
+            device = f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"{device} in {dtype}"

@@ -1,0 +1,57 @@
+"""What is said of a run under way: words that cannot be misread, an estimate once, early."""
+
+from __future__ import annotations
+
+import io
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from senna_autoprune.cli import progress
+from senna_autoprune.cli.progress import answers_bar, counted, spell
+
+
+@pytest.mark.parametrize(
+    "seconds, words",
+    [(0.4, "0 s"), (42, "42 s"), (99, "99 s"), (100, "2 min"), (5400, "90 min"), (19200, "5 h 20 min"), (12.2 * 86400, "12 days")],
+)
+def test_durations(seconds: float, words: str) -> None:
+    assert spell(seconds) == words
+
+
+def test_counted() -> None:
+    assert counted(206, 5) == "1030 answers = 206 questions x 5 settings"
+    assert counted(1, 5) == "5 answers = 1 question x 5 settings"
+
+
+class Clock:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(progress, "monotonic", lambda: self.now)
+
+
+def answer(seconds: float, count: int, total: int, monkeypatch: pytest.MonkeyPatch) -> str:
+    clock, screen = Clock(monkeypatch), io.StringIO()
+    with answers_bar(Console(file=screen, width=400), settings=5) as bar:
+        for done in range(1, count + 1):
+            clock.now += seconds
+            bar.on_row(SimpleNamespace(status="ok"), done, total)
+    return screen.getvalue()
+
+
+def test_the_estimate_comes_after_three_questions(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "estimate" not in answer(1, 14, 1030, monkeypatch)
+    assert answer(1, 40, 1030, monkeypatch).count("estimate: about 17 min for the other 1015 answers, at 1 s an answer") == 1
+
+
+def test_slow_answers_are_estimated_after_a_minute_with_what_can_be_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = answer(1000, 2, 1030, monkeypatch)
+    assert "about 12 days for the other 1028 answers" in said and "Ctrl-C loses nothing" in said and "--limit" in said
+
+
+def test_something_moves_before_the_first_answer() -> None:
+    screen = io.StringIO()
+    with answers_bar(Console(file=screen, width=100, force_terminal=True), settings=5):
+        pass
+    assert "no answer yet" in screen.getvalue()
