@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import subprocess
 import sys
 import time
@@ -27,6 +28,7 @@ from demo_model.mini import build_config, initialise, train_tokenizer
 from demo_model.team import Team
 from demo_model.training import DecoderTrainer, TowerTrainer, patch_heads
 from demo_world.make_training_data import whole
+from senna_autoprune.files.lock import RunLock
 from senna_autoprune.senna.modeling import SennaForConditionalGeneration
 from senna_autoprune.senna.tokenization import load_sentencepiece
 
@@ -75,13 +77,15 @@ def main() -> None:
     options = parser.parse_args()
     options.data = options.data or options.out / "data"
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "meeting").unlink(missing_ok=True)
-    render(options.data, options.parts, options.processes)
-    torch.multiprocessing.spawn(worker, (options,), options.processes)
+    with RunLock(options.out):  # two trainings in one folder would share its checkpoints
+        (options.out / "meeting").unlink(missing_ok=True)
+        render(options.data, options.parts, options.processes)
+        torch.multiprocessing.spawn(worker, (options,), options.processes)
 
 
 def worker(rank: int, options: argparse.Namespace) -> None:
     """One process of the team; one thread each."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # sent when the parent dies; a shell's background job inherits it as ignored
     torch.set_num_threads(1)
     logging.basicConfig(
         level=logging.INFO,

@@ -1,18 +1,21 @@
 """The trainer on a handful of made-up keyframes: a run that stops and goes on ends in the weights of one that did not."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
 import torch
 
-from demo_model import training
+from demo_model import train_senna_mini, training
 from demo_model.keyframes import KeyframeData
 from demo_model.mini import build_config, initialise
 from demo_model.team import Team
 from demo_model.training import DecoderTrainer, TowerTrainer, patch_heads
 from demo_world.facts import RELATIONS
 from demo_world.meshes import CLASSES
+from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.files.lock import RunLock
 from senna_autoprune.senna.modeling import SennaForConditionalGeneration
 from senna_autoprune.senna.tokenization import load_sentencepiece
 
@@ -106,3 +109,10 @@ def test_every_keyframe_once_an_epoch_and_none_held_out(data, tokenizer_file, tm
         seen.append(trainer._rows(3))
     assert sorted(np.concatenate(seen[:3])) == sorted(np.concatenate(seen[3:])) == list(range(9))
     assert not np.array_equal(np.concatenate(seen[:3]), np.concatenate(seen[3:]))
+
+
+def test_two_trainings_in_one_folder_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train_senna_mini.py", "--out", str(tmp_path), "--parts", "0"])
+    with RunLock(tmp_path), pytest.raises(SennaPruneError, match="is in use by process"):
+        train_senna_mini.main()
+    assert not (tmp_path / "tokenizer.model").exists()
