@@ -15,7 +15,13 @@ from torch import Tensor
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.pruning.decoder.callers import asked_by_generate, local_of_caller
 from senna_autoprune.pruning.decoder.states import PrunedStates, refuse
+
+RENUMBERED = (
+    "generate cannot go on from a cache whose tokens were renumbered: it counts the cache to see what is new; "
+    "start afresh, or feed the new tokens to the model itself"
+)
 
 
 @dataclass
@@ -28,6 +34,7 @@ class CachedLayer:
     cut: whether any token had been dropped before. valid: (B, length) bool, False at padding; None: no padding.
     places: (B, length) the positions by which a sliding window counts; None where the layer has no window. window: that window.
     even: all layers were given equally many. maskless: one token needs no mask from a stock forward (SDPA, flash).
+    shown: (B, prompt) bool, the mask of the whole prompt, in the first layer; None: everything was shown.
     decoded: tokens since the prefill. expected: the hooks of a policy have prepared the step that is coming.
     """
 
@@ -41,6 +48,7 @@ class CachedLayer:
     window: int | None = None
     even: bool = True
     maskless: bool = True
+    shown: Tensor | None = None
     decoded: int = 0
     expected: bool = False
 
@@ -48,6 +56,7 @@ class CachedLayer:
         """Follow the cache's rows: ``index`` into the batch."""
         self.valid = None if self.valid is None else self.valid[_on(index, self.valid)]
         self.places = None if self.places is None else self.places[_on(index, self.places)]
+        self.shown = None if self.shown is None else self.shown[_on(index, self.shown)]
 
     def check(self, keys: Tensor | None, held: int) -> None:
         """Raise SennaPruneError if the layer does not hold what was recorded: somebody has changed its tensors by hand."""
@@ -77,6 +86,20 @@ class CachedLayer:
             why = "its layers hold different numbers of tokens, and this step needs a mask for each"
         if why is not None:
             raise SennaPruneError(f"a pruned cache cannot go on outside of a policy's with: {why}; decode inside the with")
+
+    def check_mask(self, mask: Any, queries: int) -> None:
+        """Raise SennaPruneError if a stock forward was given a mask that hides tokens, whose columns are not those of this layer.
+
+        Args:
+            mask: what the model was given, if (B, n). queries: tokens of the step.
+        """
+        if not isinstance(mask, Tensor) or mask.dim() != 2:
+            return
+        if mask.shape[1] < self.counted + self.decoded + queries or not bool(mask.all()):
+            raise SennaPruneError(
+                "an attention_mask that hides tokens does not fit the cache of a pruned prompt outside of a policy's with; "
+                "leave it out, or decode inside the with"
+            )
 
     def crop(self, tokens: int) -> None:
         """``tokens`` of those decoded are taken back."""
@@ -134,12 +157,17 @@ class _Pruned:
 
     def get_seq_length(self) -> int:
         """Tokens of the prompt and after it, dropped ones included, so that a stock model goes on at the right position."""
-        if self.left is None:
+        left = self.left
+        if left is None:
             return super().get_seq_length()  # type: ignore[misc]
-        return self.left.counted + self.left.decoded
+        if left.compact and left.counted != left.prompt and asked_by_generate():
+            raise SennaPruneError(RENUMBERED)
+        return left.counted + left.decoded
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """(length, offset): keys that are there, shifted so that the newest stands at the newest query's position."""
+        if self.left is not None and not self.left.expected:
+            self.left.check_mask(local_of_caller("attention_mask"), query_length)
         if self.left is None or not self.left.cut:
             return super().get_mask_sizes(query_length)  # type: ignore[misc]
         return self.left.length + self.left.decoded + query_length, self.left.counted - self.left.length

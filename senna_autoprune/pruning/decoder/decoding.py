@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.pruning.decoder.cache import CachedLayer
+from senna_autoprune.pruning.decoder.cache import RENUMBERED, CachedLayer
 from senna_autoprune.pruning.decoder.gather import attention_mask
 from senna_autoprune.pruning.decoder.models import cache_in, sliding_window
 from senna_autoprune.pruning.decoder.rotary import table_at
@@ -28,26 +28,31 @@ class Decode:
             positions_given: by the caller of the model (``generate``).
 
         Raises:
-            SennaPruneError: ``generate`` takes a renumbered cache for the whole prompt, and feeds some of the prompt once more.
+            SennaPruneError: ``generate`` takes a renumbered cache for the whole prompt, and feeds some of the prompt once more; or the
+                mask hides other tokens than the prefill's did.
         """
         first = self.layers[0]
-        if not first.cut:
-            return kwargs
         tokens = kwargs["inputs_embeds"] if kwargs.get("inputs_embeds") is not None else kwargs["input_ids"]
-        if first.compact and positions_given and tokens.shape[1] > 1:
+        if first.cut and first.compact and positions_given and tokens.shape[1] > 1:
             start = int(kwargs["position_ids"][..., 0].max()) if kwargs.get("position_ids") is not None else 0
             if start < first.prompt + first.decoded:
-                raise SennaPruneError(
-                    "generate cannot go on from a cache whose tokens were renumbered: it counts the cache to see what is new; "
-                    "start afresh, or feed the new tokens to the model itself"
-                )
-        return {**kwargs, "attention_mask": None}  # every layer gets its own
+                raise SennaPruneError(RENUMBERED)
+        check_mask(first, kwargs.get("attention_mask"), tokens.shape[1])
+        self.expect(True)
+        mask = None  # every layer that was cut gets its own
+        if not first.cut and first.shown is not None:
+            mask = nn.functional.pad(first.shown, (0, first.decoded + tokens.shape[1]), value=True).to(tokens.device)
+        return {**kwargs, "attention_mask": mask}
+
+    def expect(self, coming: bool) -> None:
+        """Tell the cache whether a step of ours is coming, or over."""
+        for left in self.layers:
+            left.expected = coming
 
     def layer(self, index: int, hidden: Tensor, kwargs: dict[str, Any], decoder: Any, kernel: str) -> dict[str, Any]:
         """Keywords of one layer of the ``decoder`` for a step whose input is ``hidden`` (B, q, d)."""
         left, queries = self.layers[index], hidden.shape[1]
         cache = cache_in(kwargs)
-        left.expected = True
         if not left.cut:
             return kwargs
         given = left.length + left.decoded  # tokens the layer was ever given, of which a sliding cache forgets the first
@@ -71,3 +76,29 @@ class Decode:
             kwargs["position_embeddings"] = table_at(decoder, index, hidden, positions)
             kwargs["position_ids"] = positions
         return kwargs
+
+
+def check_mask(first: CachedLayer, mask: Any, queries: int) -> None:
+    """Raise SennaPruneError if the mask of a step over a pruned prompt hides other tokens than the prefill's mask did.
+
+    Args:
+        first: of the cache's layers. mask: (B, n) over prompt, answer and the step's tokens; None: nothing is hidden.
+    """
+    if mask is None:
+        return
+    if not isinstance(mask, Tensor) or mask.dim() != 2:
+        raise SennaPruneError(
+            "a step over a pruned prompt needs a 2-d attention_mask (B, n), or none; a prepared one does not fit its layers"
+        )
+    answered = first.decoded + queries
+    lengths = {first.prompt + answered, first.counted + answered}
+    same = mask.shape[1] in lengths and (first.shown is None or mask.shape[1] == first.prompt + answered)
+    if same and first.shown is None:
+        same = bool(mask.all())
+    elif same and first.shown is not None:
+        same = torch.equal(mask[:, : first.prompt].bool(), first.shown.to(mask.device)) and bool(mask[:, first.prompt :].all())
+    if not same:
+        raise SennaPruneError(
+            f"an attention_mask over a pruned prompt must show what the prefill's did and all that follows: {first.prompt} + {answered} "
+            "tokens; give questions of one length, one at a time, or start afresh"
+        )

@@ -7,6 +7,7 @@ that scores need. Decoding afterwards only gets each layer's own mask and positi
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -29,7 +30,7 @@ from senna_autoprune.pruning.decoder.deepstack import DeepStack
 from senna_autoprune.pruning.decoder.models import CACHE, cache_in, find_decoder, has_three_axes, sliding_window
 from senna_autoprune.pruning.decoder.prefill import Prefill
 from senna_autoprune.pruning.decoder.proven import check_call
-from senna_autoprune.pruning.decoder.restore import restore
+from senna_autoprune.pruning.decoder.restore import restore, rows_asked
 from senna_autoprune.pruning.decoder.timing import HostTimer
 from senna_autoprune.pruning.decoder.unwrap import compiled, running_model
 from senna_autoprune.pruning.method import Method
@@ -111,24 +112,29 @@ class PruningHooks:
     def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
         self.calls.begin()
         self.prefill = self.decode = None
+        if args:  # by name from here on
+            args, kwargs = (), inspect.signature(module.forward).bind_partial(*args, **kwargs).arguments
+            kwargs = {**kwargs, **kwargs.pop("kwargs", {})}
         embeds, cache = kwargs.get("inputs_embeds"), cache_in(kwargs)
-        tokens = embeds if embeds is not None else kwargs.get("input_ids", args[0] if args else None)
+        tokens = embeds if embeds is not None else kwargs.get("input_ids")
         if tokens is None:
             return None
         batch, length = tokens.shape[:2]
         if _seen(cache):
             left = left_in(cache, len(self.layers))
             self._refuse_images(batch, length)
-            self.decode = Decode(left) if left else None
-            self.decoded = self.decoded or self.decode is not None
-            return (args, self.decode.step(kwargs, self.finder.positions_given)) if self.decode else None
+            if left is None:
+                self._refuse_other_lengths(kwargs.get("attention_mask"), _seen(cache) + length)
+                return None
+            self.decode, self.decoded = Decode(left), True
+            return args, self.decode.step(kwargs, self.finder.positions_given)
         visual = self._given(batch) if self.given is not None else self.finder.context()
         if visual is None or (self.given is not None and length == 1):
             return None
-        if tuple(visual.mask.shape) != (batch, length):
+        if tuple(visual.mask.shape) != (batch, length) or visual.mask.is_floating_point():
             raise SennaPruneError(
-                f"visual_mask has shape {tuple(visual.mask.shape)}, but the decoder was given {batch} x {length} positions; "
-                "pass a (B, N) mask"
+                f"visual_mask is {visual.mask.dtype} of shape {tuple(visual.mask.shape)}, but the decoder was given {batch} x {length} "
+                "positions; pass a (B, N) bool mask"
             )
         check_call(self.decoder, kwargs)
         self.prefill = self._start(visual, kwargs, batch, length, tokens.device)
@@ -157,7 +163,9 @@ class PruningHooks:
     def _finish(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         if not self.calls.end():
             return None  # refused at its beginning
-        state, self.prefill, self.decode = self.prefill, None, None
+        state, decode, self.prefill, self.decode = self.prefill, self.decode, None, None
+        if decode is not None:
+            decode.expect(False)
         asked, self.finder.asked = self.finder.asked, None  # of this call alone
         seconds = self.timer.take()
         if state is None or not state.done:
@@ -193,6 +201,9 @@ class PruningHooks:
             raise SennaPruneError("pruning needs a 2-d attention_mask (B, N), got a prepared 4-d one; use a dynamic cache")
         valid = padding.bool() if padding is not None else None
         layouts = initial_layouts(visual.mask.to(device), valid)
+        short = rows_asked(self.finder.asked, batch, length, min(layout.asking for layout in layouts)) is None
+        if valid is not None and short and self.policy.budget.retention != 1 and not bool(valid[:, -1].all()):
+            raise SennaPruneError("prompts are padded on the right, where a pruned answer would begin; pad them on the left")
         seeds = self._seeds(batch)
         contexts = [self._context(visual, sample, layout, seeds) for sample, layout in enumerate(layouts)]
         if valid is not None and all(layout.length == length for layout in layouts):
@@ -260,6 +271,14 @@ class PruningHooks:
             raise SennaPruneError(
                 "these visual tokens come after a filled cache, where they are not pruned; start afresh with the whole conversation, "
                 "or leave the policy's with for this turn"
+            )
+
+    def _refuse_other_lengths(self, mask: Any, length: int) -> None:
+        """Raise SennaPruneError if a mask counts more tokens than a cache that nobody knows and this step: it may be of a pruned prompt."""
+        if isinstance(mask, Tensor) and mask.dim() == 2 and mask.shape[1] > length and self.policy.budget.retention != 1:
+            raise SennaPruneError(
+                f"attention_mask counts {mask.shape[1]} tokens, but the cache and this step hold {length}: the cache is not of this "
+                "prompt, or was made by hand from a pruned one's tensors; copy a cache as a whole (copy.deepcopy)"
             )
 
 

@@ -85,6 +85,7 @@ class Prefill:
                 valid=self.valid,
                 places=self.places if window else None,
                 window=window,
+                shown=self.given_valid if index == 0 else None,
                 maskless=self.kernel == "sdpa" or "flash" in self.kernel,
             )
         )

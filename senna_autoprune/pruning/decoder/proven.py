@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.pruning.decoder.models import cache_in
 
 PROVEN: dict[str, str] = {  # model_type of the decoder -> what is special about it
     "afmoe": "mixture of experts, gated attention, windows",
@@ -166,10 +167,26 @@ def check_call(decoder: Any, kwargs: dict[str, Any]) -> None:
             f"pruning needs a 2-d attention_mask (B, N), but {kind!r} was given a prepared one (4-d, or one for each type of layer); "
             "use a dynamic cache, and no mask that lets image tokens see each other"
         )
+    if mask is None and _packed(decoder, kwargs):
+        raise SennaPruneError(
+            "these position_ids pack several prompts into one row, which cannot be pruned; give one prompt a row, padded on the left"
+        )
     allowed = (*ARGUMENTS, *(("visual_pos_masks", "deepstack_visual_embeds") if kind in DEEPSTACK else ()))
     for name, value in kwargs.items():
         if name not in allowed and _holds_tensor(value):
             raise SennaPruneError(f"decoder {kind!r} was given {name}, which is not pruned with its tokens; such a model cannot be pruned")
+
+
+def _packed(decoder: Any, kwargs: dict[str, Any]) -> bool:
+    """Whether the model will take the row for several prompts: without cache and mask it looks for gaps in the positions."""
+    cached = kwargs.get("use_cache")
+    cached = decoder.config.use_cache if cached is None else cached
+    if cache_in(kwargs) is not None or (cached and not (decoder.training and getattr(decoder, "gradient_checkpointing", False))):
+        return False
+    positions = kwargs.get("position_ids")
+    if positions is not None and positions.dim() == 3:  # of three axes: those of text come first, if they come at all
+        positions = positions[0] if positions.shape[0] == 4 else None
+    return positions is not None and bool((positions.diff(dim=-1) != 1).any())
 
 
 def _holds_tensor(value: Any) -> bool:
