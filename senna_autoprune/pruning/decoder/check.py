@@ -21,7 +21,7 @@ from senna_autoprune.pruning.decoder.full_length import full_length, hidden_toke
 from senna_autoprune.pruning.decoder.hooks import PruningHooks
 from senna_autoprune.pruning.decoder.lookahead import next_layer_attention
 from senna_autoprune.pruning.decoder.models import CACHE, find_decoder
-from senna_autoprune.pruning.decoder.proven import REFUSED, is_proven
+from senna_autoprune.pruning.decoder.proven import PROVEN, REFUSED, is_proven, is_stock
 from senna_autoprune.pruning.decoder.unwrap import running_model
 from senna_autoprune.pruning.method import Method
 
@@ -170,6 +170,8 @@ def admit(decoder: Any, allow_unproven: bool = False) -> None:
         return
     refuse_known(decoder)
     named = f"decoder {decoder.config.model_type!r} ({type(decoder).__name__})"
+    if decoder.config.model_type in PROVEN and not is_stock(decoder):
+        named += ", whose forward is not transformers' own,"
     if not allow_unproven and not (decoder in _CHECKED and _CHECKED[decoder].passed):
         raise SennaPruneError(f"{named} was not proved to prune rightly; allow_unproven=True compares it with its full-length twin first")
     checked = check_once(decoder)

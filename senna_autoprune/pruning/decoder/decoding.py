@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.pruning.decoder.cache import RENUMBERED, CachedLayer
+from senna_autoprune.pruning.decoder.cache import CachedLayer
 from senna_autoprune.pruning.decoder.gather import attention_mask
 from senna_autoprune.pruning.decoder.models import cache_in, sliding_window
 from senna_autoprune.pruning.decoder.rotary import table_at
@@ -21,22 +21,14 @@ class Decode:
 
     layers: list[CachedLayer]
 
-    def step(self, kwargs: dict[str, Any], positions_given: bool) -> dict[str, Any]:
+    def step(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Keywords of the decoder. The positions are right: a model counts them from the cache, which counts dropped tokens too.
 
-        Args:
-            positions_given: by the caller of the model (``generate``).
-
         Raises:
-            SennaPruneError: ``generate`` takes a renumbered cache for the whole prompt, and feeds some of the prompt once more; or the
-                mask hides other tokens than the prefill's did.
+            SennaPruneError: the mask hides other tokens than the prefill's did.
         """
         first = self.layers[0]
         tokens = kwargs["inputs_embeds"] if kwargs.get("inputs_embeds") is not None else kwargs["input_ids"]
-        if first.cut and first.compact and positions_given and tokens.shape[1] > 1:
-            start = int(kwargs["position_ids"][..., 0].max()) if kwargs.get("position_ids") is not None else 0
-            if start < first.prompt + first.decoded:
-                raise SennaPruneError(RENUMBERED)
         check_mask(first, kwargs.get("attention_mask"), tokens.shape[1])
         self.expect(True)
         mask = None  # every layer that was cut gets its own

@@ -27,10 +27,12 @@ from senna_autoprune.pruning.decoder.cache import can_hold, leave, left_in
 from senna_autoprune.pruning.decoder.calls import Calls
 from senna_autoprune.pruning.decoder.decoding import Decode
 from senna_autoprune.pruning.decoder.deepstack import DeepStack
+from senna_autoprune.pruning.decoder.known import recognised, remember
 from senna_autoprune.pruning.decoder.models import CACHE, cache_in, find_decoder, has_three_axes, sliding_window
 from senna_autoprune.pruning.decoder.prefill import Prefill
 from senna_autoprune.pruning.decoder.proven import check_call
 from senna_autoprune.pruning.decoder.restore import restore, rows_asked
+from senna_autoprune.pruning.decoder.states import refuse
 from senna_autoprune.pruning.decoder.timing import HostTimer
 from senna_autoprune.pruning.decoder.unwrap import compiled, running_model
 from senna_autoprune.pruning.method import Method
@@ -124,10 +126,10 @@ class PruningHooks:
             left = left_in(cache, len(self.layers))
             self._refuse_images(batch, length)
             if left is None:
-                self._refuse_other_lengths(kwargs.get("attention_mask"), _seen(cache) + length)
+                self._refuse_unknown(cache, kwargs.get("attention_mask"), _seen(cache) + length)
                 return None
             self.decode, self.decoded = Decode(left), True
-            return args, self.decode.step(kwargs, self.finder.positions_given)
+            return args, self.decode.step(kwargs)
         visual = self._given(batch) if self.given is not None else self.finder.context()
         if visual is None or (self.given is not None and length == 1):
             return None
@@ -175,6 +177,8 @@ class PruningHooks:
         kv_bytes = 0
         if cache is not None and cache.get_seq_length():
             kv_bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers[: len(self.layers)])
+            if state.cut:
+                remember(self.decoder, cache.layers[len(self.layers) - 1].keys)
             leave(cache, state.left)
         for sample, context in enumerate(state.contexts):
             trace = state.trace_of(sample, kv_bytes // state.batch)
@@ -273,8 +277,14 @@ class PruningHooks:
                 "or leave the policy's with for this turn"
             )
 
-    def _refuse_other_lengths(self, mask: Any, length: int) -> None:
-        """Raise SennaPruneError if a mask counts more tokens than a cache that nobody knows and this step: it may be of a pruned prompt."""
+    def _refuse_unknown(self, cache: Any, mask: Any, length: int) -> None:
+        """Raise SennaPruneError if a cache that says nothing of itself was made from a pruned prompt's tensors.
+
+        Args:
+            length: tokens in the cache and of this step; a mask that counts more was made for another prompt.
+        """
+        if recognised(self.decoder, getattr(cache.layers[len(self.layers) - 1], "keys", None)):
+            refuse()
         if isinstance(mask, Tensor) and mask.dim() == 2 and mask.shape[1] > length and self.policy.budget.retention != 1:
             raise SennaPruneError(
                 f"attention_mask counts {mask.shape[1]} tokens, but the cache and this step hold {length}: the cache is not of this "

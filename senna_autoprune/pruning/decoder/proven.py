@@ -148,15 +148,21 @@ ARGUMENTS = ("input_ids", "inputs_embeds", "attention_mask", "position_ids", "pa
 
 
 def is_proven(decoder: Any) -> bool:
-    """Whether the decoder is stock, of a type in the table, and causal. A subclass with a ``forward`` of its own is another decoder."""
-    config, module = decoder.config, _writer_of(decoder)
+    """Whether the decoder is stock, of a type in the table, and causal. With a ``forward`` of somebody else's it is another decoder."""
+    config = decoder.config
     bidirectional = bool(getattr(config, "use_bidirectional_attention", None))
-    return module.startswith("transformers.") and config.model_type in PROVEN and not bidirectional
+    return config.model_type in PROVEN and not bidirectional and is_stock(decoder)
+
+
+def is_stock(decoder: Any) -> bool:
+    """Whether decoder, layers and attention run as transformers wrote them: no subclass and no patch says how."""
+    parts = [decoder, *decoder.layers, *(layer.self_attn for layer in decoder.layers if hasattr(layer, "self_attn"))]
+    return all(_writer_of(part).startswith("transformers.") for part in parts)
 
 
 def _writer_of(module: Any) -> str:
-    """The Python module whose class says how ``module`` runs."""
-    return next((cls.__module__ for cls in type(module).__mro__ if "forward" in vars(cls)), "")
+    """The Python module whose function says how ``module`` runs; wrappers (compiled, moved between devices) bear its name."""
+    return getattr(vars(module).get("forward") or type(module).forward, "__module__", None) or ""
 
 
 def check_call(decoder: Any, kwargs: dict[str, Any]) -> None:

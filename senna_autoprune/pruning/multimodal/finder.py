@@ -49,7 +49,7 @@ class VisualFinder:
         self.model, self.base, self.needs = model, getattr(model, "base_model", model), needs
         self.family: Any = family_of(model) if hasattr(model, "config") else None
         self.missing: dict[str, str] = {}
-        self.positions_given = self.brings_images = False
+        self.brings_images = False
         self.asked: Asked | None = None
         self.images: Images | None = None
         self.found: VisualContext | None = None
@@ -59,7 +59,7 @@ class VisualFinder:
         self.tower: Any = None
 
     def attach(self, stack: ExitStack, ask: bool) -> None:
-        """Watch until the stack closes. ask: also look for visual tokens; else only whether the caller gives positions."""
+        """Watch until the stack closes. ask: also look for visual tokens; else only for what the caller asks for."""
         self.ask = ask
         stack.callback(self.model.register_forward_pre_hook(self._see_call, with_kwargs=True).remove)
         if not ask or hasattr(self.model, "visual_context") or self.family is None:
@@ -109,13 +109,12 @@ class VisualFinder:
     def _see_call(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         bound = inspect.signature(module.forward).bind_partial(*args, **kwargs).arguments
         bound = {**bound, **bound.pop("kwargs", {})}
-        self.positions_given = bound.get("position_ids") is not None
         self.asked = Asked.of(module, bound)
         cache = cache_in(bound)
         self.found = self.mask = self.packed = None
         self.brings_images = False
         if cache is not None and cache.get_seq_length():
-            self.brings_images = any(_holds(bound.get(name)) for name in IMAGES)
+            self.brings_images = any(_holds(bound.get(name)) for name in IMAGES) or self._marked(bound.get("input_ids"))
             return
         if not self.ask:
             return
@@ -141,6 +140,13 @@ class VisualFinder:
         films = input_ids == video if video is not None else torch.zeros_like(mask)
         self.only_images = video is None or not bool(films.any())
         return mask | films
+
+    def _marked(self, input_ids: Any) -> bool:
+        """Whether more than a decode step's token comes, and places of images are among them."""
+        if not isinstance(input_ids, Tensor) or input_ids.shape[1] < 2 or not hasattr(self.model, "config"):
+            return False
+        marks = [getattr(self.model.config, f"{name}_token_id", None) for name in ("image", "video")]
+        return any(bool((input_ids == mark).any()) for mark in marks if mark is not None)
 
     def _watched(self, plain: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(plain)

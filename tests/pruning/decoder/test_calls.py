@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import warnings
 
@@ -138,6 +139,50 @@ def test_any_compiled_part_runs_with_the_hooks(compile_it):
             pruned = model(inputs_embeds=embeds).logits
     assert len(trace) == 1
     torch.testing.assert_close(pruned, expected)
+
+
+def louder(part):
+    """A user's patch of one instance."""
+    before = part.forward
+
+    def forward(*args, **kwargs):
+        return before(*args, **kwargs)
+
+    part.forward = forward
+
+
+def as_accelerate_does(part):
+    before = part.forward
+    part.forward = functools.update_wrapper(functools.partial(lambda *args, **kwargs: before(*args, **kwargs)), before)
+
+
+@pytest.mark.parametrize("where", ["decoder", "layer", "attention", "class"])
+def test_a_patched_forward_is_another_decoder(where, monkeypatch):
+    model, (embeds, mask) = tiny_llama(layers=3), six_blocks()
+    decoder, policy = model.model, build_policy("random", retention=0.3)
+    if where == "class":
+        monkeypatch.setattr(type(decoder.layers[0].self_attn), "forward", lambda self, states, **_: (states, None))
+    else:
+        louder({"decoder": decoder, "layer": decoder.layers[1], "attention": decoder.layers[1].self_attn}[where])
+    with pytest.raises(SennaPruneError, match="whose forward is not transformers' own"), policy(model, visual_mask=mask):
+        pass
+    if where != "class":  # this one changes nothing, which the check finds
+        with policy(model, visual_mask=mask, allow_unproven=True) as trace:
+            model(inputs_embeds=embeds)
+        assert trace[0].average_tokens < 30
+        return
+    with pytest.raises(SennaPruneError, match="does not prune rightly"), policy(model, visual_mask=mask, allow_unproven=True):
+        pass
+
+
+def test_forwards_that_move_tensors_between_devices_are_transformers_own():
+    model, (embeds, mask) = tiny_llama(layers=3), six_blocks()
+    with build_policy("autoprune", retention=0.5)(model, visual_mask=mask), torch.no_grad():
+        expected = model(inputs_embeds=embeds).logits
+    for part in list(model.modules()):
+        as_accelerate_does(part)
+    with build_policy("autoprune", retention=0.5)(model, visual_mask=mask), torch.no_grad():
+        assert torch.equal(model(inputs_embeds=embeds).logits, expected)
 
 
 def test_what_cannot_be_unwrapped_is_refused():

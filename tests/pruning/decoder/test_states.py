@@ -67,6 +67,32 @@ BY_HAND = {
 }
 
 
+def foreign(states):
+    """Through numpy: no tensor of it knows whose it was."""
+    return filled(each(states, lambda one: torch.from_numpy(one.numpy().copy())))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("change", [lambda one: one, lambda one: torch.cat([one, one]), lambda one: one.half().float()])
+def test_what_says_nothing_is_known_again_in_the_with(model, method, change):
+    policy, mask, cache = prefilled(model, method)
+    broken = foreign(each(pairs(cache), change))
+    rows = QUESTION.expand(broken.layers[0].keys.shape[0], -1)
+    with policy(model, visual_mask=mask), pytest.raises(SennaPruneError, match="put together from tensors"):
+        model(input_ids=rows, past_key_values=broken)
+
+
+def test_a_mask_for_another_prompt_is_seen_over_any_cache(model):
+    """A cache that no pruned prefill of this process left: its mask says that it held more."""
+    _, mask = six_blocks()
+    short = model(input_ids=torch.ones(1, 30, dtype=torch.long), use_cache=True).past_key_values
+    with build_policy("random", retention=0.3)(model, visual_mask=mask), torch.no_grad():
+        call = {"input_ids": QUESTION, "past_key_values": short}
+        with pytest.raises(SennaPruneError, match="attention_mask counts 130 tokens, but the cache and this step hold 34"):
+            model(**call, attention_mask=torch.ones(1, 130))
+        assert model(**call, attention_mask=torch.ones(1, 34)).logits.isfinite().all()
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("made", BY_HAND)
 def test_a_cache_made_by_hand_is_refused(model, method, made):
