@@ -45,7 +45,8 @@ def image_header(path: str | PathLike[str]) -> tuple[str, tuple[int, int]]:
         SennaPruneError: as ``open_image``, as far as the header tells.
     """
     with _opened(Path(path)) as opened:
-        return str(opened.format).lower(), opened.size
+        kind = str(opened.format).lower()
+        return "jpeg" if kind == "mpo" else kind, opened.size  # a JPEG with a second one behind it, as phones and stereo cameras write
 
 
 def _opened(path: Path) -> Image.Image:

@@ -30,6 +30,7 @@ from senna_autoprune.evaluation.runs.rows import UNPRUNED, AnswerRow
 from senna_autoprune.nuscenes.strings import channel, view_names
 from senna_autoprune.pruning.trace import PromptTrace, Trace
 from senna_autoprune.replay.attribution import Through, kept_attribution, survivors, token_attribution
+from senna_autoprune.replay.heat import multiples, scale_top
 from senna_autoprune.replay.places import Place, place_of, stacked
 from senna_autoprune.replay.sources import Shot, Source
 from senna_autoprune.replay.token_boxes import token_boxes
@@ -130,6 +131,12 @@ class Replay:
     frames: list[Frame]
     notes: list[str]
     model: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def heat_top(self) -> float:
+        """The multiple of an even share that is hottest on every picture of this replay (``heat.scale_top``)."""
+        seen = [frame.sight for frame in self.frames if frame.sight is not None]
+        return scale_top(multiples(sight.heat, np.broadcast_to(sight.full > 0, sight.heat.shape)) for sight in seen)
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
+LEAST_TOP = 2.0  # of the scale: twice an even share
 HEAT_SIZE = (320, 180)  # pixels of an overlay, of a 1600 x 900 image
 _STOPS = np.array([[68, 1, 84], [187, 55, 84], [249, 142, 9], [252, 255, 164]], dtype=float)  # dark violet to yellow
 
@@ -55,28 +57,36 @@ def over_image(heat: np.ndarray, image_size: tuple[int, int], size: tuple[int, i
     return np.where(inside, found, 0).astype(heat.dtype)
 
 
-def spread(heat: np.ndarray, content: np.ndarray) -> np.ndarray:
-    """Each view's heat (..., P) from its weakest content patch (0) to its strongest (1); padding and no heat are 0.
-
-    Mixtures look everywhere a little: what tells patches apart is the difference. ``extremes`` says how large it is.
+def multiples(heat: np.ndarray, content: np.ndarray) -> np.ndarray:
+    """Each patch's heat (..., P) as a multiple of an even share of its view's; 0 where there is no heat, and in padding.
 
     Args:
         content: (..., P) bool, False where a patch is padding.
     """
-    low = np.where(content, heat, np.inf).min(-1, keepdims=True)
-    high = np.where(content, heat, -np.inf).max(-1, keepdims=True)
-    shown = np.where(content, heat, low) - low
-    level = np.divide(shown, high - low, out=(content & (heat > 0)).astype(heat.dtype), where=high > low)
-    return np.where(content, level, 0)
+    inside = np.where(content, heat, 0)
+    even = inside.sum(-1, keepdims=True) / np.maximum(content.sum(-1, keepdims=True), 1)
+    return np.divide(inside, even, out=np.zeros_like(inside), where=even > 0)
+
+
+def scale_top(found: Iterable[np.ndarray]) -> float:
+    """The multiple that is shown as hottest, one for a whole replay: 99 of 100 warm patches lie below, and it is at least 2, so that
+    views that look everywhere alike (x0.8 to x1.2) stay dark instead of being stretched to sharp attention.
+    """
+    warm = [values[values > 1] for values in found]
+    together = np.concatenate(warm) if warm else np.empty(0)
+    return max(LEAST_TOP, round(float(np.quantile(together, 0.99)), 1)) if len(together) else LEAST_TOP
+
+
+def levels(shares: np.ndarray, top: float) -> np.ndarray:
+    """``multiples`` on the scale from an even share (0) to ``top`` (1); what is colder or hotter stays at its end."""
+    return ((shares - 1) / (top - 1)).clip(0, 1)
 
 
 def extremes(heat: np.ndarray, content: np.ndarray) -> np.ndarray:
     """Each view's weakest and strongest content patch as multiples of an even share, (..., 2); 0 without heat."""
-    low = np.where(content, heat, np.inf).min(-1)
-    high = np.where(content, heat, 0).max(-1)
-    mean = np.where(content, heat, 0).sum(-1) / np.maximum(content.sum(-1), 1)
-    both = np.stack([np.where(np.isfinite(low), low, 0), high], axis=-1)
-    return np.divide(both, mean[..., None], out=np.zeros_like(both), where=mean[..., None] > 0)
+    shares = multiples(heat, content)
+    low = np.where(content, shares, np.inf).min(-1)
+    return np.stack([np.where(np.isfinite(low), low, 0), shares.max(-1)], axis=-1)
 
 
 def palette() -> np.ndarray:
@@ -87,11 +97,11 @@ def palette() -> np.ndarray:
     return np.concatenate([colours, 255 * 0.8 * level[:, None]], axis=1).round().astype(np.uint8)
 
 
-def heat_png(levels: np.ndarray, image_size: tuple[int, int], size: tuple[int, int] = HEAT_SIZE, place: Any = None) -> bytes:
-    """A transparent PNG of one view's levels (P,) of 0..1 (see ``spread``), to be laid over its image."""
-    levels = (over_image(levels, image_size, size, place) * 255).round().astype(np.uint8)
+def heat_png(shown: np.ndarray, image_size: tuple[int, int], size: tuple[int, int] = HEAT_SIZE, place: Any = None) -> bytes:
+    """A transparent PNG of one view's ``levels`` (P,) of 0..1, to be laid over its image."""
+    shades = (over_image(shown, image_size, size, place) * 255).round().astype(np.uint8)
     colours = palette()
-    picture = Image.fromarray(levels).convert("P")
+    picture = Image.fromarray(shades).convert("P")
     picture.putpalette(colours[:, :3].tobytes())
     file = io.BytesIO()
     picture.save(file, "PNG", optimize=True, transparency=colours[:, 3].tobytes())

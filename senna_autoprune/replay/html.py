@@ -20,7 +20,7 @@ from senna_autoprune.evaluation.measures.parsing import parse_plan
 from senna_autoprune.evaluation.runs.rows import AnswerRow
 from senna_autoprune.nuscenes.strings import strings
 from senna_autoprune.replay.frames import Frame, Replay, Sight
-from senna_autoprune.replay.heat import extremes, image_crop, palette, spread
+from senna_autoprune.replay.heat import extremes, image_crop, levels, multiples, palette
 from senna_autoprune.replay.pages import OURS, base64_text, environment, jpeg_uri, page_file, page_style
 
 IMAGE_WIDTH = 800  # pixels of an embedded image, at most
@@ -65,15 +65,17 @@ def page_data(replay: Replay) -> dict[str, Any]:
         "palette": base64_text(palette().tobytes()),
         "layers": layers,
         "start_layer": layers // 2,
+        "heat_top": replay.heat_top,
         "tokens": seen[0].sight.kept.shape[2] if seen and seen[0].sight else 0,
         "grid": round(seen[0].sight.full.shape[1] ** 0.5) if seen and seen[0].sight else 1,
-        "frames": [_frame_data(frame, start) for frame in replay.frames],
+        "frames": [_frame_data(frame, start, replay.heat_top) for frame in replay.frames],
     }
 
 
-def _frame_data(frame: Frame, start_us: int | None) -> dict[str, Any]:
+def _frame_data(frame: Frame, start_us: int | None, top: float) -> dict[str, Any]:
     question, time = frame.shot.question, frame.shot.timestamp_us
     return {
+        "number": question.question,
         "scene": question.scene,
         "token": question.token,
         "time_s": None if time is None or start_us is None else (time - start_us) / 1e6,
@@ -85,7 +87,7 @@ def _frame_data(frame: Frame, start_us: int | None) -> dict[str, Any]:
         "flip": _flip_data(frame.flip),
         "trace": _trace_data(frame),
         "images": _images_data(frame),
-        "sight": None if frame.sight is None else _sight_data(frame.sight),
+        "sight": None if frame.sight is None else _sight_data(frame.sight, top),
     }
 
 
@@ -111,7 +113,7 @@ def _trace_data(frame: Frame) -> dict[str, Any] | None:
     return {**trace, "merged": frame.trace.merged_per_layer}
 
 
-def _sight_data(sight: Sight) -> dict[str, Any]:
+def _sight_data(sight: Sight, top: float) -> dict[str, Any]:
     share = sight.heat / np.maximum(sight.full, np.finfo(np.float32).tiny)  # (S, V, P)
     content = np.broadcast_to(sight.full > 0, sight.heat.shape)
     return {
@@ -119,7 +121,7 @@ def _sight_data(sight: Sight) -> dict[str, Any]:
         "width": sight.kept.shape[2],
         "patches": sight.full.shape[1],
         "kept": [base64_text(np.packbits(kept).tobytes()) for kept in sight.kept],
-        "heat": [base64_text(_levels(heat)) for heat in spread(sight.heat, content)],
+        "heat": [base64_text(_levels(heat)) for heat in levels(multiples(sight.heat, content), top)],
         "extremes": extremes(sight.heat, content).round(2).tolist(),
         "left": (sight.heat.sum(-1) / np.maximum(sight.full.sum(-1), np.finfo(np.float32).tiny)).round(4).tolist(),
         "share": [base64_text(_levels(part)) for part in share],

@@ -2,7 +2,7 @@
 
 Topics, one group of messages a frame:
 
-    /CAM_FRONT/image          CompressedImage    the file's own bytes, never encoded again; six cameras
+    /CAM_FRONT/image          CompressedImage    the file's own bytes; six cameras (BMP and PPM, which viewers do not know, as PNG)
     /CAM_FRONT/attribution    CompressedImage    transparent PNG, attribution of the kept tokens, mean over the layers
     /CAM_FRONT/calibration    CameraCalibration
     /CAM_FRONT/meta_action    ImageAnnotations   label, unpruned and pruned answer (front camera; if unknown, the first)
@@ -13,11 +13,14 @@ Topics, one group of messages a frame:
     /pruning                  JSON               MI, k, tokens per layer group, prefill ms, agreement
     /question                 JSON               texts: question, label, answers, flip, what is shown
 
+The metadata record ``senna_prune`` says what was recorded: method, budget, model, scale of the heat. ``layout.py`` has a layout.
+
 Without tables (a run replayed from its question file alone) there are no poses, boxes, paths and calibrations.
 """
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,12 +31,13 @@ from foxglove import Channel, Context, open_mcap
 from foxglove import channels as ch
 from foxglove import messages as fg
 
+from senna_autoprune import __version__
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.files.image_files import image_header
+from senna_autoprune.files.image_files import image_header, open_image
 from senna_autoprune.nuscenes.strings import channel
 from senna_autoprune.replay.frames import LAYER_GROUPS, Frame, Replay
 from senna_autoprune.replay.geometry import Pose, Sensor
-from senna_autoprune.replay.heat import heat_png, spread
+from senna_autoprune.replay.heat import heat_png, levels, multiples
 
 STEP_US = 2_000_000  # between frames that have no common clock
 LABEL, UNPRUNED = fg.Color(r=0.55, g=1, b=0.6, a=1), fg.Color(r=1, g=1, b=1, a=1)
@@ -69,16 +73,41 @@ _TEXTS = {
 }
 
 
+SHOWN_KINDS = ("jpeg", "png", "webp")  # that Foxglove and Rerun decode; others are encoded again
+
+
+def _as_png(image: str) -> bytes:
+    file = io.BytesIO()
+    open_image(image).save(file, "PNG")
+    return file.getvalue()
+
+
 def write_mcap(replay: Replay, path: str | os.PathLike[str]) -> None:
     """Write the file. OSError if it cannot be written."""
     context = Context()
     try:
-        with open_mcap(str(path), context=context, allow_overwrite=True):
+        with open_mcap(str(path), context=context, allow_overwrite=True) as writer:
+            writer.write_metadata("senna_prune", run_metadata(replay))
             recorder = _Recorder(context)
             for frame, time in zip(replay.frames, frame_times(replay.frames), strict=True):
                 recorder.frame(replay, frame, time)
     except RuntimeError as error:
         raise OSError(0, str(error)) from error
+
+
+def run_metadata(replay: Replay) -> dict[str, str]:
+    """What the recording is of: method, budget, model, versions, the scale of the heat."""
+    return {
+        "senna_prune": __version__,
+        "title": replay.title,
+        "about": replay.description,
+        "method": replay.method,
+        "budget": replay.budget,
+        "attribution": f"through {replay.through}; clear: an even share of its view, yellow: x{replay.heat_top:g} and more",
+        "frames": str(len(replay.frames)),
+        **{f"note {number}": note for number, note in enumerate(replay.notes, 1)},
+        **{f"model {name}": str(value) for name, value in replay.model.items()},
+    }
 
 
 def frame_times(frames: Sequence[Frame]) -> list[int]:
@@ -120,27 +149,29 @@ class _Recorder:
             self._path(frame, time_us)
         heat = None
         if frame.sight is not None:
-            heat = spread(frame.sight.mean_heat, frame.sight.full > 0)  # (V, P)
+            heat = levels(multiples(frame.sight.mean_heat, frame.sight.full > 0), replay.heat_top)  # (V, P)
         for index, (name, sensor) in enumerate(_cameras(frame)):
             when = time_us if sensor is None else sensor.timestamp_us + shift
-            levels = None if heat is None else heat[index]
+            shown = None if heat is None else heat[index]
             place = None if frame.sight is None else frame.sight.place(index)
-            self._camera(name, frame.shot.question.images[index], sensor, levels, when, place)
+            self._camera(name, frame.shot.question.images[index], sensor, shown, when, place)
             if index == _front(frame):
                 self._log(ch.ImageAnnotationsChannel, f"/{name}/meta_action", _annotation(frame, when), when)
         self._json("/pruning", _NUMBERS, numbers(frame), time_us)
         self._json("/question", _TEXTS, _texts(replay, frame), time_us)
 
-    def _camera(self, name: str, image: str, sensor: Sensor | None, levels: np.ndarray | None, time_us: int, place: Any = None) -> None:
+    def _camera(self, name: str, image: str, sensor: Sensor | None, shown: np.ndarray | None, time_us: int, place: Any = None) -> None:
         try:
             kind, size = image_header(image)
+            data = Path(image).read_bytes() if kind in SHOWN_KINDS else _as_png(image)
         except SennaPruneError:
             return  # the frame failed; its question says why
+        kind = kind if kind in SHOWN_KINDS else "png"
         stamp, frame_id = _stamp(time_us), name
-        picture = fg.CompressedImage(timestamp=stamp, frame_id=frame_id, data=Path(image).read_bytes(), format=kind)
+        picture = fg.CompressedImage(timestamp=stamp, frame_id=frame_id, data=data, format=kind)
         self._log(ch.CompressedImageChannel, f"/{name}/image", picture, time_us)
-        if levels is not None:
-            overlay = fg.CompressedImage(timestamp=stamp, frame_id=frame_id, data=heat_png(levels, size, place=place), format="png")
+        if shown is not None:
+            overlay = fg.CompressedImage(timestamp=stamp, frame_id=frame_id, data=heat_png(shown, size, place=place), format="png")
             self._log(ch.CompressedImageChannel, f"/{name}/attribution", overlay, time_us)
         if sensor is not None and sensor.intrinsic is not None:
             self._log(ch.CameraCalibrationChannel, f"/{name}/calibration", _calibration(sensor, stamp), time_us)

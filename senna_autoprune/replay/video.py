@@ -13,9 +13,10 @@ from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.measures.flips import HARMLESS, SEVERITIES
 from senna_autoprune.nuscenes.view_order import TWO_ROWS, places
 from senna_autoprune.replay.frames import Frame, Replay
-from senna_autoprune.replay.heat import over_image, palette, spread
+from senna_autoprune.replay.heat import levels, multiples, over_image, palette
 
 SIZE = (1280, 720)  # pixels
+KEY_WIDTH = 128  # pixels of the scale
 RATE = 10  # pictures a second
 HOLD = 10  # pictures a frame: one second
 TILE, TOP, GAP = (424, 239), 0, 4
@@ -65,7 +66,7 @@ def draw_frame(replay: Replay, number: int) -> np.ndarray:
     canvas = Image.new("RGB", SIZE, GROUND)
     draw = ImageDraw.Draw(canvas)
     for index, (left, top, size) in enumerate(_places(frame)):
-        canvas.paste(_tile(frame, index, size), (left, top))
+        canvas.paste(_tile(frame, index, size, replay.heat_top), (left, top))
         _label(draw, (left, top), _caption(frame, index))
     _texts(draw, replay, number)
     _curve(draw, replay, frame)
@@ -81,7 +82,7 @@ def _places(frame: Frame) -> list[tuple[int, int, tuple[int, int]]]:
     return [(place % columns * (width + GAP), TOP + place // columns * (TILE[1] + GAP), size) for place in places(views, sum(TWO_ROWS, ()))]
 
 
-def _tile(frame: Frame, index: int, size: tuple[int, int]) -> Image.Image:
+def _tile(frame: Frame, index: int, size: tuple[int, int], top: float) -> Image.Image:
     """An image with the attribution of the kept tokens over it, mean over the layers."""
     tile = Image.new("RGB", size, (0, 0, 0))
     if frame.sight is None:
@@ -90,8 +91,8 @@ def _tile(frame: Frame, index: int, size: tuple[int, int]) -> Image.Image:
         image = opened.convert("RGB")
     scale = min(size[0] / image.width, size[1] / image.height)
     inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    levels = spread(frame.sight.mean_heat[index], frame.sight.full[index] > 0)
-    heat = over_image(levels, frame.sizes[index], inner, frame.sight.place(index))
+    shown = levels(multiples(frame.sight.mean_heat[index], frame.sight.full[index] > 0), top)
+    heat = over_image(shown, frame.sizes[index], inner, frame.sight.place(index))
     colours = palette()[(heat * 255).round().astype(np.uint8)]  # (h, w, 4)
     overlay = Image.fromarray(colours, "RGBA")
     shown = Image.alpha_composite(image.resize(inner, Image.Resampling.LANCZOS).convert("RGBA"), overlay)
@@ -112,19 +113,56 @@ def _texts(draw: ImageDraw.ImageDraw, replay: Replay, number: int) -> None:
     """What was answered, and what that means; the lower left."""
     frame = replay.frames[number]
     left, y, room = 24, 2 * (TILE[1] + GAP) + 14, 760
-    shown = f"{frame.shot.question.scene} · frame {number + 1} of {len(replay.frames)}"
+    shown = f"{frame.shot.question.scene} · question {frame.shot.question.question} · frame {number + 1} of {len(replay.frames)}"
     draw.text((left, y), _short(draw, shown, room, 22), fill=TEXT, font=_font(22, bold=True))
-    setting = f"{replay.method}, {replay.budget}; heat: attribution, mean over layers"
-    draw.text((left, y + 30), _short(draw, setting, room, 15), fill=FAINT, font=_font(15))
-    draw.text((left, y + 50), _short(draw, replay.description, room, 15), fill=FAINT, font=_font(15))
-    y += 80
+    draw.text((left, y + 29), _short(draw, f"{replay.method}, {replay.budget}", 330, 15), fill=FAINT, font=_font(15))
+    _key(draw, (left + 345, y + 29), replay.heat_top)
+    lines, size = _whole(draw, replay.description, room)
+    for place, line in enumerate(lines):
+        draw.text((left, y + 49 + place * (size + 3)), line, fill=FAINT, font=_font(size))
+    y += 53 + len(lines) * (size + 3)
     said = (("label", frame.shot.question.label.strip() or "(none)"), *_answers(frame))
     for name, text in said:
         draw.text((left, y + 2), name, fill=FAINT, font=_font(18))
         draw.text((left + 120, y), _short(draw, text, room - 120), fill=TEXT, font=_font(21, bold=True))
-        y += 32
+        y += 30
     verdict, colour = _verdict(frame)
     draw.text((left, y + 8), _short(draw, verdict, room, 18), fill=colour, font=_font(18))
+
+
+def _key(draw: ImageDraw.ImageDraw, corner: tuple[int, int], top: float) -> None:
+    """The scale of the heat, one for all pictures of the replay: an even share is clear."""
+    (x, y), font = corner, _font(13)
+    draw.text((x, y + 1), "attribution over depth: even", fill=FAINT, font=font)
+    left = x + round(draw.textlength("attribution over depth: even ", font))
+    grey = np.array((154, 154, 154))
+    for step, (*colour, alpha) in enumerate(palette()[:: 256 // KEY_WIDTH].tolist()):
+        mixed = tuple((grey + (np.array(colour) - grey) * alpha / 255).round().astype(int).tolist())
+        draw.line([(left + step, y + 3), (left + step, y + 14)], fill=mixed)
+    draw.text((left + KEY_WIDTH + 6, y + 1), f"×{top:g} and more", fill=FAINT, font=font)
+
+
+def _whole(draw: ImageDraw.ImageDraw, text: str, room: float) -> tuple[list[str], int]:
+    """A text in at most two lines, in letters small enough; of one that is longer still the end is kept, where its disclaimer stands."""
+    words = plain(text).split()
+    for size in (15, 14, 13, 12):
+        lines = _wrapped(draw, words, room, size)
+        if len(lines) <= 2:
+            return lines, size
+    while len(_wrapped(draw, ["…", *words], room, 12)) > 2:
+        words = words[1:]
+    return _wrapped(draw, ["…", *words], room, 12), 12
+
+
+def _wrapped(draw: ImageDraw.ImageDraw, words: list[str], room: float, size: int) -> list[str]:
+    lines: list[str] = []
+    for word in words:
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and draw.textlength(longer, _font(size)) <= room:
+            lines[-1] = longer
+        else:
+            lines.append(_short(draw, word, room, size))
+    return lines or [""]
 
 
 def _answers(frame: Frame) -> list[tuple[str, str]]:

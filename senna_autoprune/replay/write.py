@@ -1,4 +1,4 @@
-"""A replay to files: a folder gets all three kinds, a file name the kind its suffix says. Each appears whole or not."""
+"""A replay to files: a folder gets all three kinds and a layout for Foxglove, a file name its suffix's. Each appears whole or not."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.files.atomic import replace_file
 from senna_autoprune.replay.frames import Replay
 
 SUFFIXES = (".html", ".mcap", ".mp4")
+LAYOUT = "foxglove-layout.json"  # beside the recording of a folder
 OTHER_SUFFIXES = (
     ".htm",
     ".bag",
@@ -71,6 +73,13 @@ def write_replay(replay: Replay, out: Path, on_file: Callable[[Path], None] | No
             _write(replay, path)
             if on_file is not None:
                 on_file(path)
+        if len(wanted) > 1:
+            from senna_autoprune.replay.layout import foxglove_layout
+
+            wanted.append(out / LAYOUT)
+            replace_file(wanted[-1], foxglove_layout(replay))
+            if on_file is not None:
+                on_file(wanted[-1])
     except OSError as error:
         raise SennaPruneError(f"cannot write to {out} ({error.strerror or error}): choose another --out") from error
     return wanted

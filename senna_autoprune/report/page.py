@@ -80,6 +80,7 @@ class Card:
 class FlipCard:
     """A flip with a picture of what was seen. href: None without a replay; source: None without images."""
 
+    question: int
     severity: str
     kind: str
     meaning: str
@@ -94,12 +95,13 @@ class FlipCard:
     views: int
 
 
-def render_report(run: Run, flips: int, replays: Replays | None, notes: Sequence[str], when: datetime) -> str:
+def render_report(run: Run, flips: int, replays: Replays | None, notes: Sequence[str], when: datetime, answers: str | None = None) -> str:
     """The whole page.
 
     Args:
         flips: how many get a picture, worst first.
         notes: further things that the reader must know.
+        answers: name of the page of all answers, beside the report.
     """
     found, name = information_of(run)
     drawn = {key: _inline(figure) for key, figure in figures(run.metrics, found, name).items()}
@@ -131,6 +133,7 @@ def render_report(run: Run, flips: int, replays: Replays | None, notes: Sequence
             flip_cards=[_flip_card(run, flip, replays) for flip in listed[:flips]],
             flip_rest=_flip_rest(listed[flips:]),
             replays=replays,
+            answers=answers,
             cost=cost_grid(run.metrics),
             information=information_grid(found, name) if found else None,
             separations={pruned: separation(found, pruned) for pruned in (False, True)},
@@ -290,6 +293,7 @@ def _flip_card(run: Run, flip: Mapping[str, Any], replays: Replays | None) -> Fl
     severity = flip["severity"]
     label, before, after = (short(flip[key].strip(), LONGEST_ANSWER) for key in ("label", "unpruned", "pruned"))
     return FlipCard(
+        question=row.question,
         severity=severity.replace("_", " "),
         kind="repaired" if severity == "repaired" else "harmless" if severity in HARMLESS else "harmful",
         meaning=SEVERITIES[severity],
@@ -308,10 +312,12 @@ def _flip_card(run: Run, flip: Mapping[str, Any], replays: Replays | None) -> Fl
 def _flip_rest(listed: Sequence[Mapping[str, Any]]) -> Grid | None:
     if not listed:
         return None
-    grid = Grid("Further flips, in words", ["severity", "scene", "sample", "label", "unpruned", "pruned"], texts=(0, 1, 2, 3, 4, 5))
+    grid = Grid(
+        "Further flips, in words", ["severity", "question", "scene", "sample", "label", "unpruned", "pruned"], texts=(0, 2, 3, 4, 5, 6)
+    )
     for flip in listed[:MOST_LISTED]:
         texts = [short(flip[key].strip(), LONGEST_ANSWER) for key in ("scene", "token", "label", "unpruned", "pruned")]
-        grid.rows.append([flip["severity"].replace("_", " "), *texts])
+        grid.rows.append([flip["severity"].replace("_", " "), str(flip["question"]), *texts])
     if len(listed) > MOST_LISTED:
         grid.notes.append(f"{len(listed) - MOST_LISTED} more are in metrics.json")
     return grid

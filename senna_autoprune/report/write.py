@@ -1,4 +1,4 @@
-"""A run directory -> ``report.html``, its figures as files, and a replay of its flips that the report's pictures open."""
+"""A run directory -> ``report.html``, ``answers.html``, its figures as files, and a replay of its flips that the report's pictures open."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.runs.store import CONFIG, CONFIG_BYTES
 from senna_autoprune.files.atomic import write_atomically
 from senna_autoprune.files.regular import require_own, require_own_folder
+from senna_autoprune.report.answers import render_answers
 from senna_autoprune.report.drawing import save, sign
 from senna_autoprune.report.figures import figures
 from senna_autoprune.report.information import information_of
@@ -19,7 +20,7 @@ from senna_autoprune.report.page import Replays, render_report
 from senna_autoprune.report.run import Run, read_run
 from senna_autoprune.report.svg import PAPER, drawing
 
-REPORT, REPLAY, FIGURES = "report.html", "flips.html", "figures"
+REPORT, REPLAY, ALL, FIGURES = "report.html", "flips.html", "answers.html", "figures"
 
 
 @dataclass
@@ -59,7 +60,9 @@ def write_report(
         except SennaPruneError as error:
             written.notes.append(f"no replay of the flips: {error}")
     written.files += _write_figures(run, folder / FIGURES)
-    page = render_report(run, flips, replays, written.notes, datetime.now(UTC))
+    write_atomically(folder / ALL, render_answers(run, replays))
+    written.files.insert(1, folder / ALL)
+    page = render_report(run, flips, replays, written.notes, datetime.now(UTC), ALL)
     write_atomically(folder / REPORT, page)
     return written
 

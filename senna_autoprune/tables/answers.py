@@ -27,7 +27,7 @@ COLUMNS = (
     "question", "token", "scene", "type", "setting", "status", "label", "answer", "right", "reason",
     "vision_ms", "prefill_ms", "decode_ms", "new_tokens", "kv_bytes", "average_tokens", "mutual_information", "k", "data",
 )  # fmt: skip
-EXTRA = "--parquet needs pyarrow: pip install 'senna-autoprune[parquet]' (--csv needs nothing)"
+EXTRA = "--parquet needs pyarrow: pip install 'senna_autoprune[parquet]' (--csv needs nothing)"
 
 
 def lines(run: str | Path, setting: str | None = None) -> list[dict[str, Any]]:

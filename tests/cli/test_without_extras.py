@@ -153,7 +153,7 @@ def test_a_replay_goes_without_its_film(told: dict[str, tuple[int, str, str]], f
     _, out, _ = told["replay"]
     assert [line for line in out.splitlines() if "replay.mp4" in line and "pip install 'senna_autoprune[video]'" in line]
     assert "replay.html (" in out and "replay.mcap (" in out
-    assert sorted(path.name for path in (folder / "replay").iterdir()) == ["replay.html", "replay.mcap"]
+    assert sorted(path.name for path in (folder / "replay").iterdir()) == ["foxglove-layout.json", "replay.html", "replay.mcap"]
 
 
 @pytest.mark.parametrize(("name", "extra"), [("benchmarks", "lmms"), ("ray", "ray"), ("replay mp4", "video")])

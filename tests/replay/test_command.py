@@ -38,7 +38,12 @@ def test_a_scene_to_a_folder(checkpoint: Path, tmp_path: Path, monkeypatch: pyte
     place = ("--model", checkpoint, "--dataroot", DATAROOT, "--out", tmp_path / "out")
     assert command(monkeypatch, "replay", *place, "--retention", "0.6", "--limit", "2") == 0
     shown = capsys.readouterr()
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["replay.html", "replay.mcap", "replay.mp4"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "foxglove-layout.json",
+        "replay.html",
+        "replay.mcap",
+        "replay.mp4",
+    ]
     assert ": 2 frames" in shown.out and "0.6 of the visual tokens" in shown.out and "scene-" in shown.err
     data = embedded_json((tmp_path / "out" / "replay.html").read_text())
     assert len(data["frames"]) == 2

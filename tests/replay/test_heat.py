@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from senna_autoprune.replay.heat import extremes, heat_png, image_crop, over_image, spread
+from senna_autoprune.replay.heat import LEAST_TOP, extremes, heat_png, image_crop, levels, multiples, over_image, scale_top
 from senna_autoprune.senna.images import SennaImageProcessor, content_patches, pad_to_square
 
 GRID = 4
@@ -67,8 +67,20 @@ def test_overlay_is_transparent_where_cold() -> None:
     assert len(heat_png(heat, (64, 64))) < 3000
 
 
-def test_spread_and_extremes() -> None:
-    content = np.array([[True, True, True, False]] * 3)
-    heat = np.array([[1.0, 3.0, 2.0, 0.0], [0.0, 0.0, 0.0, 0.0], [2.0, 2.0, 2.0, 0.0]])
-    assert spread(heat, content).tolist() == [[0, 1, 0.5, 0], [0, 0, 0, 0], [1, 1, 1, 0]]
-    assert extremes(heat, content).tolist() == [[0.5, 1.5], [0, 0], [1, 1]]
+CONTENT = np.array([[True, True, True, False]] * 3)
+HEAT = np.array([[1.0, 3.0, 2.0, 0.0], [0.0, 0.0, 0.0, 0.0], [2.0, 2.0, 2.0, 0.0]])
+
+
+def test_multiples_and_extremes() -> None:
+    assert multiples(HEAT, CONTENT).tolist() == [[0.5, 1.5, 1, 0], [0, 0, 0, 0], [1, 1, 1, 0]]
+    assert extremes(HEAT, CONTENT).tolist() == [[0.5, 1.5], [0, 0], [1, 1]]
+
+
+def test_one_scale_for_all_views() -> None:
+    """Noise around an even share stays dark beside a view that looks sharply at one place, and alone."""
+    noise, sharp = np.linspace(0.76, 1.26, 200), np.array([0.1] * 190 + [18.0] * 10)
+    top = scale_top([noise, sharp])
+    assert top == 18 and levels(noise, top).max() < 0.02 and levels(sharp, top).max() == 1
+    assert scale_top([noise]) == scale_top([]) == LEAST_TOP
+    assert levels(noise, LEAST_TOP).max() == pytest.approx(0.26)  # stretched to its own range it was 1
+    assert levels(np.array([0.0, 1.0, 99.0]), 3.0).tolist() == [0, 0, 1]

@@ -17,10 +17,12 @@ from PIL import Image
 from pyquaternion import Quaternion
 
 from senna_autoprune.evaluation.answering.settings import Setting
+from senna_autoprune.files.image_files import image_header
 from senna_autoprune.nuscenes.scenes import load_tables
 from senna_autoprune.nuscenes.strings import channel, view_names
 from senna_autoprune.replay.frames import Replay, make_replay
-from senna_autoprune.replay.heat import HEAT_SIZE, over_image, spread
+from senna_autoprune.replay.heat import HEAT_SIZE, levels, multiples, over_image
+from senna_autoprune.replay.layout import foxglove_layout
 from senna_autoprune.replay.mcap import SERIES, STEP_US, frame_times, write_mcap
 from senna_autoprune.replay.sources import scene_source
 from senna_autoprune.senna import Senna
@@ -96,12 +98,12 @@ def test_jpeg_bytes_are_the_file_s_own(messages: dict[str, list[Message]], repla
 def test_overlays_show_the_attribution(messages: dict[str, list[Message]], replay: Replay) -> None:
     for index, frame in enumerate(replay.frames):
         assert frame.sight is not None
-        levels = spread(frame.sight.mean_heat, frame.sight.full > 0)
+        shades = levels(multiples(frame.sight.mean_heat, frame.sight.full > 0), replay.heat_top)
         for view, name in enumerate(frame.shot.views):
             body = messages[f"/{channel(name)}/attribution"][index].body
             assert body.format == "png" and len(body.data) < 5000
             picture = np.asarray(Image.open(io.BytesIO(body.data)).convert("RGBA"))
-            shown = over_image(levels[view], frame.sizes[view], HEAT_SIZE)
+            shown = over_image(shades[view], frame.sizes[view], HEAT_SIZE)
             np.testing.assert_allclose(picture[..., 3], 255 * 0.8 * shown, atol=2)
 
 
@@ -210,3 +212,43 @@ def test_real_frames_stay_near_the_size_of_their_jpegs(senna: Senna, tmp_path: P
     jpegs = sum(Path(image).stat().st_size for frame in replay.frames for image in frame.shot.question.images)
     assert len(replay.frames) == 2 and jpegs < path.stat().st_size < 1.5 * jpegs
     assert len(read(path)["/boxes"][0].body.entities) > 10
+
+
+def test_the_recording_says_what_it_is_of(replay: Replay, tmp_path: Path) -> None:
+    write_mcap(replay, tmp_path / "one.mcap")
+    with (tmp_path / "one.mcap").open("rb") as file:
+        (record,) = list(make_reader(file).iter_metadata())
+    assert record.name == "senna_prune" and record.metadata["method"] == replay.method and record.metadata["budget"] == replay.budget
+    assert f"x{replay.heat_top:g}" in record.metadata["attribution"] and record.metadata["frames"] == str(len(replay.frames))
+
+
+def test_pictures_that_viewers_do_not_know_are_encoded_again(replay: Replay, tmp_path: Path) -> None:
+    """A JPEG with a second one behind it (MPO) is a JPEG; a BMP becomes a PNG of the same pixels."""
+    frame = replay.frames[0]
+    images = list(frame.shot.question.images)
+    with Image.open(images[0]) as picture, Image.open(images[1]) as other:
+        picture.convert("RGB").save(tmp_path / "two.jpg", "MPO", save_all=True, append_images=[other.convert("RGB")])
+        picture.convert("RGB").save(tmp_path / "one.bmp")
+        pixels = np.asarray(picture.convert("RGB"))
+    assert image_header(tmp_path / "two.jpg")[0] == "jpeg"
+    images[:2] = [str(tmp_path / "two.jpg"), str(tmp_path / "one.bmp")]
+    shot = replace(frame.shot, question=replace(frame.shot.question, images=tuple(images)))
+    write_mcap(replace(replay, frames=[replace(frame, shot=shot)]), tmp_path / "odd.mcap")
+    found = read(tmp_path / "odd.mcap")
+    first, second = (found[f"/{channel(view)}/image"][0].body for view in frame.shot.views[:2])
+    assert first.format == "jpeg" and first.data == (tmp_path / "two.jpg").read_bytes()
+    assert second.format == "png" and (np.asarray(Image.open(io.BytesIO(second.data))) == pixels).all()
+
+
+def test_the_layout_shows_topics_that_are_recorded(messages: dict[str, list[Message]], replay: Replay) -> None:
+    layout = json.loads(foxglove_layout(replay))
+    panels = layout["configById"]
+    cameras = {config["imageMode"]["imageTopic"] for name, config in panels.items() if name.startswith("Image!")}
+    assert cameras == {f"/{camera}/image" for camera in CAMERAS} and cameras <= messages.keys()
+    series = [path["value"].removeprefix("/pruning.") for config in panels.values() for path in config.get("paths", [])]
+    assert series and set(series) <= set(SERIES) and panels["RawMessages!question"]["topicPath"] in messages
+
+    def leaves(node: Any) -> list[str]:
+        return [node] if isinstance(node, str) else [*leaves(node["first"]), *leaves(node["second"])]
+
+    assert sorted(leaves(layout["layout"])) == sorted(panels)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from senna_autoprune.replay.frames import Replay
-from senna_autoprune.replay.heat import spread
+from senna_autoprune.replay.heat import levels, multiples
 from senna_autoprune.replay.html import page_data, render_page, script_json
 from tests.replay.browser import ATTACKS, chromium, errors, resize
 
@@ -57,8 +57,8 @@ def test_the_data_say_what_the_frames_hold(replay: Replay) -> None:
         assert shown["unpruned"]["text"] == frame.unpruned.answer and shown["pruned"]["text"] == frame.pruned.answer
         assert shown["trace"]["tokens_per_layer"] == frame.trace.tokens_per_layer
         assert "<image>" not in shown["question"] and "SPEED plan" in shown["question"]
-        levels = np.frombuffer(base64.b64decode(shown["sight"]["heat"][-1]), np.uint8).reshape(6, 16)
-        np.testing.assert_allclose(levels / 255, spread(sight.heat[-1], sight.full > 0), atol=0.003)
+        shades = np.frombuffer(base64.b64decode(shown["sight"]["heat"][-1]), np.uint8).reshape(6, 16)
+        np.testing.assert_allclose(shades / 255, levels(multiples(sight.heat[-1], sight.full > 0), replay.heat_top), atol=0.003)
         bits = np.unpackbits(np.frombuffer(base64.b64decode(shown["sight"]["kept"][-1]), np.uint8))[:30]
         assert (bits.reshape(6, 5) == sight.kept[-1]).all()
         share = np.frombuffer(base64.b64decode(shown["sight"]["share"][0]), np.uint8).reshape(6, 16)
@@ -206,6 +206,17 @@ def test_modes(driver: Any, page: Path) -> None:
     assert len(set(shown.values())) == 3
     driver.execute_script("document.querySelector('input[value=pruned]').click()")
     assert pixels(driver) == shown["pruned"] and errors(driver) == []
+
+
+def test_it_opens_on_pruned_with_a_key_of_the_scale(driver: Any, page: Path, replay: Replay) -> None:
+    opened(driver, page)
+    assert driver.execute_script("return document.querySelector('input[name=mode]:checked').value") == "pruned"
+    assert said(driver, "key-high") == "100 %"
+    press(driver, "3")
+    assert said(driver, "key-high") == f"×{replay.heat_top:.1f} of it and more" and "even share" in said(driver, "key-low")
+    press(driver, "1")
+    assert driver.execute_script("return document.getElementById('key').hidden") is True
+    assert driver.execute_script("return document.querySelector('#numbers td').textContent") == "question"
 
 
 def test_space_plays(driver: Any, page: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import ImageDraw
 
 from senna_autoprune.demo import LABEL
 from senna_autoprune.errors import SennaPruneError
@@ -66,3 +67,12 @@ def test_a_missing_encoder_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "av", None)
     with pytest.raises(SennaPruneError, match=r"senna_autoprune\[video\]"):
         video.require_encoder()
+
+
+@pytest.mark.parametrize("words", [60, 400])
+def test_the_disclaimer_is_never_cut(replay: Replay, monkeypatch: pytest.MonkeyPatch, words: int) -> None:
+    drawn: list[str] = []
+    text = ImageDraw.ImageDraw.text
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda draw, at, said, **more: (drawn.append(said), text(draw, at, said, **more)))
+    draw_frame(replace(replay, description=f"{'rain ' * (words // 5)}· {LABEL}"), 0)
+    assert LABEL in " ".join(drawn) and any(f"×{replay.heat_top:g} and more" in said for said in drawn)

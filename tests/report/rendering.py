@@ -18,7 +18,7 @@ REPLAYS = Replays("flips.html", {2: 1, 1: 2, 5: 3})
 
 
 def rendered(run: Run, replays: Replays | None = REPLAYS, flips: int = 12) -> str:
-    return render_report(run, flips, replays, [], WHEN)
+    return render_report(run, flips, replays, [], WHEN, "answers.html")
 
 
 class Outline(HTMLParser):

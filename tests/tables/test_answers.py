@@ -44,7 +44,7 @@ def test_parquet_holds_what_csv_holds_as_it_was_written(run: Path, tmp_path: Pat
 def test_without_pyarrow_one_line_before_anything_else(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(SennaPruneError, match=r"senna-autoprune\[parquet\]"):
+    with pytest.raises(SennaPruneError, match=r"senna_autoprune\[parquet\]"):
         write_parquet(run, tmp_path / "a.parquet")
     for command in ("eval", "sweep", f"report {run}"):
         said = CliRunner().invoke(cli, [*command.split(), "--parquet", str(tmp_path / "a.parquet")])

@@ -6,7 +6,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const AREAS = {"front left": "fl", "front": "f", "front right": "fr", "back left": "bl", "back": "b", "back right": "br"};
 const KINDS = {harmful: "bad", harmless: "odd", repaired: "good"};
 const TOKEN_COLUMNS = 32;
-const state = {frame: 0, layer: 0, mode: "attribution", timer: null};
+const state = {frame: 0, layer: 0, mode: "pruned", timer: null};
 
 function bytes(text) {
   const raw = atob(text), out = new Uint8Array(raw.length);
@@ -81,6 +81,26 @@ function paintTokens(view, index, sight, set, colours) {
   view.tokens.setAttribute("aria-label", `${view.name}: ${lit} of ${count} tokens enter layer ${state.layer}`);
 }
 
+// one scale for all views, layers and frames, so that noise cannot look like attention
+function paintKey() {
+  const bar = byId("key-bar"), context = bar.getContext("2d"), shown = state.mode !== "unpruned";
+  byId("key").hidden = !shown;
+  if (!shown) return;
+  const heat = state.mode === "attribution";
+  byId("key-low").textContent = heat ? "attribution: an even share of the view" : "share of a patch's attribution left: 0 %";
+  byId("key-high").textContent = heat ? `×${number(data.heat_top, 1)} of it and more` : "100 %";
+  const pixels = new ImageData(256, 1);
+  for (let i = 0; i < 256; i++) {
+    const [r, g, b, a] = heat ? palette.subarray(4 * i, 4 * i + 4) : [0, 0, 0, 210 * (1 - i / 255)];
+    pixels.data.set([r, g, b, a], 4 * i);
+  }
+  const small = make("canvas", {width: 256, height: 1});
+  small.getContext("2d").putImageData(pixels, 0, 0);
+  context.fillStyle = "#9a9a9a";  // what an image would be
+  context.fillRect(0, 0, bar.width, bar.height);
+  context.drawImage(small, 0, 0, bar.width, bar.height);
+}
+
 function says(sight, set, index) {
   if (state.mode === "unpruned") return "";
   const left = sight.left[set][index], [low, high] = sight.extremes[set][index];
@@ -106,7 +126,7 @@ function showTexts(frame) {
     : frame.agrees === null ? "no comparison" : "both answers agree";
 }
 function showNumbers(frame) {
-  const rows = [["scene", frame.scene], ["since the first frame", frame.time_s === null ? "–" : `${number(frame.time_s, 1)} s`], ["sample", frame.token.slice(0, 12)]];
+  const rows = [["question", String(frame.number)], ["scene", frame.scene], ["since the first frame", frame.time_s === null ? "–" : `${number(frame.time_s, 1)} s`], ["sample", frame.token.slice(0, 12)]];
   const trace = frame.trace;
   if (trace) {
     rows.push(["indicator (MI)", number(trace.mutual_information, 3)], ["steepness k", number(trace.k, 3)], ["inflexion x0", number(trace.x0, 2)],
@@ -159,6 +179,7 @@ function paint() {
     paintTokens(view, index, sight, set, colours);
     view.range.textContent = sight ? says(sight, set, index) : "";
   });
+  paintKey();
   showNumbers(frame);
   showCurve(frame);
   byId("layer").value = state.layer;
