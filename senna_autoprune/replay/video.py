@@ -144,7 +144,7 @@ def _key(draw: ImageDraw.ImageDraw, corner: tuple[int, int], top: float) -> None
 
 def _whole(draw: ImageDraw.ImageDraw, text: str, room: float) -> tuple[list[str], int]:
     """A text in at most two lines, in letters small enough; of one that is longer still the end is kept, where its disclaimer stands."""
-    words = plain(text).split()
+    words = plain(text if len(text) <= 300 else f"… {text[-290:]}").split()
     for size in (15, 14, 13, 12):
         lines = _wrapped(draw, words, room, size)
         if len(lines) <= 2:
