@@ -49,6 +49,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
 def test_search_and_filters(driver: Any, run: Run, tmp_path: Path, width: int, dark: bool) -> None:
     from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import Select
 
     file = tmp_path / "answers.html"
     file.write_text(render_answers(run, REPLAYS), encoding="utf-8")
@@ -60,9 +61,10 @@ def test_search_and_filters(driver: Any, run: Run, tmp_path: Path, width: int, d
     assert driver.execute_script(shown) == [row["number"] for row in rows]
     links = driver.execute_script("return [...document.querySelectorAll('#rows a')].map((a) => a.getAttribute('href'))")
     assert sorted(links) == sorted(f"flips.html#frame={frame}" for frame in REPLAYS.frames.values())
-    driver.find_element(By.CSS_SELECTOR, "#kind option:nth-child(2)").click()
+    chosen = Select(driver.find_element(By.ID, "kind"))
+    chosen.select_by_visible_text("harmful")
     assert driver.execute_script(shown) == [row["number"] for row in rows if row["kind"] == "harmful"]
-    driver.find_element(By.CSS_SELECTOR, "#kind option:nth-child(1)").click()
+    chosen.select_by_visible_text("all")
     driver.find_element(By.ID, "search").send_keys("zzzz")
     assert driver.execute_script(shown) == [] and "none of" in driver.find_element(By.ID, "count").text
 

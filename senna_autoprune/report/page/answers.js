@@ -46,7 +46,9 @@ function show() {
   byId("before").disabled = start === 0;
   byId("after").disabled = last === found.length;
 }
-for (const id of ["search", "kind", "right", "type"]) byId(id).addEventListener("input", () => { start = 0; show(); });
+const again = () => { start = 0; show(); };
+byId("search").addEventListener("input", again);
+for (const id of ["kind", "right", "type"]) byId(id).addEventListener("change", again);
 byId("filters").addEventListener("submit", (event) => event.preventDefault());
 byId("before").addEventListener("click", () => { start -= PAGE; show(); });
 byId("after").addEventListener("click", () => { start += PAGE; show(); });
