@@ -11,7 +11,7 @@ import torch
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.senna.checkpoint import usable_device
-from senna_autoprune.senna.lora import refuse_adapter, refuse_wrapped
+from senna_autoprune.senna.lora import base_of, merge, refuse_wrapped
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -34,7 +34,7 @@ def load_checkpoint(
     device: str | torch.device | None = None,
     attn_implementation: str | None = None,
 ) -> Checkpoint:
-    """A checkpoint folder or hub id of a vision-language model that transformers has a class for.
+    """A checkpoint folder or hub id of a vision-language model that transformers has a class for; or a LoRA adapter beside its base.
 
     Args:
         dtype: "auto" is the checkpoint's own. device: None is the first GPU of this process, else the CPU.
@@ -46,8 +46,11 @@ def load_checkpoint(
 
     if not Path(pretrained).is_dir() and not HUB_ID.fullmatch(pretrained):
         raise SennaPruneError(f"pretrained={pretrained!r} is neither a folder nor a hub id like llava-hf/llava-1.5-7b-hf")
-    if Path(pretrained).is_dir():
-        refuse_adapter(Path(pretrained))
+    base = base_of(Path(pretrained)) if Path(pretrained).is_dir() else None
+    if base is not None:
+        whole = load_checkpoint(str(base), None, dtype, device, attn_implementation)
+        whole.provenance |= {"checkpoint": pretrained, "base": str(base), **merge(whole.model, Path(pretrained))}
+        return whole
     if dtype not in DTYPES:
         raise SennaPruneError(f"dtype={dtype!r} is unknown; choose one of {', '.join(DTYPES)}")
     where = {"revision": revision} if revision is not None else {}

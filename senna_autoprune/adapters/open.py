@@ -54,7 +54,12 @@ def load_adapter(named: str) -> Adapter:
 
 def family_of(model: str) -> str | None:
     """The ``model_type`` of a checkpoint folder, "senna" for Senna's original layout; None where the folder does not say (or a hub id)."""
-    config = Path(model) / "config.json"
+    folder = Path(model)
+    if (folder / "adapter_config.json").is_file():
+        from senna_autoprune.senna.lora import base_of
+
+        folder = base_of(folder) or folder
+    config = folder / "config.json"
     if not config.is_file():
         return None
     values = read_json(config)

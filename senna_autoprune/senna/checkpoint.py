@@ -22,7 +22,7 @@ from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.senna import original
 from senna_autoprune.senna.configuration import SennaConfig, check_config
 from senna_autoprune.senna.images import SennaImageProcessor
-from senna_autoprune.senna.lora import refuse_adapter, refuse_wrapped
+from senna_autoprune.senna.lora import base_of, merge, refuse_wrapped
 from senna_autoprune.senna.modeling import SennaForConditionalGeneration
 from senna_autoprune.senna.processing import SennaProcessor
 from senna_autoprune.senna.tokenization import load_sentencepiece
@@ -265,7 +265,8 @@ def load_senna(
 
     Args:
         path_or_hub_id: a directory in the original layout (``config.json`` with ``mm_*`` keys) or in ours
-            (``save_pretrained``), or a hub id, the only case in which the network is used.
+            (``save_pretrained``), or a hub id, the only case in which the network is used; or a LoRA adapter whose
+            ``base_model_name_or_path`` is such a directory, with which it is merged.
         vision_tower: a CLIP directory (or hub id) to use in place of the one the checkpoint means. Otherwise, in this
             order: the checkpoint's own weights if it has ``unfreeze_mm_vision_tower``; ``config.mm_vision_tower`` if
             that path, or that id in the local cache, is here; else the checkpoint's own weights. The choice is logged
@@ -284,8 +285,12 @@ def load_senna(
             raise SennaPruneError(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
         dtype = DTYPES[dtype]
     device = usable_device(device)
+    base = base_of(directory)
+    if base is not None:
+        found = load_senna(base, vision_tower, dtype, device, attn_implementation)
+        found.provenance |= {"checkpoint": str(path_or_hub_id), "base": str(base), **merge(found.model, directory)}
+        return found
     tower = None if vision_tower is None else _directory(vision_tower, "vision tower")
-    refuse_adapter(directory)
     values = read_json(directory / "config.json")
     own_layout = values.get("model_type") == SennaConfig.model_type
     if not own_layout and not (values.get("model_type") == original.MODEL_TYPE or "mm_vision_tower" in values):
