@@ -23,7 +23,7 @@ FAST := tests/test_habits.py tests/docs/test_add_a_method.py tests/docs/test_com
 	tests/senna/test_expansion.py tests/senna/test_modeling.py tests/senna/test_processing.py tests/senna/test_prompts.py \
 	tests/senna/test_tokenization.py
 
-.PHONY: setup eval test test-fast lint clean lmms test-lmms docs bench mutants hooks test-newest
+.PHONY: setup eval test test-fast lint clean lmms test-lmms docs bench mutants hooks test-newest test-slow verdict
 
 setup: $(READY)
 
@@ -42,6 +42,10 @@ test: setup
 
 test-fast: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(FAST)
+
+# simulations of 10,000 models; their figures are in docs/results/statistics.md
+test-slow: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/evaluation/budget/slow_false_safe.py
 
 lmms: $(READY_LMMS)
 

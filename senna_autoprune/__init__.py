@@ -29,6 +29,7 @@ _LAZY = {
     "SparseVLM": "senna_autoprune.pruning.methods.sparsevlm",
     "ToMe": "senna_autoprune.pruning.methods.tome",
     "UniformPruning": "senna_autoprune.pruning.methods.controls",
+    "VisPruner": "senna_autoprune.pruning.methods.vispruner",
     "VisionZip": "senna_autoprune.pruning.methods.visionzip",
     "build_policy": "senna_autoprune.pruning.methods.registry",
     "keep_before_decoder": "senna_autoprune.pruning.parts.before",
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from senna_autoprune.pruning.methods.sparsevlm import SparseVLM
     from senna_autoprune.pruning.methods.tome import ToMe
     from senna_autoprune.pruning.methods.visionzip import VisionZip
+    from senna_autoprune.pruning.methods.vispruner import VisPruner
     from senna_autoprune.pruning.parts.before import keep_before_decoder
     from senna_autoprune.pruning.policy import Policy
     from senna_autoprune.pruning.self_check import self_check
@@ -78,6 +80,7 @@ __all__ = [
     "SparseVLM",
     "ToMe",
     "UniformPruning",
+    "VisPruner",
     "VisionZip",
     "__version__",
     "build_policy",

@@ -38,8 +38,13 @@ asking = block(
 @block(
     "The certificate",
     click.option("--margin", type=float, help="Greatest loss, in points. Default: half of (unpruned - best trivial control), at most 2."),
-    click.option("--safety", type=float, help="Greatest share of scenes with a newly dangerous flip, in per cent. Default: 2."),
-    click.option("--methods", help="One or more, with commas; one is chosen on the first half. Default: autoprune."),
+    click.option(
+        "--safety",
+        type=float,
+        help="Greatest share of scenes with a newly dangerous flip, in per cent. Default: 2, if so many scenes can show it.",
+    ),
+    click.option("--methods", help="One or more, with commas, or all; one is chosen on the first half. Default: autoprune."),
+    click.option("--each", is_flag=True, default=None, help="Certify every method on all scenes, side by side, in place of choosing one."),
     click.option("--grid", help="Shares of visual tokens: 0.1,0.2 or start:stop:step. Default: 0.10 to 0.60."),
     click.option("--measure", help="accuracy (default) against the labels, or agreement with the unpruned answers."),
     click.option("--choose-share", type=float, help="Share of scenes for choosing. Default: 0.5; 0: one method, all scenes certify."),
@@ -52,41 +57,60 @@ asking = block(
 @asking
 @engine_options
 @retry_option
+@click.option("--full", is_flag=True, help="Print all tables (the page has them); else the verdict and what was tested.")
 @click.option("--json", "as_json", is_flag=True, help="Print the certificate as one JSON document in the last line.")
 @click.pass_context
-def command(ctx: click.Context, config_file: str | None, retry_failed: bool, as_json: bool, **flags: Any) -> None:
+def command(ctx: click.Context, config_file: str | None, retry_failed: bool, full: bool, as_json: bool, **flags: Any) -> None:
     """How far may this model be pruned on these questions, and how sure is that?
 
     Margins are fixed before any pruned answer exists. Half of the scenes chooses the method, the other half certifies: budgets from
     the largest down, stopping at the first that is not shown to be safe. Interrupted, the same command continues. Exit code 0: a
     budget is safe; 2: bad set-up; 3: some samples failed; 4: no budget was shown to be safe; 5: these questions cannot show harm.
     """
-    from senna_autoprune.cli.eval_tables import console_for, show_grid
+    from senna_autoprune.cli.eval_tables import console_for
     from senna_autoprune.cli.values import fill_in_embedded
     from senna_autoprune.demo import label_of
     from senna_autoprune.evaluation.budget.config import BudgetConfig
     from senna_autoprune.files.yaml_files import load_config
-    from senna_autoprune.tables.budget import grids
 
     given = {name: value for name, value in flags.items() if value is not None}
-    config = load_config(BudgetConfig, config_file, given)
+    config = load_config(BudgetConfig, config_file, _embedded_margins(given, config_file))
     progress = console_for(stderr=True)
     fill_in_embedded(config, progress)
     result = _search(config, retry_failed, progress)
     console, label = console_for(), label_of(config.model, config.questions)
     if label is not None:
         console.print(label, style="bold")
-    console.print(result.certificate["sentence"], style="bold", markup=False, soft_wrap=True)
-    for line in (result.certificate.get("power"), result.certificate["warning"]):
-        if line:
-            console.print(line, style="yellow", markup=False, soft_wrap=True)
-    for grid in grids(result.certificate):
-        show_grid(grid, console)
+    show(result.certificate, console, full)
     for path in _write(result, label):
         console.print(f"written: {path}", markup=False, soft_wrap=True)
     if as_json:
         click.echo(json.dumps({"label": label, **result.certificate, "directory": str(result.directory)}, allow_nan=False))
     ctx.exit(FAILED_SAMPLES if result.failed and not result.certificate["exit_code"] else result.certificate["exit_code"])
+
+
+def _embedded_margins(given: dict[str, Any], config_file: str | None) -> dict[str, Any]:
+    """What the embedded questions can show, where the user named no questions and no margins."""
+    from senna_autoprune.evaluation.budget.config import EMBEDDED
+
+    if config_file is not None or any(name in given for name in ("model", "questions", "margin", "safety", "choose_share")):
+        return given
+    methods = given.get("methods", "")
+    chosen = {} if methods == "all" or "," in methods else {"choose_share": 0.0}  # of one method all scenes certify
+    return {**EMBEDDED, **chosen, **given}
+
+
+def show(certificate: dict[str, Any], console: Any, full: bool = True) -> None:
+    """Print the verdict and the table of what was tested, or all tables."""
+    from senna_autoprune.cli.eval_tables import show_grid
+    from senna_autoprune.tables.budget import grids
+
+    console.print(certificate["sentence"], style="bold", markup=False, soft_wrap=True)
+    if certificate["warning"]:
+        console.print(certificate["warning"], style="yellow", markup=False, soft_wrap=True)
+    tables = grids(certificate)
+    for grid in tables if full else tables[:1]:
+        show_grid(grid, console)
 
 
 def _search(config: Any, retry_failed: bool, console: Any) -> Any:

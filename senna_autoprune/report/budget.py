@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,10 @@ from senna_autoprune.tables.budget import grids
 
 LARGEST = 50_000_000  # bytes of a certificate
 SECTIONS = [("verdict", "Verdict"), ("tables", "Tables"), ("run", "What was run")]
-CAPTION = "Each budget with its loss and the one-sided 95 % bound; left of the dashed line lies more than the margin."
+CAPTIONS = {
+    "staircase": "Each budget with its loss and the one-sided 95 % bound; left of the dashed line lies more than the margin.",
+    "ladders": "Each method from the largest budget down: green budgets were shown to be safe, the first that was not is a cross.",
+}
 
 
 def is_budget(directory: str | Path) -> bool:
@@ -46,21 +49,23 @@ def write_budget_report(directory: str | Path, out: str | Path | None = None) ->
         raise SennaPruneError(f"{directory / RESULT} is not a certificate of this senna-prune: run the budget's command again") from error
     write_atomically(folder / REPORT, page)
     files = [folder / REPORT]
-    if found.get("sequence"):
+    drawn = picture_of(found)
+    if drawn is not None:
         with drawing(PAPER):
-            figure = staircase(found, PAPER)
+            figure = drawn(found, PAPER)
             sign(figure, label_of_run(found["run"]))
-            path = folder / FIGURES / "staircase.png"
+            path = folder / FIGURES / f"{drawn.__name__}.png"
             save(figure, path, path.with_suffix(".svg"))
         files.append(path)
     return Written(files)
 
 
 def _page(directory: Path, found: Mapping[str, Any]) -> str:
-    picture = None
-    if found.get("sequence"):
+    picture, drawn = None, picture_of(found)
+    caption = CAPTIONS[drawn.__name__] if drawn is not None else None
+    if drawn is not None and caption is not None:
         with drawing(PAGE):
-            picture = inline_svg(staircase(found, PAGE), "staircase", CAPTION)
+            picture = inline_svg(drawn(found, PAGE), drawn.__name__, caption)
     halves = found["halves"]
     about = f"{len(halves['choose'])} scenes to choose on, {len(halves['certify'])} to certify on"
     return environment(PACKAGE).get_template("budget.html.j2").render(
@@ -69,7 +74,7 @@ def _page(directory: Path, found: Mapping[str, Any]) -> str:
         sentence=found["sentence"],
         notes=[line for line in (found.get("power"), found.get("warning")) if line],
         picture=picture,
-        caption=CAPTION,
+        caption=caption,
         tables=grids(found),
         groups=facts(found["run"]),
     )  # fmt: skip
@@ -80,6 +85,34 @@ def _read(path: Path) -> Any:
         return json.loads(read_regular(path, LARGEST, own=True))
     except (OSError, ValueError, RecursionError) as error:
         raise SennaPruneError(f"cannot read {path} ({error}): run the budget's command again") from error
+
+
+def picture_of(found: Mapping[str, Any]) -> Callable[[Mapping[str, Any], Ink], Any] | None:
+    """The figure of a certificate: of one method, or of all side by side; None where nothing pruned was asked."""
+    if found.get("sequence"):
+        return staircase
+    return ladders if any(one["sequence"] for one in found.get("each", [])) else None
+
+
+def ladders(found: Mapping[str, Any], ink: Ink) -> Any:
+    """Methods as rows, budgets from left (large) to right: as far as each was shown to be safe."""
+    from matplotlib.figure import Figure
+
+    rows = sorted(found["each"], key=lambda one: one["kind"] == "control")
+    figure = Figure(figsize=(6.4, 0.8 + 0.28 * len(rows)))
+    axes = figure.subplots()
+    for place, one in enumerate(rows):
+        safe = [100 * step["budget"] for step in one["sequence"] if step["outcome"] == "safe"]
+        failed = [100 * step["budget"] for step in one["sequence"] if step["outcome"] != "safe"]
+        axes.plot(safe, [place] * len(safe), marker="o", linewidth=2, color=ink.good)
+        axes.plot(failed, [place] * len(failed), marker="x", linewidth=0, color=ink.bad)
+    axes.set_yticks(range(len(rows)), [one["method"] + (" (control)" if one["kind"] == "control" else "") for one in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    tried = sorted({100 * step["budget"] for one in rows for step in one["sequence"]}, reverse=True)
+    axes.set_xticks(tried, [f"{budget:.3g}" for budget in tried])
+    axes.invert_xaxis()
+    axes.set_xlabel("visual tokens kept, per cent")
+    return figure
 
 
 def staircase(found: Mapping[str, Any], ink: Ink) -> Any:

@@ -41,5 +41,5 @@ def test_sentence_tables_page_and_json(monkeypatch: pytest.MonkeyPatch, tmp_path
 def test_nothing_safe_is_4_and_nothing_shown_is_5(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name, rule, code in (("a", safe_above(1.0), 4), ("b", lambda question, setting: question.label, 5)):
         (tmp_path / name).mkdir()
-        ended, _ = run(monkeypatch, question_file(tmp_path / name, 40, 3), rule)
+        ended, _ = run(monkeypatch, question_file(tmp_path / name, 60, 3), rule)
         assert ended.exit_code == code, ended.output

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil, inf, isinf
+from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from scipy.special import ndtr
@@ -88,10 +91,24 @@ def power_sentence(budget: float, found: dict[str, Any]) -> str:
     return f"{100 * budget:.3g} % would need about {found['scenes']} scenes to certify on (80 % power, if its loss is the observed one)"
 
 
-def blind_sentence(control: str, margin: float, questions: str) -> str:
-    """Why nothing can be certified here, and the command that makes questions which can show harm."""
-    build = f"senna-prune questions build --dataroot DIR --split val --types plan --require-images --out {questions}"
+def blind_sentence(control: str, margin: float, questions: Path, labels: Counter[str]) -> str:
+    """Why nothing can be certified here, and the commands that draw questions which can show harm.
+
+    Args:
+        labels: of the file's questions, with their numbers; empty: they have none, and speeds are balanced.
+    """
+    out = questions.with_name(f"{questions.stem}-balanced.json")
+    drawn = balanced_count(labels) if labels else "N"
+    by = "label" if labels else "speed_band"
+    sample = f"senna-prune questions sample {quote(str(questions))} --out {quote(str(out))} --count {drawn} --by {by}"
     return (
-        f"these questions cannot show harm: {control} too is not worse by more than {points(margin)} ({CONFIDENCE}). Build a set in which "
-        f"labels differ (`{build}`) and look at its majority row (`senna-prune questions inspect`)"
+        f"these questions cannot show harm: {control} too is not worse by more than {points(margin)} ({CONFIDENCE}). Draw a set in "
+        f"which no answer is the usual one (`{sample}`) and give it to --questions, with another --out"
     )
+
+
+def balanced_count(labels: Counter[str]) -> int:
+    """How many questions to draw so that the most frequent label comes as often as the others do on average."""
+    sizes = sorted(labels.values())
+    rest = sizes[:-1] or sizes
+    return sum(min(size, ceil(sum(rest) / len(rest))) for size in sizes)

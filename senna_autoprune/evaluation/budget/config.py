@@ -10,10 +10,13 @@ from pydantic.dataclasses import dataclass
 from senna_autoprune.evaluation.config import AskConfig
 from senna_autoprune.evaluation.sweep.config import RowSpec, variant
 from senna_autoprune.files.yaml_files import Scalar, parse_range
+from senna_autoprune.pruning.methods.registry import METHODS
 
 GRID = (0.10, 0.15, 0.20, 0.25, 0.30, 0.35, 0.40, 0.50, 0.60)
-SAFETY = 2.0
+SAFETY = 2.0  # per cent: of a safety margin that nobody stated, where the scenes can show it
 LARGEST_MARGIN = 2.0  # points: of a margin that nobody stated
+ALL = "all"  # every method of the registry
+EMBEDDED = {"margin": 5.0, "safety": 10.0}  # what the embedded questions' 67 scenes can show, where nobody states others
 
 
 @dataclass(config=ConfigDict(extra="forbid", allow_inf_nan=False), kw_only=True)
@@ -21,17 +24,20 @@ class BudgetConfig(AskConfig):
     """One search for the smallest safe budget. ``--help`` of ``senna-prune budget`` says the same.
 
     margin: greatest loss of accuracy, in points; None: half of (unpruned minus the best trivial control), at most 2.
-    safety: greatest share of scenes with a newly dangerous flip (missed brake, wrong side), in per cent.
+    safety: greatest share of scenes with a newly dangerous flip (missed brake, wrong side), in per cent; None: 2, or the least
+        that so few scenes can show if none of them has one.
     measure: accuracy against the labels, or agreement with the unpruned answers where labels cannot be trusted.
-    methods: names of the registry or variants, ``autoprune:gamma=calibrated``; one of them is chosen on the first half.
+    methods: names of the registry or variants, ``autoprune:gamma=calibrated``, or "all"; one of them is chosen on the first half.
+    each: certify every method on all scenes, beside its rivals and controls, in place of choosing one.
     grid: shares of visual tokens, a list or "start:stop:step".
     choose_share: of the scenes, for choosing; 0 with a single method: all scenes certify. looks: at the certificate's scenes.
     """
 
     margin: float | None = Field(default=None, gt=0, lt=100)
-    safety: float = Field(default=SAFETY, gt=0, lt=100)
+    safety: float | None = Field(default=None, gt=0, lt=100)
     measure: Literal["accuracy", "agreement"] = "accuracy"
     methods: tuple[str, ...] = ("autoprune",)
+    each: bool = False
     grid: tuple[float, ...] = GRID
     choose_share: float = Field(default=0.5, ge=0, le=0.9)
     looks: int = Field(default=3, ge=1, le=20)
@@ -62,14 +68,24 @@ class BudgetConfig(AskConfig):
             raise ValueError("types: a budget is certified on planning questions alone; leave the types out")
         if not self.methods:
             raise ValueError("methods: name at least one")
-        if self.choose_share == 0 and len(self.methods) > 1:
-            raise ValueError(f"choose_share 0 leaves no scenes to choose one of {len(self.methods)} methods on; name one, or give a share")
+        if self.each:
+            self.choose_share = 0.0
+        elif self.choose_share == 0 and len(self.candidates) > 1:
+            many = f"{len(self.candidates)} methods"
+            raise ValueError(f"choose_share 0 leaves no scenes to choose one of {many} on; name one, give a share, or certify each")
         if self.choose_share == 0 and self.margin is None:
-            raise ValueError("choose_share 0 leaves no scenes to derive a margin from; state one with --margin")
+            why = "each method is certified on all scenes" if self.each else "choose_share is 0"
+            raise ValueError(f"{why}: no scenes are left to derive a margin from; state one with --margin")
         self.candidates  # noqa: B018  # names and options are checked here
         return self
 
     @property
     def candidates(self) -> list[RowSpec]:
         """The methods as rows, in the order given. ValueError: an unknown method, or an option that is not NAME=VALUE."""
-        return [variant(name, self.options) for name in dict.fromkeys(self.methods)]
+        rows: dict[str, RowSpec] = {}
+        for name in self.methods:
+            for one in METHODS if name == ALL else (name,):
+                row = variant(one, self.options)
+                if name != ALL or self.each or row.kind == "method":  # luck is no candidate, but a control
+                    rows.setdefault(row.label, row)
+        return list(rows.values())

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-BEFORE_DECODER = ("dart", "divprune", "cdpruner", "fastervlm", "visionzip", "prune2drive", "random", "uniform")
+from collections.abc import Mapping
+from typing import Any
+
+BEFORE_DECODER = ("dart", "divprune", "cdpruner", "fastervlm", "vispruner", "visionzip", "prune2drive", "random", "uniform")
 NONE = "none: it prunes inside the decoder"
 
 
-def deployable(method: str, share: float) -> str:
-    """The engine's own option and ratio for ``method`` at this share of tokens kept.
+def deployable(method: str, share: float, options: Mapping[str, Any] | None = None) -> str:
+    """The engine's own option and ratio for ``method`` at this share of tokens kept. options: of the method, as given.
 
     TensorRT-Edge-LLM prunes by DART on the embeddings (``--visualPrune``, its ratio is what is removed), OpenVINO GenAI by
     CDPruner (``GenerationConfig.pruning_ratio``, whole per cent removed). vLLM's ``--video-pruning-rate`` (EVS) drops what
     repeats between frames of a video: no method here does that.
     """
+    if (options or {}).get("layer"):
+        return NONE
     removed = 100 * (1 - share)
     if method == "dart":
         return f"TensorRT-Edge-LLM --visualPrune, reduction ratio {removed / 100:.2f}"

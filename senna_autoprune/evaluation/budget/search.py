@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from senna_autoprune.adapters.reading import Reading
 from senna_autoprune.errors import SennaPruneError
@@ -24,9 +27,11 @@ from senna_autoprune.evaluation.answering.settings import Setting
 from senna_autoprune.evaluation.budget import certificate
 from senna_autoprune.evaluation.budget.answers import Pairs, pair, texts_of
 from senna_autoprune.evaluation.budget.choose import Tried, best, candidate_grid, default_margin, explore
-from senna_autoprune.evaluation.budget.config import BudgetConfig
+from senna_autoprune.evaluation.budget.config import LARGEST_MARGIN, BudgetConfig
 from senna_autoprune.evaluation.budget.deployable import deployable
 from senna_autoprune.evaluation.budget.design import Design, design
+from senna_autoprune.evaluation.budget.each import certify_each
+from senna_autoprune.evaluation.budget.reach import refuse_margin, safety_of
 from senna_autoprune.evaluation.budget.sequence import Look, Rules, examine, in_sequence
 from senna_autoprune.evaluation.budget.strata import strata
 from senna_autoprune.evaluation.config import ENGINE_KEYS
@@ -79,6 +84,7 @@ def check(config: BudgetConfig) -> tuple[list[QuestionRow], Path, Design]:
             f"{config.questions}: {len(plan.certify)} scenes to certify on, at least {NO_VERDICT} are needed (the method is chosen on "
             f"{len(plan.choose)} others; --choose-share 0 with one method certifies on all)"
         )
+    safety_of(config.safety, plan.stops)
     return questions, root, plan
 
 
@@ -118,7 +124,7 @@ def search(
     with RunStore.start(directory_of(config), description, questions) as store:
         if retry_failed:
             store.forget_failed()
-        work = _Search(config, engine, store, questions, root, plan, on_row, say, reading)
+        work = Search(config, engine, store, questions, root, plan, on_row, say, reading)
         result = {"schema": SCHEMA, "run": description, **work.run()}
         store.describe({**description, "budget": {"margins": result["margins"]}})
         rows = store.answers()
@@ -128,7 +134,9 @@ def search(
 
 
 @dataclass
-class _Search:
+class Search:
+    """One run at work."""
+
     config: BudgetConfig
     engine: Engine
     store: RunStore
@@ -190,27 +198,32 @@ class _Search:
 
     def run(self) -> dict[str, Any]:
         """Everything but the run's own description."""
-        first = self.plan.choose or self.plan.certify[: self.plan.stops[0]]
+        first = self.plan.choose or (self.plan.certify if self.config.each else self.plan.certify[: self.plan.stops[0]])
+        self._reachable((LARGEST_MARGIN if self.config.margin is None else self.config.margin) / 100)
         unpruned, blind = Setting(UNPRUNED), Setting(NO_IMAGE, blind=True)
         self.say(f"unpruned and no-image on {len(first)} scenes")
         self.ask([unpruned, blind], first)
         controls = self._controls(first)
         margin, source = self._margin(controls)
+        safety, safety_source = safety_of(self.config.safety, self.plan.stops)
+        rules = Rules(margin, safety, self.plan.stops)
         result: dict[str, Any] = {
             "measure": self.config.measure,
-            "alpha": Rules(margin, 0.1, (1,)).alpha,
-            "margins": {"margin": margin, "safety": self.config.safety / 100, "source": source},
+            "alpha": rules.alpha,
+            "margins": {"margin": margin, "safety": safety, "source": source, "safety_source": safety_source},
             "halves": {"choose": list(self.plan.choose), "certify": list(self.plan.certify), "stops": list(self.plan.stops)},
             "controls": [control.to_dict() for control in controls],
             "warning": scene_warning(len(self.plan.certify)),
         }
         sees_nothing = [control.setting for control in controls if margin <= 0 or passes(control, margin)]
-        if self.plan.choose and sees_nothing:
+        if (self.plan.choose or self.config.each) and sees_nothing:
             return {**result, **self._blind(sees_nothing[0], max(margin, 0.0))}
+        self._reachable(margin)
         result["noise"] = self._noise(first, margin)
-        row, grid, tried = self._choose(margin)
+        if self.config.each:
+            return {**result, **certify_each(self, rules)}
+        row, grid, tried = self._choose(rules)
         result["chosen"] = {"method": row.label, "grid": list(grid), "tried": [one.to_dict() for one in tried]}
-        rules = Rules(margin, self.config.safety / 100, self.plan.stops)
         done = in_sequence(grid, lambda share: self._examine(rules, row, share))
         outcome, sentence = certificate.sentence_of(row.label, rules, done)
         if outcome == SAFE:
@@ -220,10 +233,10 @@ class _Search:
             result["controls"] = [control.to_dict() for control in controls]
             sees_nothing = [control.setting for control in controls if passes(control, margin)]
             if sees_nothing:
-                return {**result, "sequence": self._sequence(row, rules, done), **self._blind(sees_nothing[0], margin)}
-        result["sequence"] = self._sequence(row, rules, done)
+                return {**result, "sequence": self.sequence(row, rules, done), **self._blind(sees_nothing[0], margin)}
+        result["sequence"] = self.sequence(row, rules, done)
         result.update(outcome=outcome, sentence=sentence, exit_code=certificate.EXIT[outcome])
-        return {**result, **self._beside(row, rules, done)}
+        return {**result, **self.beside(row, rules, done)}
 
     def _controls(self, scenes: Sequence[str]) -> list[Evidence]:
         found = [self.pairs(NO_IMAGE, scenes).evidence(NO_IMAGE, None), self.majority(scenes).evidence(MAJORITY, None)]
@@ -239,8 +252,14 @@ class _Search:
         margin = default_margin(0.0, {one.setting: one.difference for one in controls})
         return margin, "half of unpruned minus the best trivial control, at most 2 points"
 
+    def _reachable(self, margin: float) -> None:
+        """SennaPruneError: the scenes to certify on cannot show this margin, whatever is answered."""
+        scenes = Counter(clusters_of(self.questions))
+        refuse_margin(margin, np.array([float(scenes[scene]) for scene in self.plan.certify]), self.plan.stops)
+
     def _blind(self, control: str, margin: float) -> dict[str, Any]:
-        sentence = certificate.blind_sentence(control, margin, str(self.config.questions))
+        labels = Counter(q.label.strip() for q in self.questions if q.label.strip())
+        sentence = certificate.blind_sentence(control, margin, Path(self.config.questions or ""), labels)
         return {"outcome": BLIND, "sentence": sentence, "exit_code": certificate.EXIT[BLIND]}
 
     def _noise(self, scenes: Sequence[str], margin: float) -> dict[str, Any]:
@@ -258,23 +277,23 @@ class _Search:
             )
         return {"batch_size": other, "changed": floor, "questions": int(counted.questions)}
 
-    def _choose(self, margin: float) -> tuple[RowSpec, tuple[float, ...], list[Tried]]:
+    def _choose(self, rules: Rules) -> tuple[RowSpec, tuple[float, ...], list[Tried]]:
         rows = {row.label: row for row in self.config.candidates}
         if not self.plan.choose:
             return next(iter(rows.values())), self.config.grid, []
         tried: dict[str, list[Tried]] = {}
         for label, row in rows.items():
             self.say(f"{label}: trying budgets on the first {len(self.plan.choose)} scenes")
-            tried[label] = explore(label, self.config.grid, partial(self._first_half, row), margin, self.config.safety / 100)
+            tried[label] = explore(label, self.config.grid, partial(self._first_half, row), rules.margin, rules.safety)
         chosen = best(tried)
         return rows[chosen], candidate_grid(tried[chosen], self.config.grid), [one for found in tried.values() for one in found]
 
     def _first_half(self, row: RowSpec, share: float) -> Pairs | None:
         setting = self.setting(row, share)
         self.ask([setting], self.plan.choose)
-        return None if self._impossible(setting) else self.pairs(setting.name, self.plan.choose)
+        return None if self.impossible(setting) else self.pairs(setting.name, self.plan.choose)
 
-    def _impossible(self, setting: Setting) -> str | None:
+    def impossible(self, setting: Setting) -> str | None:
         """Why the model can never do this, if so: found now or when the run was started."""
         return next((row.reason or "" for row in self.store.answers(setting.name) if row.status == UNREACHABLE), None)
 
@@ -284,7 +303,7 @@ class _Search:
         def answers(index: int) -> tuple[Any, int]:
             scenes = self.plan.upto(index)
             self.ask([Setting(UNPRUNED), setting], scenes)
-            impossible = self._impossible(setting)
+            impossible = self.impossible(setting)
             if impossible is not None:
                 raise SennaPruneError(f"{row.label} at {share:g}: {impossible}; leave that budget out of --grid (and give another --out)")
             pairs = self.pairs(setting.name, scenes)
@@ -302,7 +321,7 @@ class _Search:
 
     # --- what stands beside ---------------------------------------------------------------------------------------------------------------
 
-    def _sequence(self, row: RowSpec, rules: Rules, done: Sequence[tuple[float, list[Look]]]) -> list[dict[str, Any]]:
+    def sequence(self, row: RowSpec, rules: Rules, done: Sequence[tuple[float, list[Look]]]) -> list[dict[str, Any]]:
         found = []
         for share, looks in done:
             setting, last = self.setting(row, share), looks[-1]
@@ -316,7 +335,7 @@ class _Search:
                     "looks": [seen.to_dict() for seen in looks],
                     "scenes_saved": len(self.plan.certify) - len(scenes),
                     "cost": self._cost(setting.name, scenes),
-                    "deployable": deployable(row.method, share),
+                    "deployable": deployable(row.method, share, row.options),
                 }
             )
         return found
@@ -333,7 +352,7 @@ class _Search:
             "total_ratio": found["total_ratio"]["median"],
         }
 
-    def _beside(self, row: RowSpec, rules: Rules, done: Sequence[tuple[float, list[Look]]]) -> dict[str, Any]:
+    def beside(self, row: RowSpec, rules: Rules, done: Sequence[tuple[float, list[Look]]]) -> dict[str, Any]:
         """Strata of what was certified, and what the first failure would need."""
         found: dict[str, Any] = {"strata": [], "needed": None, "power": None}
         safe = [share for share, looks in done if looks[-1].outcome == SAFE]

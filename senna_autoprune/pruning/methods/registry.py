@@ -25,6 +25,7 @@ METHODS: dict[str, str] = {
     "pyramiddrop": "senna_autoprune.pruning.methods.pyramiddrop:PyramidDrop",
     "sparsevlm": "senna_autoprune.pruning.methods.sparsevlm:SparseVLM",
     "fastervlm": "senna_autoprune.pruning.methods.fastervlm:FasterVLM",
+    "vispruner": "senna_autoprune.pruning.methods.vispruner:VisPruner",
     "visionzip": "senna_autoprune.pruning.methods.visionzip:VisionZip",
     "tome": "senna_autoprune.pruning.methods.tome:ToMe",
     "divprune": "senna_autoprune.pruning.methods.divprune:DivPrune",

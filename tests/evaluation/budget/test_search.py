@@ -8,15 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy.stats import multivariate_normal
 
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.evaluation.budget.choose import default_margin
 from senna_autoprune.evaluation.budget.config import BudgetConfig
 from senna_autoprune.evaluation.budget.search import search
+from senna_autoprune.evaluation.budget.sequence import Rules
 from senna_autoprune.report.budget import write_budget_report
 from senna_autoprune.tables.budget import grids
 from tests.evaluation.budget.fake import KEEP, STOP, FakeEngine, question_file, safe_above, without_waiting
-from tests.evaluation.budget.rederive import crossing_probability, rederive
+from tests.evaluation.budget.rederive import rederive
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -66,11 +70,24 @@ def test_nothing_of_the_first_half_is_in_the_certificate(finished: tuple[Path, d
 
 def test_the_certificate_is_derived_again_by_forty_lines(finished: tuple[Path, dict[str, Any], FakeEngine]) -> None:
     out, found, _ = finished
-    safe, seen = rederive(out)
-    assert safe == 0.3 and set(seen) == {0.4, 0.3, 0.2}
-    looks = found["sequence"][0]["looks"]
-    if len(looks) == len(found["halves"]["stops"]):
-        assert crossing_probability([one["bound"] for one in looks], found["halves"]["stops"]) == pytest.approx(0.05, abs=1e-3)
+    assert len(Path(rederive.__code__.co_filename).read_text().splitlines()) <= 40
+    assert rederive(out) == 0.3
+    found["sequence"][0]["looks"][-1]["z"] += 0.01
+    (out / "other").mkdir()
+    (out / "other" / "budget.json").write_text(json.dumps(found))
+    (out / "other" / "answers.sqlite").write_bytes((out / "answers.sqlite").read_bytes())
+    found["sequence"][0]["looks"][-1]["z"] -= 0.01
+    with pytest.raises(AssertionError):
+        rederive(out / "other")
+
+
+def test_all_looks_together_spend_five_per_cent(finished: tuple[Path, dict[str, Any], FakeEngine]) -> None:
+    """P(any look passes its bound) when nothing is true, by the multivariate normal distribution."""
+    halves = finished[1]["halves"]
+    shares = np.array(halves["stops"]) / halves["stops"][-1]
+    covariance = np.sqrt(np.minimum.outer(shares, shares) / np.maximum.outer(shares, shares))
+    crossed = 1 - multivariate_normal(cov=covariance).cdf(np.array(Rules(0.08, 0.09, tuple(halves["stops"])).bounds))
+    assert len(shares) == 3 and crossed == pytest.approx(0.05, abs=1e-3)
 
 
 def test_the_same_command_asks_nothing_twice_and_says_the_same(finished: tuple[Path, dict[str, Any], FakeEngine], questions: Path) -> None:
@@ -104,7 +121,9 @@ def test_questions_that_a_blind_model_answers_show_nothing(questions: Path, tmp_
     engine = FakeEngine(lambda question, setting: question.label)  # no-image is as good
     found = search(config(questions, tmp_path / "run"), engine).certificate
     assert (found["outcome"], found["exit_code"]) == ("cannot show harm", 5)
-    assert "no-image too is not worse by more than 8.0 points" in found["sentence"] and "senna-prune questions build" in found["sentence"]
+    assert "no-image too is not worse by more than 8.0 points" in found["sentence"]
+    balanced = questions.with_name("qa-balanced.json")
+    assert f"`senna-prune questions sample {questions} --out {balanced} --count 240 --by label`" in found["sentence"]
     assert not any("@" in setting for _, setting in engine.asked)  # nothing pruned was asked
 
 
@@ -132,10 +151,25 @@ def test_a_margin_below_the_noise_floor_is_refused(questions: Path, tmp_path: Pa
         search(config(questions, tmp_path / "run"), FakeEngine(rule))
 
 
-def test_the_default_margin_is_half_of_what_sight_is_worth(questions: Path, tmp_path: Path) -> None:
-    margins = search(config(questions, tmp_path / "run", margin=None), FakeEngine(safe_above(0.25))).certificate["margins"]
-    assert (margins["margin"], margins["safety"]) == (0.02, 0.09)
-    assert margins["source"] == "half of unpruned minus the best trivial control, at most 2 points"
+def test_the_default_margin_is_half_of_what_sight_is_worth() -> None:
+    assert default_margin(0.9, {"no-image": 0.6, "majority": 0.87}) == pytest.approx(0.015)
+    assert default_margin(0.9, {"no-image": 0.4}) == 0.02  # at most two points
+    assert default_margin(0.5, {"majority": 0.6}) < 0  # nothing to see: refused further on
+
+
+def test_margins_that_so_few_scenes_cannot_show_are_refused_before_anything_is_asked(questions: Path, tmp_path: Path) -> None:
+    engine = FakeEngine(safe_above(0.25))
+    with pytest.raises(SennaPruneError, match=r"120 questions of 40 scenes .* margin of 2\.0 points: if not one .* about \d+ scenes"):
+        search(config(questions, tmp_path / "run", margin=None), engine)
+    with pytest.raises(SennaPruneError, match=r"40 scenes to certify on cannot show --safety 2: .* 7\.5 % .* or bring 15\d scenes"):
+        search(config(questions, tmp_path / "run", safety=2.0), engine)
+    assert engine.asked == []
+
+
+def test_a_safety_margin_that_nobody_stated_is_what_the_scenes_can_show(questions: Path, tmp_path: Path) -> None:
+    found = search(config(questions, tmp_path / "run", safety=None, grid="0.4"), FakeEngine(safe_above(0.25))).certificate
+    assert found["margins"]["safety"] == 0.075 and "2 % was out of reach" in found["margins"]["safety_source"]
+    assert found["outcome"] == "safe" and "(at most 7.5 % of scenes)" in found["sentence"]
 
 
 def test_the_better_method_is_chosen_on_the_first_half(questions: Path, tmp_path: Path) -> None:

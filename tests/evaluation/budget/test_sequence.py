@@ -76,3 +76,14 @@ def test_false_safe_rate_at_the_margin_and_early_stops() -> None:
         scenes += looks[-1].scenes
     assert safe / 300 <= 0.075
     assert scenes / 300 < 70
+
+
+def test_the_whole_procedure_on_a_few_models() -> None:
+    """40 of the 10,000 of ``make test-slow``: at the margin hardly one is certified, after two safe budgets a cliff never is."""
+    rng = np.random.default_rng(6)
+    at_the_margin, cliff = simulated.TRUTHS[0], simulated.TRUTHS[4]
+    assert (at_the_margin.unsafe, cliff.unsafe) == (0, 2)
+    assert sum(simulated.whole_procedure(rng, at_the_margin, 10).safe > 0 for _ in range(40)) <= 6
+    found = [simulated.whole_procedure(rng, cliff, 34) for _ in range(40)]
+    assert max(one.safe for one in found) == 2
+    assert sum(one.asked for one in found) < sum(one.whole for one in found)

@@ -10,7 +10,7 @@ import torch
 from senna_autoprune import SennaPruneError
 from senna_autoprune.pruning.methods.registry import METHODS, build_policy
 from tests.models import six_blocks, tiny_llama
-from tests.pruning.methods.twins import SLOW, slow_run
+from tests.pruning.methods.twins import SLOW, dart_inside, slow_run
 
 LAYERS, VISUAL = 8, 48
 RETENTIONS = (0.3, 0.45, 0.7)
@@ -117,6 +117,19 @@ def test_slow_twin_is_equal(name, layout, retention):
     assert [[max(int(name), -1) for name in ids] for ids in sample.ids] == names
     scale = logits.abs().max()
     assert (output.logits[0, -1] - logits).abs().max() <= 2e-4 * scale
+
+
+@every_layout
+def test_dart_inside_the_decoder_is_its_twin(layout):
+    embeds, mask, sizes = prompt(layout)
+    sample, output, _ = run("dart", layout, 0.45, layer=2)
+    assert sample.tokens_per_layer[:3] == [VISUAL, VISUAL, sample.tokens_per_layer[-1]] and sample.tokens_per_layer[2] < VISUAL
+    assert sample.average_tokens == pytest.approx(0.45 * VISUAL, abs=0.5)
+    names, logits = slow_run(
+        model(), embeds[0], mask[0], dart_inside, counts=sample.tokens_per_layer, compact=False, sizes=sizes, scores=[0.0] * VISUAL
+    )
+    assert [ids.tolist() for ids in sample.ids] == names
+    assert (output.logits[0, -1] - logits).abs().max() <= 2e-4 * logits.abs().max()
 
 
 @every_layout

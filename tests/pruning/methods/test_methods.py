@@ -181,7 +181,7 @@ def test_sparsevlm_first_version_adapts_to_the_text():
     assert counts[0] < counts[1] < 120
 
 
-@pytest.mark.parametrize("name", ["fastervlm", "visionzip"])
+@pytest.mark.parametrize("name", ["fastervlm", "vispruner", "visionzip"])
 def test_cls_scores_are_needed(name):
     with pytest.raises(SennaPruneError, match="CLS attention"):
         prefill(build_policy(name, retention=0.5))

@@ -195,8 +195,18 @@ def random_lengths(prompt: Prompt, layer: int) -> None:
         prompt.keep(best(torch.rand(len(places), generator=prompt.draw).tolist(), prompt.counts[layer]))
 
 
+def dart_inside(prompt: Prompt, layer: int) -> None:
+    """The same rule on the states that enter layer 2."""
+    if layer == 2 and prompt.counts[2] < len(prompt.places()):
+        least_duplicated(prompt, prompt.counts[2])
+
+
 @before
 def dart(prompt: Prompt, count: int) -> None:
+    least_duplicated(prompt, count)
+
+
+def least_duplicated(prompt: Prompt, count: int) -> None:
     """Every pivot looks at all that is left, one token after the other."""
     tokens = prompt.embeddings()
     texts = [token.hidden.double() for token in prompt.tokens if not token.visual]
@@ -225,6 +235,23 @@ def uniform(prompt: Prompt, count: int) -> None:
 def fastervlm(prompt: Prompt, count: int) -> None:
     spans, quota = prompt.spans(True), even(count, prompt.sizes)
     prompt.keep([start + i for (start, stop), q in zip(spans, quota, strict=True) for i in best(prompt.scores[start:stop], q)])
+
+
+@before
+def vispruner(prompt: Prompt, count: int) -> None:
+    """Round by round, every pair of the two halves compared by itself."""
+    tokens, chosen = prompt.embeddings(), []
+    for (start, stop), share in zip(prompt.spans(True), even(count, prompt.sizes), strict=True):
+        ranked = sorted(range(start, stop), key=lambda i: (-prompt.scores[i], i))
+        important = share // 2
+        left = ranked[important:]
+        while len(left) > share - important:
+            first, second = [left[i] for i in range(0, len(left), 2)], [left[i] for i in range(1, len(left), 2)]
+            alike = {i: max(cosine(tokens[i], tokens[j]) for j in second) for i in first}
+            order = sorted(first, key=lambda i, alike=alike: -alike[i])
+            left = order[min(8, len(left) - share + important, len(first)) :] + second
+        chosen += ranked[:important] + left
+    prompt.keep(chosen)
 
 
 def cosine(a: Tensor, b: Tensor) -> float:
@@ -353,6 +380,7 @@ SLOW: dict[str, Rule] = {
     "pyramiddrop": ranked_by("last", coming=True),
     "sparsevlm": sparsevlm,
     "fastervlm": fastervlm,
+    "vispruner": vispruner,
     "visionzip": visionzip,
     "tome": tome,
     "divprune": divprune,

@@ -12,7 +12,7 @@ from tests.pruning.multimodal.tiny import BAND, FAMILIES, IMAGE, LAYERS, SQUARE,
 from tests.twins import MaskedDecoder
 
 STEPS = 6
-NEED_CLS = ("fastervlm", "visionzip")
+NEED_CLS = ("fastervlm", "vispruner", "visionzip")
 ORIGINAL = ("autoprune", "fastv", "pyramiddrop", "prune2drive", "random", "uniform")  # keep positions and merge nothing
 
 every_family = pytest.mark.parametrize("family", FAMILIES)
