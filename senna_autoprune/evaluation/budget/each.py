@@ -24,7 +24,9 @@ class Search(Protocol):
 
     config: BudgetConfig
     plan: Design
-    say: Callable[[str], None]
+
+    @property
+    def say(self) -> Callable[[str], None]: ...
 
     def ask(self, settings: Sequence[Setting], scenes: Iterable[str]) -> None: ...
 
