@@ -172,4 +172,5 @@ def _from_python(named: str, python: str, model: str, **place: Any) -> DrivingMo
     missing = [name for name in needed if not hasattr(made, name)]
     if missing:
         raise SennaPruneError(f"the adapter {named} ({python}) made {type(made).__name__}, which has no {missing[0]}")
+    made.provenance["adapter"] = python  # its code is hashed, see ``adapters.code``
     return made  # type: ignore[no-any-return]

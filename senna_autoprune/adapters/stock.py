@@ -103,7 +103,8 @@ class StockModel:
         parts = self._parts(asked, seen.pictures)
         turns = [{"role": "user", "content": [_part(part) for part in parts]}]
         if self.adapter.prompt.system is not None:
-            turns.insert(0, {"role": "system", "content": [{"type": "text", "text": self.adapter.prompt.system}]})
+            system = "".join(fill(self.adapter.prompt.system, asked.question, [asked.question], {}, asked.facts, asked.where))
+            turns.insert(0, {"role": "system", "content": [{"type": "text", "text": system}]})
         text = self.processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
         order = [part for part in parts if not isinstance(part, str)]
         images = [seen.content[seen.pictures.index(picture)] for picture in order]

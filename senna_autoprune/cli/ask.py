@@ -60,7 +60,7 @@ def command(
     With nothing given, the embedded model is asked for its plan at an embedded keyframe. Exit code 0: done; 2: bad set-up;
     3: done, but an answer is a failure of the model.
     """
-    from senna_autoprune.adapters.open import open_model
+    from senna_autoprune.adapters.open import adapter_for, open_model
     from senna_autoprune.cli.values import with_method_options
     from senna_autoprune.device import words
     from senna_autoprune.errors import SennaPruneError
@@ -72,7 +72,8 @@ def command(
     if out is not None and not out.endswith(".html"):
         raise SennaPruneError(f"--out {out}: the page of one frame ends in .html")
     given = with_method_options({name: value for name, value in flags.items() if value is not None}, option_values)
-    chosen = choose((*images, *more_images), question, scene, sample, dataroot, version)
+    adapter = adapter_for(given.get("model"), given.get("adapter"))
+    chosen = choose((*images, *more_images), question, scene, sample, dataroot, version, adapter)
     for line in chosen.said:
         click.echo(line, err=True)
     if "model" not in given:

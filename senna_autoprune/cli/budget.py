@@ -25,7 +25,7 @@ from senna_autoprune.cli.options import (
 
 asking = block(
     "Questions",
-    click.option("--limit", type=int, help="Only the first N planning questions."),
+    click.option("--limit", type=int, help="Only the first N questions."),
     block(ASKING, click.option("--max-new-tokens", type=int, help="Longest answer. Default: 16.")),
     prompt_option,
     block(MACHINE, click.option("--batch-size", type=int, help="Questions asked together; answers stay the same. Default: 1.")),
@@ -37,16 +37,24 @@ asking = block(
 @click.command(cls=Grouped, context_settings=HELP)
 @block(
     "The certificate",
-    click.option("--margin", type=float, help="Greatest loss, in points. Default: half of (unpruned - best trivial control), at most 2."),
+    click.option(
+        "--margin",
+        type=float,
+        help="Greatest loss, in points (of l2: metres). Default: half of (unpruned - best trivial control), at most 2 (0.1 m).",
+    ),
     click.option(
         "--safety",
         type=float,
         help="Greatest share of scenes with a newly dangerous flip, in per cent. Default: 2, if so many scenes can show it.",
     ),
+    click.option("--types", help="Question types that count, with commas. Default: plan."),
     click.option("--methods", help="One or more, with commas, or all; one is chosen on the first half. Default: autoprune."),
     click.option("--each", is_flag=True, default=None, help="Certify every method on all scenes, side by side, in place of choosing one."),
     click.option("--grid", help="Shares of visual tokens: 0.1,0.2 or start:stop:step. Default: 0.10 to 0.60."),
-    click.option("--measure", help="accuracy (default) against the labels, or agreement with the unpruned answers."),
+    click.option(
+        "--measure",
+        help="accuracy against the labels, agreement with unpruned, or l2 in metres. Default: what the adapter and the labels allow.",
+    ),
     click.option("--choose-share", type=float, help="Share of scenes for choosing. Default: 0.5; 0: one method, all scenes certify."),
     click.option("--looks", type=int, help="Looks at the certificate's scenes. Default: 3."),
 )

@@ -5,7 +5,7 @@ The pictures are named one by one, or are those of a keyframe in the tables; wit
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,17 +13,18 @@ from typing import Any
 import torch
 
 from senna_autoprune.adapters.model import DrivingModel, Prepared, until_end
+from senna_autoprune.adapters.schema import Adapter
 from senna_autoprune.adapters.views import Asked, own_pictures
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.answering.faults import answer_fault
 from senna_autoprune.evaluation.answering.lengths import longest_answer
 from senna_autoprune.evaluation.answering.settings import Setting
 from senna_autoprune.evaluation.answering.stopwatch import SaneLogits, Stopwatch
-from senna_autoprune.evaluation.measures.breakdown import UNKNOWN, command_of, speed_of
+from senna_autoprune.evaluation.answering.truths import said_facts
 from senna_autoprune.evaluation.runs.rows import QuestionRow
 from senna_autoprune.formats.pairs import Pair, Unusable, kind_of, shown
 from senna_autoprune.pruning.trace import PromptTrace
-from senna_autoprune.replay.sources import Shot, Source, open_tables, scene_source, views_of
+from senna_autoprune.replay.sources import Shot, Source, open_tables, scene_source, views_of, with_wanted
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ def choose(
     sample: str | None = None,
     dataroot: str | None = None,
     version: str | None = None,
+    adapter: Adapter | None = None,
 ) -> Chosen:
     """The question with its pictures.
 
@@ -78,6 +80,7 @@ def choose(
         images: files, in the order in which the question shows them; six nuScenes cameras are put in Senna's order and named.
         question: the words; image marks in it stand for the images in order. None: the planning question, of a keyframe.
         scene: name or token. sample: a sample's token, or which of the scene's keyframes with images, from 0; None: the first.
+        adapter: what it shows beside question and images is looked up in the tables; None: nothing is.
     Raises:
         SennaPruneError: both images and a scene, no question to go with images, no such scene or sample, marks that do not fit.
     """
@@ -89,13 +92,15 @@ def choose(
             raise SennaPruneError('--question is missing: say what to ask about the images, like --question "Is the road free?"')
         row = _row(question, list(images), "images")
         return _chosen(Shot(row, views_of(row.images)), "images", [])
-    shot, title, notes, said = _keyframe(scene, sample, dataroot, version)
+    shot, title, notes, said = _keyframe(scene, sample, dataroot, version, adapter)
     if question is not None:
         asked = _row(question, list(shot.question.images), shot.question.scene)
         row = replace(asked, token=shot.question.token, scene=shot.question.scene, scene_known=True)
-        known = _facts(shot.question.text)
-        return _chosen(replace(shot, question=row, views=views_of(row.images)), title, said, known, notes)
-    return _chosen(shot, title, said, None, notes)
+        row = replace(
+            row, facts={**said_facts(shot.question.text), **shot.question.facts, **said_facts(question)}, earlier=shot.question.earlier
+        )
+        return _chosen(replace(shot, question=row, views=views_of(row.images)), title, said, notes)
+    return _chosen(shot, title, said, notes)
 
 
 def ask(model: DrivingModel, asked: Asked, setting: Setting, seed: int = 0, max_new_tokens: int | None = None) -> Told:
@@ -139,18 +144,11 @@ def _said(model: DrivingModel, prepared: Prepared, longest: int, policy: Any) ->
     return said, trace[0] if trace is not None and len(trace) else None
 
 
-def _chosen(shot: Shot, title: str, said: list[str], known: Mapping[str, str] | None = None, notes: Sequence[str] = ()) -> Chosen:
-    row = shot.question
-    facts = {**(known or {}), **_facts(row.text)}
-    asked = Asked(row.text, row.type, tuple(row.images), "the question", facts)
+def _chosen(shot: Shot, title: str, said: list[str], notes: Sequence[str] = ()) -> Chosen:
+    row = replace(shot.question, facts={**said_facts(shot.question.text), **shot.question.facts})
+    asked = Asked(row.text, row.type, tuple(row.images), "the question", row.facts, row.earlier)
     own_pictures(asked)  # marks and images fit
-    return Chosen(asked, Source(title, [replace(shot, question=replace(row, facts=facts))], "", list(notes)), said)
-
-
-def _facts(text: str) -> dict[str, str]:
-    """Speed and command as a planning question states them."""
-    speed, command = speed_of(text), command_of(text)
-    return {**({"speed": str(speed)} if speed is not None else {}), **({"command": command} if command != UNKNOWN else {})}
+    return Chosen(asked, Source(title, [replace(shot, question=row)], "", list(notes)), said)
 
 
 def _row(question: str, images: list[str], scene: str) -> QuestionRow:
@@ -171,7 +169,9 @@ def _row(question: str, images: list[str], scene: str) -> QuestionRow:
     )
 
 
-def _keyframe(scene: str | None, sample: str | None, dataroot: str | None, version: str | None) -> tuple[Shot, str, list[str], list[str]]:
+def _keyframe(
+    scene: str | None, sample: str | None, dataroot: str | None, version: str | None, adapter: Adapter | None
+) -> tuple[Shot, str, list[str], list[str]]:
     """A keyframe, its name, what must be known of it, and what was chosen in the user's place."""
     said: list[str] = []
     if dataroot is None:
@@ -183,11 +183,13 @@ def _keyframe(scene: str | None, sample: str | None, dataroot: str | None, versi
         dataroot = str(found.dataroot)
         said.append(f"using the embedded scenes (none given): {LABEL}")
     number = int(sample) if sample is not None and sample.isdecimal() and len(sample) <= 6 else None
-    source = scene_source(open_tables(dataroot, version), scene if number is not None or sample is None else sample)
+    nusc = open_tables(dataroot, version)
+    source = scene_source(nusc, scene if number is not None or sample is None else sample)
     if sample is not None and number is None and scene not in (None, source.title):
         raise SennaPruneError(f"sample {sample} is of {source.title}, not of {scene}")
     if number is not None and number >= len(source.shots):
         raise SennaPruneError(f"--sample {number}: {source.title} has keyframes 0 to {len(source.shots) - 1} with images")
     if scene is None and (sample is None or number is not None):
         said.append(f"scene {source.title} (--scene names another)")
-    return source.shots[number or 0], f"{source.title}, sample {source.shots[number or 0].question.token}", source.notes, said
+    one = with_wanted(replace(source, shots=[source.shots[number or 0]]), adapter, nusc).shots[0]
+    return one, f"{source.title}, sample {one.question.token}", source.notes, said

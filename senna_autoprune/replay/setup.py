@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from senna_autoprune.adapters.open import adapter_for
 from senna_autoprune.adapters.reading import Reading
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.answering.engine import ModelPlace
@@ -18,7 +19,7 @@ from senna_autoprune.evaluation.runs.store import RunStore
 from senna_autoprune.files.yaml_files import build
 from senna_autoprune.replay.attribution import Through
 from senna_autoprune.replay.frames import OnFrame, Replay, make_replay
-from senna_autoprune.replay.sources import Source, open_tables, run_source, scene_source
+from senna_autoprune.replay.sources import Source, open_tables, run_source, scene_source, with_wanted
 from senna_autoprune.replay.write import check_out
 
 BUDGET_WORDS = {
@@ -100,7 +101,9 @@ def prepare(
     config = build(EvalConfig, {**asked, "controls": False}, "the command line")
     setting = settings_of(config)[-1]
     place = check_out(out) if out else None
-    source = scene_source(open_tables(dataroot, version), scene, navigation, views, limit)
+    nusc = open_tables(dataroot, version)
+    source = scene_source(nusc, scene, navigation, views, limit)
+    source = with_wanted(source, adapter_for(config.model, config.adapter), nusc)
     source = _labelled(source, config.model, dataroot)
     if scene is None:
         said.append(f"scene {source.title} (--scene names another)")

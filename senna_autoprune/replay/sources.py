@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,8 @@ from senna_autoprune.replay.geometry import SampleGeometry, sample_geometry
 
 if TYPE_CHECKING:
     from nuscenes.nuscenes import NuScenes
+
+    from senna_autoprune.adapters.schema import Adapter
 
 MOST_FLIPS = 12  # frames of a run's flips, unless the user says otherwise
 
@@ -97,6 +99,21 @@ def scene_source(
     if any(not shot.question.label for shot in shots):
         notes.append("frames less than 3 s before the scene's end have no label: their future is not in the tables")
     return Source(scene["name"], shots, str(scene.get("description", "")), notes)
+
+
+def with_wanted(source: Source, adapter: Adapter | None, nusc: NuScenes) -> Source:
+    """The source with what an adapter's prompt shows beside a question's own text and images: facts, history, earlier frames.
+
+    Raises:
+        SennaPruneError: the tables miss a row.
+    """
+    from senna_autoprune.evaluation.answering.truths import from_tables, said_facts
+
+    if adapter is None:
+        return source
+    rows = [replace(shot.question, facts={**said_facts(shot.question.text), **shot.question.facts}) for shot in source.shots]
+    found = from_tables(rows, adapter, nusc)
+    return replace(source, shots=[replace(shot, question=row) for shot, row in zip(source.shots, found, strict=True)])
 
 
 def _find_scene(nusc: NuScenes, name: str | None) -> tuple[dict[str, Any], str | None]:

@@ -11,6 +11,7 @@ from typing import Any
 from senna_autoprune.demo import label_of_run
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.budget.search import RESULT
+from senna_autoprune.evaluation.measures.verdict import METRES
 from senna_autoprune.files.atomic import write_atomically
 from senna_autoprune.files.regular import read_regular
 from senna_autoprune.replay.pages import environment
@@ -119,23 +120,25 @@ def staircase(found: Mapping[str, Any], ink: Ink) -> Any:
     """Budgets as steps from the largest down: the observed difference, its bound, the margin; safe ones in green."""
     from matplotlib.figure import Figure
 
-    steps = found["sequence"]
+    steps, in_metres = found["sequence"], (found.get("over") or {}).get("unit") == METRES
+    scale = 1 if in_metres else 100
     figure = Figure(figsize=(6.4, 0.7 + 0.42 * max(len(steps), 2)))
     axes = figure.subplots()
     for place, step in enumerate(steps):
         last = step["looks"][-1]
         colour = ink.good if step["outcome"] == "safe" else ink.bad
-        axes.plot([100 * last["lower"], 100 * last["difference"]], [place, place], color=colour, linewidth=2)
-        axes.plot([100 * last["lower"]], [place], marker="|", markersize=12, color=colour)
-        axes.plot([100 * last["difference"]], [place], marker="o", color=colour)
-        text = f"{step['outcome']}; {last['dangerous']} of {last['scenes']} scenes dangerous"
-        axes.annotate(text, (100 * last["difference"], place), xytext=(9, 0), textcoords="offset points", va="center", color=ink.text)
-    axes.axvline(-100 * found["margins"]["margin"], color=ink.text, linestyle="--", linewidth=1)
+        axes.plot([scale * last["lower"], scale * last["difference"]], [place, place], color=colour, linewidth=2)
+        axes.plot([scale * last["lower"]], [place], marker="|", markersize=12, color=colour)
+        axes.plot([scale * last["difference"]], [place], marker="o", color=colour)
+        danger = "" if last["dangerous"] is None else f"; {last['dangerous']} of {last['scenes']} scenes dangerous"
+        text = f"{step['outcome']}{danger}"
+        axes.annotate(text, (scale * last["difference"], place), xytext=(9, 0), textcoords="offset points", va="center", color=ink.text)
+    axes.axvline(-scale * found["margins"]["margin"], color=ink.text, linestyle="--", linewidth=1)
     axes.axvline(0, color=ink.faint, linewidth=0.8)
     axes.set_yticks(range(len(steps)), [f"{100 * step['budget']:.3g} %" for step in steps])
     axes.set_ylim(len(steps) - 0.4, -0.6)
-    low = min([100 * step["looks"][-1]["lower"] for step in steps] + [-100 * found["margins"]["margin"]])
-    axes.set_xlim(low * 1.1, max(-low * 0.9, 1.0))
-    axes.set_xlabel(f"points of {found['measure']}, pruned minus unpruned")
+    low = min([scale * step["looks"][-1]["lower"] for step in steps] + [-scale * found["margins"]["margin"]])
+    axes.set_xlim(low * 1.1, max(-low * 0.9, 0.01 * scale))
+    axes.set_xlabel("metres of L2, unpruned minus pruned" if in_metres else f"points of {found['measure']}, pruned minus unpruned")
     axes.set_ylabel("visual tokens kept")
     return figure

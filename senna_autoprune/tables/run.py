@@ -8,6 +8,7 @@ from senna_autoprune.evaluation.measures.breakdown import UNKNOWN
 from senna_autoprune.evaluation.measures.cost import CLAMP_WARNING
 from senna_autoprune.evaluation.runs.rows import MAJORITY, NO_IMAGE, PRUNING_CONTROLS, RANDOM_ANSWER, UNPRUNED
 from senna_autoprune.tables.grid import NOT_MEASURED, UNDEFINED, Grid, interval, number, percent
+from senna_autoprune.tables.weighted import weighted_grids
 
 Metrics = dict[str, Any]
 
@@ -15,6 +16,7 @@ Metrics = dict[str, Any]
 def grids(metrics: Metrics) -> list[Grid]:
     """Everything that a run measured, in the order of reading."""
     found = [plan_grid(metrics), recall_grid(metrics), *other_grids(metrics), cost_grid(metrics)]
+    found += weighted_grids(metrics, ordered(metrics))
     return [grid for grid in (*found, flip_grid(metrics), breakdown_grid(metrics)) if grid is not None]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from senna_autoprune import SennaPruneError
 from senna_autoprune.adapters.answers import Waypoints
 from senna_autoprune.adapters.schema import Score
 from senna_autoprune.adapters.waypoints import waypoint_row
@@ -92,5 +93,12 @@ def test_an_adapter_in_python(family, questions, frames, tmp_path, monkeypatch):
     with RunStore.read(tmp_path / "run") as store:
         rows, sent = store.answers(), store.sent()
     assert all(row.said in "ABCD" for row in rows) and all("PLEASE SELECT" in text for text, _ in sent.values())
+    changed = ADAPTER.replace('"ABCD"[len(text) % 4]', '"ABCD"[len(text) % 3]')
+    (tmp_path / "shouting_model.py").write_text(changed)
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        with pytest.raises(SennaPruneError, match=r"made with other settings \(adapter_code shouting_model\.py: "):
+            run("eval", "--model", strange, "--adapter", "shouting_model:Shouting", *asked)
+        sys.modules.pop("shouting_model", None)
     with pytest.raises(Exception, match="cannot be imported"):
         run("eval", "--model", strange, "--adapter", "shouting_model:Shouting", *asked)

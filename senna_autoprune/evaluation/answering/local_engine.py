@@ -8,6 +8,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from senna_autoprune.adapters.code import code_identity
 from senna_autoprune.evaluation.answering.answerer import Answerer
 from senna_autoprune.evaluation.answering.calibration import calibrate
 from senna_autoprune.evaluation.answering.engine import Asking, ModelFacts, ModelPlace, Unit, Verdicts
@@ -48,7 +49,7 @@ class LocalEngine:
 
     def facts(self) -> ModelFacts:
         model = driving_model(self.model)
-        identity = {**model_fingerprint(model), **model.identity()}
+        identity = {**model_fingerprint(model), **model.identity(), **code_identity(model)}
         adapter = to_dict(model.adapter) if "adapter_sha256" in identity else None
         return ModelFacts(identity, versions(), {**model.provenance, **self.proof}, machine(str(model.model.device)), adapter, self.files)
 

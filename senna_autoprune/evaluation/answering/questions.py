@@ -19,6 +19,7 @@ from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.answering.truths import with_truths
 from senna_autoprune.evaluation.config import AskConfig
 from senna_autoprune.evaluation.measures.breakdown import attributes_of
+from senna_autoprune.evaluation.measures.weighted import WEIGHT
 from senna_autoprune.evaluation.runs.rows import QuestionRow
 from senna_autoprune.nuscenes.questions_file import Question, iter_questions, read_sidecar
 from senna_autoprune.nuscenes.scene_facts import scene_facts
@@ -100,7 +101,9 @@ def _row(index: int, record: Question, sidecar: dict[str, Any]) -> QuestionRow:
         images=tuple(record.images),
         scene=scene or record.token,
         scene_known=scene is not None,
-        attributes=attributes_of(record.text, facts.get("description"), facts.get("location")) | _complexity(record, sidecar),
+        attributes=attributes_of(record.text, facts.get("description"), facts.get("location"))
+        | _complexity(record, sidecar)
+        | _weight(record, index),
     )
 
 
@@ -112,6 +115,17 @@ def _complexity(record: Question, sidecar: dict[str, Any]) -> dict[str, str]:
     if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
         return {}
     return {"complexity": str(float(value))}
+
+
+def _weight(record: Question, index: int) -> dict[str, str]:
+    """The record's weight in its sample as an attribute (``measures.weighted``). SennaPruneError: it is no number above 0."""
+    stated = record.get("senna_prune")
+    value = stated.get(WEIGHT) if isinstance(stated, dict) else None
+    if value is None:
+        return {}
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value <= 0:
+        raise SennaPruneError(f"record {index}: senna_prune.weight is {str(value)[:40]!r}, not a number above 0")
+    return {WEIGHT: repr(float(value))}
 
 
 def _require_some_images(rows: Sequence[QuestionRow], root: Path) -> None:

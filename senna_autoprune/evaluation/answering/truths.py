@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from senna_autoprune.adapters.answers import TO_RIGHT_FORWARD
 from senna_autoprune.adapters.prompt import FACTS, placeholders
 from senna_autoprune.adapters.reading import Reading
 from senna_autoprune.errors import SennaPruneError
@@ -21,6 +22,8 @@ from senna_autoprune.evaluation.measures.breakdown import UNKNOWN, command_of, s
 from senna_autoprune.evaluation.runs.rows import QuestionRow
 
 if TYPE_CHECKING:
+    from nuscenes.nuscenes import NuScenes
+
     from senna_autoprune.adapters.schema import Adapter
     from senna_autoprune.evaluation.config import AskConfig
     from senna_autoprune.nuscenes.questions_file import Question
@@ -44,12 +47,13 @@ def facts_of(record: Question) -> dict[str, str]:
     for source in (record.get("senna_prune"), record):
         if isinstance(source, dict):
             found.update({name: str(source[name]) for name in FACTS if isinstance(source.get(name), str | int | float)})
-    speed, command = speed_of(record.text), command_of(record.text)
-    if speed is not None:
-        found.setdefault("speed", str(speed))
-    if command != UNKNOWN:
-        found.setdefault("command", command)
-    return found
+    return {**said_facts(record.text), **found}
+
+
+def said_facts(text: str) -> dict[str, str]:
+    """Speed and command as a question's words state them."""
+    speed, command = speed_of(text), command_of(text)
+    return {**({"speed": str(speed)} if speed is not None else {}), **({"command": command} if command != UNKNOWN else {})}
 
 
 def with_truths(rows: Sequence[QuestionRow], records: Sequence[Question], config: AskConfig, root: Path) -> list[QuestionRow]:
@@ -58,39 +62,65 @@ def with_truths(rows: Sequence[QuestionRow], records: Sequence[Question], config
     Args:
         records: of the question file, one a row. root: folder of relative image paths.
     Raises:
-        SennaPruneError: the adapter shows earlier frames and there are no tables to find them in.
+        SennaPruneError: the adapter shows earlier frames, or a history that no record states, and there are no tables to find them in.
     """
     adapter = adapter_before_loading(config)
     if adapter is None:
         return list(rows)
-    if {one.name for one in placeholders(adapter.prompt.user)} & set(FACTS):
-        rows = [replace(row, facts=facts_of(record)) for row, record in zip(rows, records, strict=True)]
-    reading = Reading(adapter)
-    planned = [reading.kind(row.type) == "waypoints" for row in rows]
-    frames = [frame for frame in adapter.views.frames if frame]
-    if not any(planned) and not frames:
-        return list(rows)
+    rows = [replace(row, facts=facts_of(record)) for row, record in zip(rows, records, strict=True)] if _facts(adapter) else list(rows)
+    frames = any(adapter.views.frames)
+    history = "history" in _facts(adapter) and not all("history" in row.facts for row in rows)
+    planned = any(Reading(adapter).kind(row.type) == "waypoints" for row in rows)
+    if not (planned or frames or history):
+        return rows
     nusc = _tables(config.tables, root)
     if nusc is None:
-        if frames:
-            raise SennaPruneError(f"the adapter {adapter.name} shows earlier frames: say where the tables are with --tables DIR")
-        return list(rows)
+        if frames or (history and not any("history" in row.facts for row in rows)):
+            shown = "shows earlier frames" if frames else "states a {history}"
+            raise SennaPruneError(f"the adapter {adapter.name} {shown}: say where the tables are with --tables DIR")
+        return rows
+    return from_tables(rows, adapter, nusc, root)
+
+
+def from_tables(rows: Sequence[QuestionRow], adapter: Adapter, nusc: NuScenes, root: Path | None = None) -> list[QuestionRow]:
+    """The questions about the tables' samples with the earlier frames and the history that the adapter shows, and with the true
+    future where it reads waypoints. A history that a record states stays; it is written in the axes of the waypoints.
+
+    Args:
+        root: earlier frames are named relative to it; None: as the tables name them.
+    Raises:
+        SennaPruneError: the tables miss a row of a sample.
+    """
     from senna_autoprune.nuscenes.earlier import earlier_images
     from senna_autoprune.nuscenes.futures import future_of
+    from senna_autoprune.nuscenes.history import history_of, history_words
 
-    steps = round(2 * max(adapter.score.horizons_s))
+    reading, steps = Reading(adapter), round(2 * max(adapter.score.horizons_s))
+    frames = [frame for frame in adapter.views.frames if frame]
     there = {sample["token"] for sample in nusc.sample}
     futures: dict[str, Any] = {}
     earlier: dict[str, dict[tuple[str, float], str]] = {}
+    driven: dict[str, Any] = {}
     found = []
-    for row, plans in zip(rows, planned, strict=True):
-        if row.token in there and plans and row.token not in futures:
-            futures[row.token] = future_of(nusc, row.token, steps).to_dict()
-        if row.token in there and frames and row.token not in earlier:
-            seen = earlier_images(nusc, row.token, adapter.views.cameras or (), frames)
-            earlier[row.token] = {key: os.path.relpath(path, root) for key, path in seen.items()}
-        found.append(replace(row, future=futures.get(row.token) if plans else None, earlier=earlier.get(row.token, {})))
+    for row in rows:
+        token, plans, facts = row.token, reading.kind(row.type) == "waypoints", dict(row.facts)
+        if token in there and plans and token not in futures:
+            futures[token] = future_of(nusc, token, steps).to_dict()
+        if token in there and frames and token not in earlier:
+            seen = earlier_images(nusc, token, adapter.views.cameras or (), frames)
+            earlier[token] = {key: path if root is None else os.path.relpath(path, root) for key, path in seen.items()}
+        if token in there and "history" in _facts(adapter) and "history" not in facts:
+            if token not in driven:
+                driven[token] = history_of(nusc, token)
+            turned = driven[token] @ TO_RIGHT_FORWARD[adapter.parse.of(row.type).axes].T
+            facts["history"] = history_words(turned)
+        found.append(replace(row, facts=facts, future=futures.get(token) if plans else None, earlier=earlier.get(token, {})))
     return found
+
+
+def _facts(adapter: Adapter) -> set[str]:
+    """Facts that its prompt states."""
+    return {one.name for one in (*placeholders(adapter.prompt.user), *placeholders(adapter.prompt.system or ""))} & set(FACTS)
 
 
 def _tables(given: str | None, root: Path) -> Any:

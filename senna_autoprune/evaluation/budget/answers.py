@@ -1,32 +1,46 @@
-"""Answers of a run -> paired rights and newly dangerous flips, scene by scene. One question counts where both sides answered."""
+"""Paired outcomes of some questions, scene by scene, and their newly dangerous flips. One question counts where both sides answered."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from senna_autoprune.evaluation.measures.clusters import clusters_of
-from senna_autoprune.evaluation.measures.flips import DANGEROUS, severity
+from senna_autoprune.evaluation.measures.distances import Gains
 from senna_autoprune.evaluation.measures.intervals import Paired
-from senna_autoprune.evaluation.measures.parsing import parse_plan, plan_meaning
-from senna_autoprune.evaluation.measures.verdict import Evidence, evidence
+from senna_autoprune.evaluation.measures.verdict import METRES, POINTS, Evidence, evidence
 from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
-
-Texts = Mapping[int, str]  # question -> answer
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Paired answers of some questions. ``dangerous``: distinct scenes with a newly dangerous flip."""
+    """Paired outcomes of some questions.
+
+    Attributes:
+        before, after: whether right (or as unpruned is), or in the ``unit`` "m" the distance from the truth, NaN where the answer
+            names none.
+        dangerous: distinct scenes with a newly dangerous flip; None: nobody says which flips are.
+        event: of ``distances.Gains``.
+    """
 
     questions: tuple[QuestionRow, ...]
-    before: tuple[bool, ...]
-    after: tuple[bool, ...]
-    dangerous: tuple[str, ...]
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+    dangerous: tuple[str, ...] | None
+    unit: str = POINTS
+    event: float = 0.0
 
     @property
-    def counted(self) -> Paired:
-        return Paired.of(self.before, self.after, clusters_of(self.questions))
+    def counted(self) -> Paired | Gains:
+        clusters = clusters_of(self.questions)
+        if self.unit == METRES:
+            return Gains.of(self.before, self.after, clusters, self.event)
+        return Paired.of([bool(one) for one in self.before], [bool(one) for one in self.after], clusters)
+
+    @property
+    def scenes_hit(self) -> int | None:
+        """Scenes with a newly dangerous flip."""
+        return None if self.dangerous is None else len(self.dangerous)
 
     def only(self, scenes: Collection[str]) -> Pairs:
         """Of these scenes."""
@@ -42,36 +56,19 @@ class Pairs:
             questions,
             tuple(self.before[i] for i in kept),
             tuple(self.after[i] for i in kept),
-            tuple(s for s in self.dangerous if s in left),
+            None if self.dangerous is None else tuple(s for s in self.dangerous if s in left),
+            self.unit,
+            self.event,
         )
 
     def evidence(self, setting: str, tokens: float | None) -> Evidence | None:
-        return evidence(setting, tokens, self.counted, self.dangerous)
+        return evidence(setting, tokens, self.counted, self.dangerous, self.unit)
 
 
 def texts_of(rows: Iterable[AnswerRow]) -> dict[str, dict[int, str]]:
-    """setting -> question -> answer, of rows that have one."""
+    """setting -> question -> answer in the words that the adapter reads, of rows that have one."""
     texts: dict[str, dict[int, str]] = {}
     for row in rows:
         if row.answer is not None:
-            texts.setdefault(row.setting, {})[row.question] = row.answer
+            texts.setdefault(row.setting, {})[row.question] = row.words or ""
     return texts
-
-
-def pair(questions: Sequence[QuestionRow], unpruned: Texts, pruned: Texts, measure: str = "accuracy") -> Pairs:
-    """Unpruned against pruned. measure "agreement": right is to mean what the unpruned answer means, so "before" is always right."""
-    common = [q for q in questions if q.question in unpruned and q.question in pruned]
-    before, after, dangerous = [], [], []
-    for q in common:
-        first, second = unpruned[q.question], pruned[q.question]
-        if measure == "agreement":
-            before.append(True)
-            after.append(plan_meaning(first) == plan_meaning(second))
-        else:
-            label = parse_plan(q.label)
-            before.append(parse_plan(first) == label)
-            after.append(parse_plan(second) == label)
-        reference = first if measure == "agreement" else q.label
-        if first != second and severity("plan", reference, first, second) in DANGEROUS:
-            dangerous.append(q.scene)
-    return Pairs(tuple(common), tuple(before), tuple(after), tuple(dict.fromkeys(dangerous)))

@@ -14,31 +14,33 @@ from scipy.special import ndtr
 
 from senna_autoprune.evaluation.budget.answers import Pairs
 from senna_autoprune.evaluation.budget.sequence import Look, Rules
+from senna_autoprune.evaluation.measures.distances import Gains
 from senna_autoprune.evaluation.measures.intervals import CAUTIOUS, difference_effect, scenes_upper
 from senna_autoprune.evaluation.measures.paired_tests import sample_size
-from senna_autoprune.evaluation.measures.verdict import BLIND, CONFIDENCE, NOT_SHOWN, SAFE, Evidence, judge, points
+from senna_autoprune.evaluation.measures.verdict import BLIND, CONFIDENCE, NOT_SHOWN, POINTS, SAFE, Evidence, amount, judge
 
 MOST_SCENES = 1_000_000
 EXIT = {SAFE: 0, NOT_SHOWN: 4, BLIND: 5}  # exit codes of the command
 
 
-def evidence_of(setting: str, tokens: float, seen: Look) -> Evidence:
+def evidence_of(setting: str, tokens: float, seen: Look, unit: str = POINTS) -> Evidence:
     """A look as what the verdict's sentence is made of."""
-    return Evidence(setting, tokens, seen.questions, seen.scenes, seen.difference, seen.lower, seen.dangerous, seen.dangerous_upper)
+    return Evidence(setting, tokens, seen.questions, seen.scenes, seen.difference, seen.lower, seen.dangerous, seen.dangerous_upper, unit)
 
 
-def sentence_of(method: str, rules: Rules, done: Sequence[tuple[float, list[Look]]]) -> tuple[str, str]:
+def sentence_of(method: str, rules: Rules, done: Sequence[tuple[float, list[Look]]], unit: str = POINTS) -> tuple[str, str]:
     """(outcome, sentence) of a finished sequence: the smallest budget that was certified, and the first that was not."""
     safe = [(budget, looks[-1]) for budget, looks in done if looks[-1].outcome == SAFE]
     failed = [(budget, looks[-1]) for budget, looks in done if looks[-1].outcome != SAFE]
     if not safe:
         budget, seen = failed[0]
-        verdict = judge(evidence_of(method, budget, seen), rules.margin, rules.safety)
+        verdict = judge(evidence_of(method, budget, seen, unit), rules.margin, rules.safety)
         return NOT_SHOWN, f"no budget was shown to be safe; {verdict.sentence}"
     budget, seen = safe[-1]
-    found = evidence_of(method, budget, seen)
+    found = evidence_of(method, budget, seen, unit)
     # what passed early stays passed, though a later look's own bound may lie a little lower
-    said = replace(found, lower=max(seen.lower, -rules.margin * (1 - 1e-9)), dangerous_upper=min(seen.dangerous_upper, rules.safety))
+    upper = None if seen.dangerous_upper is None else min(seen.dangerous_upper, rules.safety)
+    said = replace(found, lower=max(seen.lower, -rules.margin * (1 - 1e-9)), dangerous_upper=upper)
     text = judge(said, rules.margin, rules.safety).sentence
     return SAFE, text + (f"; {100 * failed[0][0]:.3g} % was not shown to be safe" if failed else "; no smaller budget was tried")
 
@@ -49,14 +51,15 @@ def needed(rules: Rules, pairs: Pairs) -> dict[str, Any]:
     ``scenes`` is None where no number would do: the observed loss or share of dangerous scenes is at the margin or beyond.
     """
     counted = pairs.counted
-    total = counted.questions
-    discordant = float(counted.lost.sum() + counted.gained.sum()) / total
-    difference = float(counted.gained.sum() - counted.lost.sum()) / total
-    effect = difference_effect(counted, 1 - rules.alpha, CAUTIOUS)
     level = float(ndtr(-rules.bounds[-1]))
-    questions = sample_size(max(discordant, 1 / total), rules.margin, level, 0.8, effect, min(difference, 0.0))
-    accuracy = inf if isinf(questions) else questions * counted.scenes / total
-    safety = scenes_needed(len(pairs.dangerous) / counted.scenes, rules.safety, level)
+    if isinstance(counted, Gains):
+        accuracy = counted.scenes_needed(rules.margin, level, 0.8)
+    else:
+        effect = difference_effect(counted, 1 - rules.alpha, CAUTIOUS)
+        discordant = max(counted.changed, 1 / counted.questions)
+        questions = sample_size(discordant, rules.margin, level, 0.8, effect, min(counted.difference, 0.0))
+        accuracy = inf if isinf(questions) else questions * counted.scenes / counted.questions
+    safety = 0.0 if pairs.scenes_hit is None else scenes_needed(pairs.scenes_hit / counted.scenes, rules.safety, level)
     most = max(accuracy, safety)
     return {
         "scenes": None if isinf(most) or most > MOST_SCENES else ceil(most),
@@ -91,7 +94,7 @@ def power_sentence(budget: float, found: dict[str, Any]) -> str:
     return f"{100 * budget:.3g} % would need about {found['scenes']} scenes to certify on (80 % power, if its loss is the observed one)"
 
 
-def blind_sentence(control: str, margin: float, questions: Path, labels: Counter[str]) -> str:
+def blind_sentence(control: str, margin: float, questions: Path, labels: Counter[str], unit: str = POINTS) -> str:
     """Why nothing can be certified here, and the commands that draw questions which can show harm.
 
     Args:
@@ -102,7 +105,7 @@ def blind_sentence(control: str, margin: float, questions: Path, labels: Counter
     by = "label" if labels else "speed_band"
     sample = f"senna-prune questions sample {quote(str(questions))} --out {quote(str(out))} --count {drawn} --by {by}"
     return (
-        f"these questions cannot show harm: {control} too is not worse by more than {points(margin)} ({CONFIDENCE}). Draw a set in "
+        f"these questions cannot show harm: {control} too is not worse by more than {amount(margin, unit)} ({CONFIDENCE}). Draw a set in "
         f"which no answer is the usual one (`{sample}`) and give it to --questions, with another --out"
     )
 

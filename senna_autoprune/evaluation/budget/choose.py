@@ -7,12 +7,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from senna_autoprune.evaluation.budget.answers import Pairs
-from senna_autoprune.evaluation.budget.config import LARGEST_MARGIN
+from senna_autoprune.evaluation.budget.config import LARGEST_MARGIN, LARGEST_MARGIN_M
+from senna_autoprune.evaluation.measures.verdict import METRES, POINTS
 
 
-def default_margin(unpruned: float, controls: Mapping[str, float]) -> float:
-    """Half of (unpruned minus the best trivial control), at most two points; shares. At most 0: the controls are as good."""
-    return min(LARGEST_MARGIN / 100, (unpruned - max(controls.values())) / 2)
+def default_margin(unpruned: float, controls: Mapping[str, float], unit: str = POINTS) -> float:
+    """Half of (unpruned minus the best trivial control), at most two points, as a share; or 0.1 m. At most 0: the controls are as good."""
+    largest = LARGEST_MARGIN_M if unit == METRES else LARGEST_MARGIN / 100
+    return min(largest, (unpruned - max(controls.values())) / 2)
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Tried:
     method: str
     budget: float
     difference: float | None
-    dangerous: int
+    dangerous: int | None
     scenes: int
     promising: bool
 
@@ -41,9 +43,11 @@ def explore(method: str, grid: Sequence[float], answers: Callable[[float], Pairs
             tried.append(Tried(method, budget, None, 0, 0, False))
             break
         counted = pairs.counted
-        difference = float(counted.gained.sum() - counted.lost.sum()) / counted.questions
-        good = difference > -margin and len(pairs.dangerous) <= safety * counted.scenes
-        tried.append(Tried(method, budget, difference, len(pairs.dangerous), counted.scenes, good))
+        if not counted.questions:
+            tried.append(Tried(method, budget, None, pairs.scenes_hit, counted.scenes, False))
+            break
+        good = counted.difference > -margin and (pairs.scenes_hit or 0) <= safety * counted.scenes
+        tried.append(Tried(method, budget, counted.difference, pairs.scenes_hit, counted.scenes, good))
         if not good:
             break
     return tried

@@ -15,6 +15,7 @@ from senna_autoprune.pruning.methods.registry import METHODS
 GRID = (0.10, 0.15, 0.20, 0.25, 0.30, 0.35, 0.40, 0.50, 0.60)
 SAFETY = 2.0  # per cent: of a safety margin that nobody stated, where the scenes can show it
 LARGEST_MARGIN = 2.0  # points: of a margin that nobody stated
+LARGEST_MARGIN_M = 0.1  # metres of L2: of a margin that nobody stated
 ALL = "all"  # every method of the registry
 EMBEDDED = {"margin": 5.0, "safety": 10.0}  # what the embedded questions' 67 scenes can show, where nobody states others
 
@@ -23,10 +24,12 @@ EMBEDDED = {"margin": 5.0, "safety": 10.0}  # what the embedded questions' 67 sc
 class BudgetConfig(AskConfig):
     """One search for the smallest safe budget. ``--help`` of ``senna-prune budget`` says the same.
 
-    margin: greatest loss of accuracy, in points; None: half of (unpruned minus the best trivial control), at most 2.
-    safety: greatest share of scenes with a newly dangerous flip (missed brake, wrong side), in per cent; None: 2, or the least
-        that so few scenes can show if none of them has one.
-    measure: accuracy against the labels, or agreement with the unpruned answers where labels cannot be trusted.
+    margin: greatest loss, in points, or in metres of l2; None: half of (unpruned minus the best trivial control), at most 2 points or
+        0.1 m.
+    safety: greatest share of scenes with a newly dangerous flip (``budget.outcome``), in per cent; None: 2, or the least that so few
+        scenes can show if none of them has one.
+    measure: accuracy against the labels, agreement with the unpruned answers, or l2 in metres; None: what the adapter's answers and
+        the questions' labels allow.
     methods: names of the registry or variants, ``autoprune:gamma=calibrated``, or "all"; one of them is chosen on the first half.
     each: certify every method on all scenes, beside its rivals and controls, in place of choosing one.
     grid: shares of visual tokens, a list or "start:stop:step".
@@ -35,7 +38,7 @@ class BudgetConfig(AskConfig):
 
     margin: float | None = Field(default=None, gt=0, lt=100)
     safety: float | None = Field(default=None, gt=0, lt=100)
-    measure: Literal["accuracy", "agreement"] = "accuracy"
+    measure: Literal["accuracy", "agreement", "l2"] | None = None
     methods: tuple[str, ...] = ("autoprune",)
     each: bool = False
     grid: tuple[float, ...] = GRID
@@ -64,8 +67,6 @@ class BudgetConfig(AskConfig):
         if not self.grid or min(self.grid) <= 0 or max(self.grid) >= 1:
             raise ValueError("grid: shares of visual tokens lie between 0 and 1, both left out")
         self.grid = tuple(sorted(set(self.grid), reverse=True))
-        if self.types != ("plan",):
-            raise ValueError("types: a budget is certified on planning questions alone; leave the types out")
         if not self.methods:
             raise ValueError("methods: name at least one")
         if self.each:

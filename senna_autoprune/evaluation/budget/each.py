@@ -10,6 +10,7 @@ from senna_autoprune.evaluation.budget import certificate
 from senna_autoprune.evaluation.budget.answers import Pairs
 from senna_autoprune.evaluation.budget.config import BudgetConfig
 from senna_autoprune.evaluation.budget.design import Design
+from senna_autoprune.evaluation.budget.outcome import Outcome
 from senna_autoprune.evaluation.budget.sequence import Look, Rules
 from senna_autoprune.evaluation.budget.together import Ladder, Seen, descend
 from senna_autoprune.evaluation.measures.verdict import NOT_SHOWN, SAFE
@@ -24,6 +25,7 @@ class Search(Protocol):
 
     config: BudgetConfig
     plan: Design
+    outcome: Outcome
 
     @property
     def say(self) -> Callable[[str], None]: ...
@@ -67,14 +69,14 @@ def _seen(work: Search, setting: Setting, scenes: Sequence[str]) -> Seen | str:
     if impossible is not None:
         return impossible or "out of reach"
     pairs = work.pairs(setting.name, scenes)
-    return (pairs.counted, len(pairs.dangerous)) if pairs.questions else "not one question was answered; see the run's failed rows"
+    return (pairs.counted, pairs.scenes_hit) if pairs.counted.questions else "not one question was answered; see the run's failed rows"
 
 
 def _entry(work: Search, rules: Rules, row: RowSpec, one: Ladder) -> dict[str, Any]:
     """One method's certificate. ``lower``: at the smallest safe budget, else at the first that failed; -1 where none was asked."""
     at = (one.safe or one.done or [(0.0, [])])[-1 if one.safe else 0]
     if one.done:
-        outcome, sentence = certificate.sentence_of(one.method, rules, one.done)
+        outcome, sentence = certificate.sentence_of(one.method, rules, one.done, work.outcome.unit)
     else:
         outcome, sentence = NOT_SHOWN, f"{one.method}: nothing could be asked"
     sequence = work.sequence(row, rules, one.done)

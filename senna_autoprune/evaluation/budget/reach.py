@@ -15,6 +15,7 @@ from scipy.special import ndtr
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.budget.config import SAFETY
 from senna_autoprune.evaluation.budget.sequence import Rules
+from senna_autoprune.evaluation.measures.distances import Gains
 from senna_autoprune.evaluation.measures.intervals import CAUTIOUS, Paired, difference_effect, difference_score, lower_end, scenes_upper
 from senna_autoprune.evaluation.measures.paired_tests import scenes_for_safety
 from senna_autoprune.evaluation.measures.verdict import points
@@ -70,6 +71,19 @@ def refuse_margin(margin: float, count: Array, stops: tuple[int, ...]) -> None:
             f"{count.sum():.0f} questions of {len(count)} scenes to certify on cannot show a margin of {points(margin)}: if not one answer "
             f"changes, a loss of {points(_up(best))} is still possible; state --margin {100 * _up(best):.1f} or more, or bring about "
             f"{scenes_for_margin(margin, count, level)} scenes"
+        )
+
+
+def refuse_metres(margin: float, count: Array, stops: tuple[int, ...], event: float) -> None:
+    """SennaPruneError: this margin (metres) cannot be shown by so many scenes, if one event is so many metres (``distances``)."""
+    level = last_level(stops)
+    none = Gains(np.zeros(len(count)), np.zeros(len(count)), count, event)
+    best = -none.test(margin, 0.05, level)[1]
+    if margin < best:
+        raise SennaPruneError(
+            f"{len(count)} scenes to certify on cannot show a margin of {margin:.2f} m: if not one path changes, {ceil(100 * best) / 100:.2f} m "
+            f"are still possible, as a blind model's paths change by {event:.2f} m; state --margin {ceil(100 * best) / 100:.2f} or more, or "
+            f"bring about {ceil(none.scenes_needed(margin, level, 0.5))} scenes"
         )
 
 

@@ -19,29 +19,32 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from senna_autoprune.adapters.reading import Reading
+from senna_autoprune.adapters.schema import Adapter
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.answering.driver import OnRow, Prepared, answer_all, engine_of
 from senna_autoprune.evaluation.answering.engine import Asking, Engine
 from senna_autoprune.evaluation.answering.questions import load_questions
 from senna_autoprune.evaluation.answering.settings import Setting
+from senna_autoprune.evaluation.answering.truths import adapter_before_loading
 from senna_autoprune.evaluation.budget import certificate
-from senna_autoprune.evaluation.budget.answers import Pairs, pair, texts_of
+from senna_autoprune.evaluation.budget.answers import Pairs, texts_of
 from senna_autoprune.evaluation.budget.choose import Tried, best, candidate_grid, default_margin, explore
-from senna_autoprune.evaluation.budget.config import LARGEST_MARGIN, BudgetConfig
+from senna_autoprune.evaluation.budget.config import LARGEST_MARGIN, LARGEST_MARGIN_M, SAFETY, BudgetConfig
 from senna_autoprune.evaluation.budget.deployable import deployable
 from senna_autoprune.evaluation.budget.design import Design, design
 from senna_autoprune.evaluation.budget.each import certify_each
-from senna_autoprune.evaluation.budget.reach import refuse_margin, safety_of
+from senna_autoprune.evaluation.budget.outcome import AGREEMENT, L2, Outcome, Texts, outcome_of
+from senna_autoprune.evaluation.budget.reach import refuse_margin, refuse_metres, safety_of
 from senna_autoprune.evaluation.budget.sequence import Look, Rules, examine, in_sequence
 from senna_autoprune.evaluation.budget.strata import strata
 from senna_autoprune.evaluation.config import ENGINE_KEYS
 from senna_autoprune.evaluation.evaluate import describe
 from senna_autoprune.evaluation.measures.clusters import NO_VERDICT, clusters_of, scene_warning
-from senna_autoprune.evaluation.measures.controls import majority_answer
 from senna_autoprune.evaluation.measures.cost import cost_measures
-from senna_autoprune.evaluation.measures.parsing import parse_plan, parse_road_users
-from senna_autoprune.evaluation.measures.verdict import BLIND, SAFE, Evidence, passes
-from senna_autoprune.evaluation.runs.rows import MAJORITY, NO_IMAGE, UNPRUNED, UNREACHABLE, AnswerRow, QuestionRow
+from senna_autoprune.evaluation.measures.distances import Gains
+from senna_autoprune.evaluation.measures.parsing import parse_road_users
+from senna_autoprune.evaluation.measures.verdict import BLIND, METRES, SAFE, Evidence, passes, signed
+from senna_autoprune.evaluation.runs.rows import NO_IMAGE, UNPRUNED, UNREACHABLE, AnswerRow, QuestionRow
 from senna_autoprune.evaluation.runs.store import RunStore
 from senna_autoprune.evaluation.sweep.cells import calibrated, needs_calibration
 from senna_autoprune.evaluation.sweep.config import RowSpec
@@ -67,25 +70,33 @@ class BudgetResult:
     failed: int
 
 
-def check(config: BudgetConfig) -> tuple[list[QuestionRow], Path, Design]:
-    """What can be checked before a model is loaded: questions with a label that counts, their images' folder, the halves.
+def check(config: BudgetConfig, reading: Reading | None = None) -> tuple[list[QuestionRow], Path, Design, Outcome]:
+    """What can be checked before a model is loaded: questions that count, their images' folder, the halves, the measure.
 
+    Args:
+        reading: of the run's adapter; None: of the configuration's, as far as it is known.
     Raises:
-        SennaPruneError: bad questions or methods, or too few scenes.
+        SennaPruneError: bad questions or methods, too few scenes, or a measure that these answers do not have.
     """
     for row in config.candidates:
         for share in config.grid:
             row.setting(("retention", share), calibrated(row, None)).policy(config.seed)
     asked, root = load_questions(config)
-    questions = [q for q in asked if config.measure == "agreement" or parse_plan(q.label).valid]
+    adapter = adapter_before_loading(config) if reading is None else reading.adapter
+    if adapter is None and config.adapter is not None:  # in Python, and says nothing of itself before it is loaded
+        outcome = Outcome(AGREEMENT, Reading())
+    else:
+        outcome = outcome_of(config.measure, Reading(adapter or Adapter()), asked, str(config.questions))
+    questions = [question for question in asked if outcome.counts(question)]
     plan = design(clusters_of(questions), config.seed, config.choose_share, config.looks)
     if len(plan.certify) < NO_VERDICT:
         raise SennaPruneError(
             f"{config.questions}: {len(plan.certify)} scenes to certify on, at least {NO_VERDICT} are needed (the method is chosen on "
             f"{len(plan.choose)} others; --choose-share 0 with one method certifies on all)"
         )
-    safety_of(config.safety, plan.stops)
-    return questions, root, plan
+    if outcome.danger(questions) is not None:
+        safety_of(config.safety, plan.stops)
+    return questions, root, plan, outcome
 
 
 def directory_of(config: BudgetConfig) -> Path:
@@ -93,6 +104,7 @@ def directory_of(config: BudgetConfig) -> Path:
     if config.out is not None:
         return Path(config.out)
     deciding = {key: value for key, value in to_dict(config).items() if key not in (*_SUMMARY_ONLY, *ENGINE_KEYS)}
+    deciding["measure"] = config.measure or "accuracy"  # as in runs made before there was more
     return Path("runs") / f"budget-{hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:8]}"
 
 
@@ -111,20 +123,17 @@ def search(
         SennaPruneError: bad questions or run directory, other margins than the run was begun with, a margin below the noise floor.
     """
     engine = engine_of(engine)
-    questions, root, plan = check(config)
+    facts = engine.facts()
+    reading = Reading.of(facts.adapter)
+    questions, root, plan, outcome = check(config, reading)
+    directory, config = directory_of(config), replace(config, measure=outcome.measure)
     unpruned = Setting(UNPRUNED)
     asking = Asking.of(config, [unpruned, Setting(NO_IMAGE, blind=True)], root)
-    description = describe(config, engine.facts(), Prepared(questions, asking))
-    reading = Reading.of(description.get("adapter"))
-    if reading.kind("plan") != "plan":
-        raise SennaPruneError(
-            f"budget certifies plans, and this adapter reads answers to planning questions as {reading.kind('plan')}: "
-            "measure it with eval or sweep, or give an adapter with parse: {kind: plan}"
-        )
-    with RunStore.start(directory_of(config), description, questions) as store:
+    description = describe(config, facts, Prepared(questions, asking))
+    with RunStore.start(directory, description, questions) as store:
         if retry_failed:
             store.forget_failed()
-        work = Search(config, engine, store, questions, root, plan, on_row, say, reading)
+        work = Search(config, engine, store, questions, root, plan, outcome, on_row, say)
         result = {"schema": SCHEMA, "run": description, **work.run()}
         store.describe({**description, "budget": {"margins": result["margins"]}})
         rows = store.answers()
@@ -143,24 +152,13 @@ class Search:
     questions: Sequence[QuestionRow]
     root: Path
     plan: Design
+    outcome: Outcome
     on_row: OnRow | None
     say: Callable[[str], None]
-    reading: Reading = field(default_factory=lambda: Reading.of(None))
     unreachable: dict[str, str] = field(default_factory=dict)
     _calibration: dict[str, Any] | None = None
 
     # --- asking ---------------------------------------------------------------------------------------------------------------------------
-
-    def _read(self, rows: Iterable[AnswerRow]) -> dict[str, dict[int, str]]:
-        """``texts_of``, each answer as the adapter reads it: a plan in a JSON answer becomes the plan's own words."""
-        found = texts_of(rows)
-        if self.reading.plain("plan"):
-            return found
-        asked = {question.question: question.text for question in self.questions}
-        return {
-            name: {q: self.reading.written("plan", text, asked[q]) for q, text in texts.items() if q in asked}
-            for name, texts in found.items()
-        }
 
     def ask(self, settings: Sequence[Setting], scenes: Iterable[str], batch_size: int | None = None) -> None:
         """Have these settings answer all questions of these scenes."""
@@ -168,23 +166,18 @@ class Search:
         questions = [q for q in self.questions if q.scene in wanted]
         asking = Asking.of(self.config, settings, self.root)
         asking = asking if batch_size is None else replace(asking, batch_size=batch_size)
-        answer_all(self.engine, Prepared(questions, asking), self.store, self.on_row, self.unreachable, reading=self.reading)
+        answer_all(self.engine, Prepared(questions, asking), self.store, self.on_row, self.unreachable, reading=self.outcome.reading)
 
-    def pairs(self, name: str, scenes: Iterable[str], texts: dict[int, str] | None = None) -> Pairs:
-        """Unpruned against a setting (or against given texts) on these scenes."""
-        wanted = set(scenes)
-        found = self._read([*self.store.answers(UNPRUNED), *(self.store.answers(name) if texts is None else [])])
-        after = found.get(name, {}) if texts is None else texts
-        return pair([q for q in self.questions if q.scene in wanted], found.get(UNPRUNED, {}), after, self.config.measure)
+    def pairs(self, name: str, scenes: Iterable[str]) -> Pairs:
+        """Unpruned against a setting on these scenes."""
+        return self.outcome.pair(self._of(scenes), self._said(UNPRUNED), self._said(name))
 
-    def majority(self, scenes: Iterable[str]) -> Pairs:
-        """The most frequent label (or unpruned answer) of these scenes, for each of their questions."""
+    def _of(self, scenes: Iterable[str]) -> list[QuestionRow]:
         wanted = set(scenes)
-        here = [q for q in self.questions if q.scene in wanted]
-        said = self._read(self.store.answers(UNPRUNED)).get(UNPRUNED, {})
-        labels = [said.get(q.question, "") if self.config.measure == "agreement" else q.label for q in here]
-        answer = majority_answer(labels)
-        return self.pairs(MAJORITY, scenes, {q.question: answer for q in here})
+        return [question for question in self.questions if question.scene in wanted]
+
+    def _said(self, name: str) -> Texts:
+        return texts_of(self.store.answers(name)).get(name, {})
 
     def setting(self, row: RowSpec, share: float) -> Setting:
         """The row's setting at a share of tokens; calibrates on the first half where the row asks for it."""
@@ -199,16 +192,19 @@ class Search:
     def run(self) -> dict[str, Any]:
         """Everything but the run's own description."""
         first = self.plan.choose or (self.plan.certify if self.config.each else self.plan.certify[: self.plan.stops[0]])
-        self._reachable((LARGEST_MARGIN if self.config.margin is None else self.config.margin) / 100)
+        if self.outcome.unit != METRES:  # of metres it is known only what an answer may change by once a blind one has been asked
+            self._reachable((LARGEST_MARGIN if self.config.margin is None else self.config.margin) / 100)
         unpruned, blind = Setting(UNPRUNED), Setting(NO_IMAGE, blind=True)
         self.say(f"unpruned and no-image on {len(first)} scenes")
         self.ask([unpruned, blind], first)
         controls = self._controls(first)
+        self._learn_event(first)
         margin, source = self._margin(controls)
-        safety, safety_source = safety_of(self.config.safety, self.plan.stops)
+        safety, safety_source = self._safety()
         rules = Rules(margin, safety, self.plan.stops)
         result: dict[str, Any] = {
-            "measure": self.config.measure,
+            "measure": self.outcome.measure,
+            "over": self._over(),
             "alpha": rules.alpha,
             "margins": {"margin": margin, "safety": safety, "source": source, "safety_source": safety_source},
             "halves": {"choose": list(self.plan.choose), "certify": list(self.plan.certify), "stops": list(self.plan.stops)},
@@ -225,7 +221,7 @@ class Search:
         row, grid, tried = self._choose(rules)
         result["chosen"] = {"method": row.label, "grid": list(grid), "tried": [one.to_dict() for one in tried]}
         done = in_sequence(grid, lambda share: self._examine(rules, row, share))
-        outcome, sentence = certificate.sentence_of(row.label, rules, done)
+        outcome, sentence = certificate.sentence_of(row.label, rules, done, self.outcome.unit)
         if outcome == SAFE:
             scenes = self.plan.certify[: max(looks[-1].scenes for _, looks in done)]
             self.ask([blind], scenes)
@@ -239,27 +235,55 @@ class Search:
         return {**result, **self.beside(row, rules, done)}
 
     def _controls(self, scenes: Sequence[str]) -> list[Evidence]:
-        found = [self.pairs(NO_IMAGE, scenes).evidence(NO_IMAGE, None), self.majority(scenes).evidence(MAJORITY, None)]
+        name, trivial = self.outcome.trivial(self._of(scenes), self._said(UNPRUNED))
+        found = [self.pairs(NO_IMAGE, scenes).evidence(NO_IMAGE, None), trivial.evidence(name, None)]
         kept = [one for one in found if one is not None]
         if not kept:
+            if self.outcome.measure == L2 and self._said(UNPRUNED):
+                raise SennaPruneError("unpruned gave no path as far as the last horizon: see its answers, parse and score of the adapter")
             raise SennaPruneError("no question was answered by the unpruned model: see the failed rows of the run, or --retry-failed")
         return kept
+
+    def _learn_event(self, scenes: Sequence[str]) -> None:
+        """What a plan changes by that sees nothing at all (``distances``), on the first scenes; else what one path for all would."""
+        if self.outcome.unit != METRES:
+            return
+        blind, (_, constant) = self.pairs(NO_IMAGE, scenes), self.outcome.trivial(self._of(scenes), self._said(UNPRUNED))
+        known = [pairs.counted for pairs in (blind, constant) if pairs.counted.questions]
+        self.outcome.event = next((one.typical for one in known if isinstance(one, Gains)), 0.0)
+
+    def _over(self) -> dict[str, Any]:
+        """What the certificate is over, for the reader of budget.json."""
+        outcome = self.outcome
+        found = {"figure": outcome.figure, "unit": outcome.unit, "dangerous": outcome.danger(self.questions)}
+        return {**found, "event": outcome.event} if outcome.unit == METRES else found
 
     def _margin(self, controls: Sequence[Evidence]) -> tuple[float, str]:
         """(share, where it comes from). Of controls alone: no pruned answer has a say."""
         if self.config.margin is not None:
-            return self.config.margin / 100, "stated"
-        margin = default_margin(0.0, {one.setting: one.difference for one in controls})
-        return margin, "half of unpruned minus the best trivial control, at most 2 points"
+            return self.config.margin / (1 if self.outcome.unit == METRES else 100), "stated"
+        margin = default_margin(0.0, {one.setting: one.difference for one in controls}, self.outcome.unit)
+        most = f"{LARGEST_MARGIN_M:g} m" if self.outcome.unit == METRES else f"{LARGEST_MARGIN:g} points"
+        return margin, f"half of unpruned minus the best trivial control, at most {most}"
 
     def _reachable(self, margin: float) -> None:
         """SennaPruneError: the scenes to certify on cannot show this margin, whatever is answered."""
         scenes = Counter(clusters_of(self.questions))
-        refuse_margin(margin, np.array([float(scenes[scene]) for scene in self.plan.certify]), self.plan.stops)
+        count = np.array([float(scenes[scene]) for scene in self.plan.certify])
+        if self.outcome.unit == METRES:
+            refuse_metres(margin, count, self.plan.stops, self.outcome.event)
+        else:
+            refuse_margin(margin, count, self.plan.stops)
+
+    def _safety(self) -> tuple[float, str]:
+        """(share, where it comes from); without a say where nobody says which flips are dangerous."""
+        if self.outcome.danger(self.questions) is None:
+            return (SAFETY if self.config.safety is None else self.config.safety) / 100, "of these answers nobody says which flips are dangerous"
+        return safety_of(self.config.safety, self.plan.stops)
 
     def _blind(self, control: str, margin: float) -> dict[str, Any]:
-        labels = Counter(q.label.strip() for q in self.questions if q.label.strip())
-        sentence = certificate.blind_sentence(control, margin, Path(self.config.questions or ""), labels)
+        labels = Counter(q.label.strip() for q in self.questions if q.label.strip() and self.outcome.unit != METRES)
+        sentence = certificate.blind_sentence(control, margin, Path(self.config.questions or ""), labels, self.outcome.unit)
         return {"outcome": BLIND, "sentence": sentence, "exit_code": certificate.EXIT[BLIND]}
 
     def _noise(self, scenes: Sequence[str], margin: float) -> dict[str, Any]:
@@ -268,12 +292,15 @@ class Search:
         self.say(f"unpruned again in batches of {other}: the noise floor")
         self.ask([Setting(AGAIN)], scenes, other)
         counted = self.pairs(AGAIN, scenes).counted
-        floor = float(counted.lost.sum() + counted.gained.sum()) / counted.questions if counted.questions else 0.0
+        floor = counted.changed if counted.questions else 0.0
         if margin < floor:
+            in_metres = self.outcome.unit == METRES
+            stated, moved = (f"{margin:.3f} m", f"its paths by {floor:.3f} m") if in_metres else (
+                f"{100 * margin:.2f} points", f"{100 * floor:.2f} % of its answers between right and wrong"
+            )  # fmt: skip
             raise SennaPruneError(
-                f"the margin of {100 * margin:.2f} points lies below the noise floor: asked again in batches of {other}, unpruned "
-                f"changes {100 * floor:.2f} % of its answers between right and wrong; state a larger --margin (with another --out), or use "
-                "--dtype float32"
+                f"the margin of {stated} lies below the noise floor: asked again in batches of {other}, unpruned "
+                f"changes {moved}; state a larger --margin (with another --out), or use --dtype float32"
             )
         return {"batch_size": other, "changed": floor, "questions": int(counted.questions)}
 
@@ -300,7 +327,7 @@ class Search:
     def _examine(self, rules: Rules, row: RowSpec, share: float) -> list[Look]:
         setting = self.setting(row, share)
 
-        def answers(index: int) -> tuple[Any, int]:
+        def answers(index: int) -> tuple[Any, int | None]:
             scenes = self.plan.upto(index)
             self.ask([Setting(UNPRUNED), setting], scenes)
             impossible = self.impossible(setting)
@@ -309,13 +336,14 @@ class Search:
             pairs = self.pairs(setting.name, scenes)
             if not pairs.questions:
                 raise SennaPruneError(f"{setting.name}: not one question of {len(scenes)} scenes was answered; see the run's failed rows")
-            return pairs.counted, len(pairs.dangerous)
+            return pairs.counted, pairs.scenes_hit
 
         looks = examine(rules, answers)
         for seen in looks:
+            dangerous = "" if seen.dangerous is None else f", {seen.dangerous} dangerous"
             self.say(
-                f"{row.label} at {100 * share:.3g} %: {seen.scenes} scenes, {100 * seen.difference:+.1f} points, z {seen.z:.2f} "
-                f"(bound {seen.bound:.2f}), {seen.dangerous} dangerous: {seen.reason or 'go on'}"
+                f"{row.label} at {100 * share:.3g} %: {seen.scenes} scenes, {signed(seen.difference, self.outcome.unit)}, z {seen.z:.2f} "
+                f"(bound {seen.bound:.2f}){dangerous}: {seen.reason or 'go on'}"
             )
         return looks
 

@@ -14,18 +14,18 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
-from senna_autoprune.evaluation.measures.intervals import CAUTIOUS, Paired, difference_effect, difference_score, lower_end, scenes_upper
+from senna_autoprune.evaluation.measures.intervals import scenes_upper
 from senna_autoprune.evaluation.measures.paired_tests import ALPHA
 from senna_autoprune.evaluation.measures.sequential import conditional_power, spending_bounds
-from senna_autoprune.evaluation.measures.verdict import NOT_SHOWN, SAFE
+from senna_autoprune.evaluation.measures.verdict import NOT_SHOWN, SAFE, Compared
 
 HOPELESS = 0.05  # conditional power below which a budget is given up
 
 
 @dataclass(frozen=True)
 class Rules:
-    """Stated beforehand. margin: loss of accuracy (share); safety: share of scenes with a newly dangerous flip; stops: scenes
-    asked at each look.
+    """Stated beforehand. margin: loss of accuracy (share), or metres of L2; safety: share of scenes with a newly dangerous flip;
+    stops: scenes asked at each look.
     """
 
     margin: float
@@ -47,7 +47,7 @@ def _bounds(stops: tuple[int, ...], alpha: float) -> tuple[float, ...]:
 @dataclass(frozen=True)
 class Look:
     """What one look saw. ``outcome``: safe, not shown, or None (go on); ``lower`` and ``dangerous_upper`` are bounds at this
-    look's level, so that they hold however often was looked.
+    look's level, so that they hold however often was looked. ``dangerous`` None: nobody says which flips are, so safety has no say.
     """
 
     scenes: int
@@ -57,9 +57,9 @@ class Look:
     z: float
     bound: float
     accurate: bool
-    dangerous: int
-    dangerous_upper: float
-    safety_p: float
+    dangerous: int | None
+    dangerous_upper: float | None
+    safety_p: float | None
     level: float
     harmless: bool
     power: float
@@ -70,47 +70,42 @@ class Look:
         return asdict(self)
 
 
-def look(rules: Rules, index: int, pairs: Paired, dangerous: int, before: Look | None = None) -> Look:
+def look(rules: Rules, index: int, pairs: Compared, dangerous: int | None, before: Look | None = None) -> Look:
     """One look at a budget.
 
     Args:
-        index: of the look, from 0. pairs: answers of all scenes asked so far; dangerous: how many of them hold a newly dangerous flip.
+        index: of the look, from 0. pairs: answers of all scenes asked so far; dangerous: how many of them hold a newly dangerous
+            flip, None where that is not defined.
         before: the look before this one; what it passed stays passed.
     """
     from scipy.special import bdtr, ndtr
 
     bound, level = rules.bounds[index], float(ndtr(-rules.bounds[index]))
-    total, lost, gained = pairs.questions, float(pairs.lost.sum()), float(pairs.gained.sum())
-    effect = difference_effect(pairs, 1 - rules.alpha, CAUTIOUS)
-
-    def score(difference: float) -> float:
-        return difference_score(lost / effect, gained / effect, total / effect, difference)
-
-    z, value = score(-rules.margin), (gained - lost) / total
-    safety_p = float(bdtr(dangerous, pairs.scenes, rules.safety))
+    z, lower = pairs.test(rules.margin, rules.alpha, level)
+    safety_p = None if dangerous is None else float(bdtr(dangerous, pairs.scenes, rules.safety))
     accurate = z >= bound or (before is not None and before.accurate)
-    harmless = safety_p <= level or (before is not None and before.harmless)
-    upper = scenes_upper(dangerous, pairs.scenes, 1 - level)
+    harmless = safety_p is None or safety_p <= level or (before is not None and before.harmless)
+    upper = None if dangerous is None else scenes_upper(dangerous, pairs.scenes, 1 - level) or 1.0
     share = rules.stops[index] / rules.stops[-1]
     power = 1.0 if accurate else conditional_power(z, share, rules.bounds[-1])
     outcome, reason = _outcome(rules, index, accurate, harmless, dangerous, power)
     return Look(
-        pairs.scenes, int(total), value, lower_end(score, value, -1.0, 1 - level), z, bound, accurate,
-        dangerous, 1.0 if upper is None else upper, safety_p, level, harmless, power, outcome, reason,
+        pairs.scenes, int(pairs.questions), pairs.difference, lower, z, bound, accurate,
+        dangerous, upper, safety_p, level, harmless, power, outcome, reason,
     )  # fmt: skip
 
 
-def _outcome(rules: Rules, index: int, accurate: bool, harmless: bool, dangerous: int, power: float) -> tuple[str | None, str]:
+def _outcome(rules: Rules, index: int, accurate: bool, harmless: bool, dangerous: int | None, power: float) -> tuple[str | None, str]:
     """(outcome, why): safe, not shown, or None to go on."""
     from scipy.special import bdtr, ndtr
 
     last = index == len(rules.stops) - 1
     if accurate and harmless:
-        return SAFE, "both margins are met" + ("" if last else ", early")
+        return SAFE, ("the margin is met" if dangerous is None else "both margins are met") + ("" if last else ", early")
     missing = " and ".join(name for name, met in (("accuracy", accurate), ("safety", harmless)) if not met)
     if last:
         return NOT_SHOWN, f"{missing}: not shown"
-    best = float(bdtr(dangerous, rules.stops[-1], rules.safety))  # if no scene to come holds one
+    best = float(bdtr(dangerous or 0, rules.stops[-1], rules.safety))  # if no scene to come holds one
     if not harmless and best > float(ndtr(-rules.bounds[-1])):
         return NOT_SHOWN, "safety: stopped early, it can no longer be shown"
     if not accurate and power < HOPELESS:
@@ -118,7 +113,7 @@ def _outcome(rules: Rules, index: int, accurate: bool, harmless: bool, dangerous
     return None, ""
 
 
-def examine(rules: Rules, answers: Callable[[int], tuple[Paired, int]]) -> list[Look]:
+def examine(rules: Rules, answers: Callable[[int], tuple[Compared, int | None]]) -> list[Look]:
     """All looks at one budget until it is decided. ``answers(look)`` asks what that look needs."""
     looks: list[Look] = []
     for index in range(len(rules.stops)):

@@ -10,7 +10,7 @@ from senna_autoprune.evaluation.budget.answers import Pairs
 from senna_autoprune.evaluation.measures.breakdown import UNKNOWN
 from senna_autoprune.evaluation.measures.clusters import NO_VERDICT
 from senna_autoprune.evaluation.measures.intervals import scenes_upper
-from senna_autoprune.evaluation.measures.paired_tests import ALPHA, holm, scene_test
+from senna_autoprune.evaluation.measures.paired_tests import ALPHA, holm, sign_flip
 from senna_autoprune.evaluation.measures.parsing import parse_plan
 from senna_autoprune.evaluation.measures.verdict import FEW
 
@@ -39,7 +39,8 @@ def strata(pairs: Pairs, information: dict[int, float], with_users: set[str]) ->
         if cuts is not None and question.question in information:
             band = int(np.searchsorted(cuts, information[question.question]))
             groups.setdefault(f"complexity: {('low', 'middle', 'high')[2 - band]}", []).append(i)
-    found = [_stratum(name, pairs.at(members)) for name, members in groups.items()]
+    there = {name: pairs.at(members) for name, members in groups.items()}
+    found = [_stratum(name, one) for name, one in there.items() if one.counted.questions]
     adjusted = holm({one["stratum"]: one["p_value"] for one in found if one["p_value"] is not None})
     for one in found:
         one["p_holm"] = adjusted.get(one["stratum"])
@@ -55,9 +56,9 @@ def _stratum(name: str, pairs: Pairs) -> dict[str, Any]:
         "stratum": name,
         "questions": int(counted.questions),
         "scenes": counted.scenes,
-        "difference": float(counted.gained.sum() - counted.lost.sum()) / counted.questions,
-        "p_value": None if few else scene_test(counted).p_value,
-        "dangerous": len(pairs.dangerous),
-        "dangerous_upper": scenes_upper(len(pairs.dangerous), counted.scenes),
+        "difference": counted.difference,
+        "p_value": None if few else sign_flip(counted.gap),
+        "dangerous": pairs.scenes_hit,
+        "dangerous_upper": None if pairs.scenes_hit is None else scenes_upper(pairs.scenes_hit, counted.scenes),
         "outcome": FEW if few else None,
     }

@@ -13,7 +13,7 @@ from typing import Any
 from senna_autoprune.evaluation.budget.sequence import Look, Rules, look
 from senna_autoprune.evaluation.measures.verdict import NOT_SHOWN, SAFE
 
-Seen = tuple[Any, int]  # paired answers of the scenes asked so far, and how many of these hold a newly dangerous flip
+Seen = tuple[Any, int | None]  # paired answers of the scenes asked so far, and how many of these hold a newly dangerous flip
 Ask = Callable[[Sequence[str], float, int], dict[str, Seen | str]]  # methods, budget, look -> what was seen, or why it cannot be
 
 

@@ -85,6 +85,35 @@ class Paired:
         """Only these scenes (indices or a mask)."""
         return Paired(self.both[scenes], self.lost[scenes], self.gained[scenes], self.count[scenes])
 
+    @property
+    def gap(self) -> Array:
+        """(S,) after - before."""
+        return self.gained - self.lost
+
+    @property
+    def difference(self) -> float:
+        """Share right after minus share right before."""
+        return float(self.gap.sum()) / self.questions
+
+    @property
+    def changed(self) -> float:
+        """Share of questions that are right on one side alone."""
+        return float(self.lost.sum() + self.gained.sum()) / self.questions
+
+    def test(self, margin: float, alpha: float, level: float) -> tuple[float, float]:
+        """Tango's score of "after - before <= -margin", and the one-sided bound of after - before at 1 - ``level``.
+
+        Args:
+            alpha: of the whole test: what the (cautious) design effect is made for; ``level``: of this look at it.
+        """
+        effect = difference_effect(self, 1 - alpha, CAUTIOUS)
+        lost, gained = float(self.lost.sum()) / effect, float(self.gained.sum()) / effect
+
+        def score(difference: float) -> float:
+            return difference_score(lost, gained, self.questions / effect, difference)
+
+        return score(-margin), lower_end(score, self.difference, -1.0, 1 - level)
+
 
 def design_effect(sums: Array, independent: float, touched: int, count: Array, quantile: float, prior: Prior = USUAL) -> float:
     """Variance of a scene-clustered total over that of as many independent questions, >= 1.

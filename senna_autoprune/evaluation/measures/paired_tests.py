@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from senna_autoprune.evaluation.measures.intervals import CAUTIOUS, Paired, difference_effect, difference_score, lower_end
+from senna_autoprune.evaluation.measures.intervals import CAUTIOUS, Paired, difference_effect
 
 Array = NDArray[Any]
 ALPHA = 0.05
@@ -112,15 +112,9 @@ def non_inferiority(pairs: Paired, margin: float, alpha: float = ALPHA) -> NonIn
     total = pairs.questions
     if total == 0 or not 0 < margin < 1:
         raise ValueError(f"{total:g} questions, margin {margin}")
-    lost, gained = float(pairs.lost.sum()), float(pairs.gained.sum())
     effect = difference_effect(pairs, 1 - alpha, CAUTIOUS)
-
-    def score(difference: float) -> float:
-        return difference_score(lost / effect, gained / effect, total / effect, difference)
-
-    z, value = score(-margin), (gained - lost) / total
-    lower = lower_end(score, value, -1.0, 1 - alpha)
-    return NonInferiority(value, lower, z, float(ndtr(-z)), margin, effect, pairs.scenes, int(total))
+    z, lower = pairs.test(margin, alpha, alpha)
+    return NonInferiority(pairs.difference, lower, z, float(ndtr(-z)), margin, effect, pairs.scenes, int(total))
 
 
 def sample_size(

@@ -21,7 +21,6 @@ from senna_autoprune.evaluation.measures.intervals import Paired
 from senna_autoprune.evaluation.measures.official import planning_metric
 from senna_autoprune.evaluation.measures.paired_tests import holm, scene_test
 from senna_autoprune.evaluation.measures.parsing import (
-    INVALID,
     LIGHTS,
     Plan,
     parse_light,
@@ -39,7 +38,9 @@ from senna_autoprune.evaluation.measures.retention import (
     plan_statistics,
     retention,
 )
+from senna_autoprune.evaluation.measures.rightness import senna_label_is_readable
 from senna_autoprune.evaluation.measures.verdict import evidence, judge
+from senna_autoprune.evaluation.measures.weighted import weighted_measures
 from senna_autoprune.evaluation.runs.rows import MAJORITY, NO_IMAGE, PRUNING_CONTROLS, RANDOM_ANSWER, UNPRUNED, AnswerRow, QuestionRow
 
 SCHEMA = 1
@@ -118,16 +119,23 @@ def summarise(
         for name in by_setting:
             result["settings"][name][kind] = _other_entry(kind, group, texts[name])
     if reading is not None:
-        for kind in sorted({q.type for q in kept}):
+        for kind in _types(kept):
             group = [q for q in kept if q.type == kind]
             for name, entry in adapted_measures(group, models, reading, seed, resamples).items():
                 result["settings"][name].setdefault("measures", {})[kind] = entry
+    weighted = {kind: weighted_measures([q for q in kept if q.type == kind], texts, reading, seed, resamples) for kind in _types(kept)}
+    if any(weighted.values()):
+        result["weighted"] = {kind: found for kind, found in weighted.items() if found is not None}
     result["unlabelled"] = dict(Counter(q.type for q in kept if not _label_is_readable(q, reading)))
     result["flips"] = _flips(kept, texts, list(by_setting), method, reading)
     if plans and method in texts and UNPRUNED in texts:
         result["breakdown"] = _breakdown(plans, texts[UNPRUNED], texts[method])
         result["verdict"] = _verdict(plans, texts, method, result["settings"][method]["cost"]["retention_tokens"])
     return result
+
+
+def _types(questions: Sequence[QuestionRow]) -> list[str]:
+    return sorted({question.type for question in questions})
 
 
 def _question_facts(questions: Sequence[QuestionRow], kept: Sequence[QuestionRow], rows: Sequence[AnswerRow]) -> dict[str, Any]:
@@ -261,15 +269,7 @@ def _label_is_readable(question: QuestionRow, reading: Reading | None = None) ->
     if reading is not None and (question.type not in SENNA_TYPES | {"plan"} or not reading.plain(question.type)):
         labelled = question.label.strip() and reading.label(question.type, question.label, question.text) is not None
         return bool(question.future) or bool(labelled)
-    if question.type == "plan":
-        return parse_plan(question.label).valid
-    if question.type == "vru":
-        return parse_road_users(question.label).valid
-    if question.type == "light":
-        return parse_light(question.label) != INVALID
-    if question.type == "motion":
-        return bool(parse_motion(question.label))
-    return True
+    return senna_label_is_readable(question)
 
 
 def _other_entry(kind: str, group: Sequence[QuestionRow], texts: Texts) -> dict[str, Any]:

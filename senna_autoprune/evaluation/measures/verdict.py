@@ -8,14 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from senna_autoprune.evaluation.measures.clusters import FEW_SCENES, NO_VERDICT
-from senna_autoprune.evaluation.measures.intervals import Paired, scenes_upper
-from senna_autoprune.evaluation.measures.paired_tests import ALPHA, non_inferiority
+from senna_autoprune.evaluation.measures.intervals import scenes_upper
+from senna_autoprune.evaluation.measures.paired_tests import ALPHA
 
 SAFE, NOT_SHOWN, FEW, BLIND = "safe", "not shown", "too few scenes", "cannot show harm"
 CONFIDENCE = f"{100 * (1 - ALPHA):.0f} %"
+POINTS, METRES = "points", "m"  # units of a difference: hundredths of a share, and metres
+
+
+class Compared(Protocol):
+    """Paired outcomes by scene: ``intervals.Paired`` of rights and wrongs, ``distances.Gains`` of metres."""
+
+    @property
+    def scenes(self) -> int: ...
+
+    @property
+    def questions(self) -> float: ...
+
+    @property
+    def difference(self) -> float:
+        """Negative: worse."""
+        ...
+
+    def test(self, margin: float, alpha: float, level: float) -> tuple[float, float]: ...
 
 
 @dataclass(frozen=True)
@@ -23,8 +41,10 @@ class Evidence:
     """What is known of one setting against unpruned, on the same questions. Shares, not per cent.
 
     tokens: share of visual tokens kept, averaged over the layers; None for a control that prunes nothing.
-    difference, lower: accuracy after - before, and its one-sided 95 % bound (None without two scenes).
-    dangerous: scenes with a newly dangerous flip; dangerous_upper: exact one-sided 95 % bound of their share.
+    difference, lower: accuracy after - before, and its one-sided 95 % bound (None without two scenes); or in the ``unit`` "m"
+    the metres by which a plan is nearer to the truth. Negative is worse.
+    dangerous: scenes with a newly dangerous flip; dangerous_upper: exact one-sided 95 % bound of their share. None where nobody
+    says which flips are dangerous.
     """
 
     setting: str
@@ -33,22 +53,22 @@ class Evidence:
     scenes: int
     difference: float
     lower: float | None
-    dangerous: int
+    dangerous: int | None
     dangerous_upper: float | None
+    unit: str = POINTS
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def evidence(setting: str, tokens: float | None, pairs: Paired, dangerous: Iterable[str]) -> Evidence | None:
-    """``Evidence`` of paired answers; None of no questions. dangerous: the scenes of newly dangerous flips."""
+def evidence(setting: str, tokens: float | None, pairs: Compared, dangerous: Iterable[str] | None, unit: str = POINTS) -> Evidence | None:
+    """``Evidence`` of paired answers; None of no questions. dangerous: the scenes of newly dangerous flips; None: not defined."""
     if pairs.questions == 0:
         return None
-    hit = len(set(dangerous))
-    difference = float(pairs.gained.sum() - pairs.lost.sum()) / pairs.questions
-    lower = non_inferiority(pairs, 0.5).lower if pairs.scenes > 1 else None  # the bound does not depend on the margin
-    upper = scenes_upper(hit, pairs.scenes, 1 - ALPHA)
-    return Evidence(setting, tokens, int(pairs.questions), pairs.scenes, difference, lower, hit, upper)
+    hit = None if dangerous is None else len(set(dangerous))
+    lower = pairs.test(0.5, ALPHA, ALPHA)[1] if pairs.scenes > 1 else None  # the bound does not depend on the margin
+    upper = None if hit is None else scenes_upper(hit, pairs.scenes, 1 - ALPHA)
+    return Evidence(setting, tokens, int(pairs.questions), pairs.scenes, pairs.difference, lower, hit, upper, unit)
 
 
 @dataclass(frozen=True)
@@ -68,10 +88,23 @@ def points(share: float) -> str:
     return f"{text} {'point' if text == '1.0' else 'points'}"
 
 
+def amount(value: float, unit: str = POINTS) -> str:
+    """A difference in its unit: "1.2 points", "1.0 point of agreement", "0.12 m"."""
+    if unit == METRES:
+        return f"{value:.2f} m"
+    return points(value) + unit.removeprefix(POINTS)
+
+
+def signed(value: float, unit: str = POINTS) -> str:
+    """ "+1.2 points", "-0.12 m": negative is worse."""
+    return f"{value:+.2f} m" if unit == METRES else f"{100 * value:+.1f} points"
+
+
 def passes(found: Evidence, margin: float, safety: float | None = None) -> bool:
     """Whether both bounds keep within what was stated beforehand."""
     accurate = found.lower is not None and found.lower > -margin
-    return accurate and (safety is None or (found.dangerous_upper is not None and found.dangerous_upper <= safety))
+    unsafe = safety is not None and found.dangerous is not None and (found.dangerous_upper is None or found.dangerous_upper > safety)
+    return accurate and not unsafe
 
 
 def judge(found: Evidence, margin: float | None = None, safety: float | None = None, blind: Iterable[Evidence] = ()) -> Verdict:
@@ -88,17 +121,19 @@ def judge(found: Evidence, margin: float | None = None, safety: float | None = N
     if margin is not None:
         sees_nothing = [control.setting for control in blind if passes(control, margin)]
         if sees_nothing:
-            return Verdict(BLIND, f"these questions cannot show harm: {sees_nothing[0]} too is not worse by more than {points(margin)}")
+            return Verdict(
+                BLIND, f"these questions cannot show harm: {sees_nothing[0]} too is not worse by more than {amount(margin, found.unit)}"
+            )
     said = f"{CONFIDENCE}, {_scenes(found.scenes)}" + (", fewer than the intervals were checked for" if found.scenes < FEW_SCENES else "")
     flips = _flips(found)
     if margin is None:
         if found.lower >= 0:
             return Verdict(None, f"{who}: no loss ({said}), {flips}")
-        return Verdict(None, f"{who}: not worse by more than {points(_up(-found.lower))} ({said}), {flips}")
+        return Verdict(None, f"{who}: not worse by more than {amount(_up(-found.lower, found.unit), found.unit)} ({said}), {flips}")
     if not passes(found, margin):
-        shown = f"it may be worse by up to {points(_up(-found.lower))}, the margin is {points(margin)}"
+        shown = f"it may be worse by up to {amount(_up(-found.lower, found.unit), found.unit)}, the margin is {amount(margin, found.unit)}"
         return Verdict(NOT_SHOWN, f"{who}: not shown to be safe, {shown} ({said})")
-    good = f"not worse by more than {points(margin)} ({said}), {flips}"
+    good = f"not worse by more than {amount(margin, found.unit)} ({said}), {flips}"
     if not passes(found, margin, safety):
         assert safety is not None
         enough = "" if found.dangerous else f"; {_needed(safety)} scenes without one would show {100 * safety:.1f} %"
@@ -121,14 +156,17 @@ def _scenes(count: int) -> str:
 
 
 def _flips(found: Evidence) -> str:
+    if found.dangerous is None:
+        return "of these answers nobody says which flips are dangerous"
     most = "" if found.dangerous_upper is None else f" (at most {100 * _up(found.dangerous_upper):.1f} % of scenes)"
     return f"{'no' if not found.dangerous else 'a'} newly dangerous flip in {found.dangerous or found.scenes}" + (
         f" of {_scenes(found.scenes)}{most}" if found.dangerous else f" scenes{most}"
     )
 
 
-def _up(share: float) -> float:
-    """Rounded up to a tenth of a point: a bound is never printed smaller than it is."""
+def _up(value: float, unit: str = POINTS) -> float:
+    """Rounded up to a tenth of a point or a centimetre: a bound is never printed smaller than it is."""
     from math import ceil
 
-    return ceil(share * 1000 - 1e-9) / 1000
+    steps = 100 if unit == METRES else 1000
+    return ceil(value * steps - 1e-9) / steps

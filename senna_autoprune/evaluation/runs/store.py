@@ -35,6 +35,7 @@ CONFIG_BYTES = 4_000_000  # of config.yaml: a sweep writes down some hundred byt
 ANSWER_LINES = "answers.jsonl"
 COMPARED = ("config", "identity")  # sections of config.yaml that must be the same to continue
 SCHEMA_VERSION = 1
+CODE = "adapter_code"  # how the names of hashes of a Python adapter's code begin (``adapters.code``)
 BUSY_S = 60.0  # how long a commit waits for readers of a run under way
 
 _SCHEMA = """
@@ -294,6 +295,9 @@ def _match_or_write(directory: Path, description: dict[str, Any]) -> None:
         return
     stored = read_yaml(path, CONFIG_BYTES)
     found = differences({key: stored.get(key) for key in COMPARED}, {key: description.get(key) for key in COMPARED})
+    known = stored.get("identity")
+    if isinstance(known, dict) and not any(str(name).startswith(CODE) for name in known):  # made before code was hashed
+        found = [one for one in found if not one[0].startswith(CODE)]
     if found:
         shown = "; ".join(f"{name}: {_short(there)} there, {_short(here)} now" for name, there, here in found)
         raise SennaPruneError(f"the run directory {directory} was made with other settings ({shown}); give another with --out")

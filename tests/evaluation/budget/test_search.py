@@ -191,7 +191,7 @@ def test_agreement_needs_no_labels(questions: Path, tmp_path: Path) -> None:
     [
         ({"methods": "autoprun"}, "did you mean 'autoprune'"),
         ({"grid": "0:1:0.5"}, "lie between 0 and 1"),
-        ({"types": "vru"}, "planning questions"),
+        ({"types": "plans"}, "unknown question type 'plans'"),
     ],
 )
 def test_bad_settings_are_refused_before_anything_is_asked(questions: Path, tmp_path: Path, changes: dict[str, Any], words: str) -> None:
@@ -207,9 +207,7 @@ def test_too_few_scenes_are_refused(tmp_path: Path) -> None:
         search(config(few, tmp_path / "run"), FakeEngine(safe_above(0.25)))
 
 
-def test_plans_in_json_are_read_by_the_adapter_and_other_answers_are_refused(
-    finished: tuple[Path, dict[str, Any], FakeEngine], questions: Path, tmp_path: Path
-) -> None:
+def test_plans_in_json_are_read_by_the_adapter(finished: tuple[Path, dict[str, Any], FakeEngine], questions: Path, tmp_path: Path) -> None:
     class Wrapped(FakeEngine):
         def facts(self) -> Any:
             return replace(super().facts(), adapter={"parse": {"kind": "json", "path": "plan", "then": "plan"}})
@@ -218,10 +216,3 @@ def test_plans_in_json_are_read_by_the_adapter_and_other_answers_are_refused(
     engine = Wrapped(lambda question, setting: json.dumps({"plan": rule(question, setting).strip()}))
     found = search(config(questions, tmp_path / "json"), engine).certificate
     assert found["sentence"] == finished[1]["sentence"]
-
-    class Points(FakeEngine):
-        def facts(self) -> Any:
-            return replace(super().facts(), adapter={"parse": {"kind": "waypoints", "count": 6}})
-
-    with pytest.raises(SennaPruneError, match="as waypoints: measure it with eval or sweep"):
-        search(config(questions, tmp_path / "points"), Points(rule))
