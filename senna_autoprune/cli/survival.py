@@ -61,11 +61,13 @@ def command(
     from senna_autoprune.demo import label_of
     from senna_autoprune.device import words
     from senna_autoprune.errors import SennaPruneError
+    from senna_autoprune.evaluation.answering.engine import ModelPlace
+    from senna_autoprune.evaluation.answering.models import driving_model
     from senna_autoprune.evaluation.answering.questions import load_questions
     from senna_autoprune.evaluation.sweep.cells import cells_of, needs_calibration
     from senna_autoprune.evaluation.sweep.config import SweepConfig, specs
     from senna_autoprune.files.yaml_files import load_config
-    from senna_autoprune.senna import load_senna
+    from senna_autoprune.pruning.decoder.check import proof_of
     from senna_autoprune.survival.flips import flipped_answers
     from senna_autoprune.survival.run import follow
     from senna_autoprune.survival.write import grids, result_of, sentence, write
@@ -85,16 +87,17 @@ def command(
     evidence_of, source = _evidence(config.questions, dataroot, version, evidence, least_visible)
     flipped = flipped_answers(Path(run_folder)) if run_folder else None
     console.print(f"loading {config.model} on {words(config.device, config.dtype)}", markup=False)
-    senna = load_senna(str(config.model), config.vision_tower, config.dtype, config.device)
+    model = driving_model(ModelPlace.of(config).load(), config.prompt_template)
+    provenance = {**model.provenance, **proof_of(model.model)}
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("questions", total=len(questions))
 
         def on_question(done: int, _total: int) -> None:
             bar.update(task, completed=done)
 
-        asked = (senna, questions, root, [cell.setting for cell in cells], evidence_of)
+        asked = (model, questions, root, [cell.setting for cell in cells], evidence_of)
         survived = follow(*asked, config.seed, config.prompt_template, flipped, on_question)
-    result = result_of(survived, cells, source, label_of(config.model, config.questions), config.seed)
+    result = result_of(survived, cells, source, label_of(config.model, config.questions), config.seed, provenance)
     for grid in grids(result):
         if grid.rows and len(grid.columns) > 2:
             show_grid(grid, console_for())
@@ -109,9 +112,9 @@ def command(
 
 def _evidence(questions: str | None, dataroot: str | None, version: str | None, file: str | None, least_visible: int) -> tuple[Any, str]:
     """Evidence by sample token, and where it comes from in words."""
-    from senna_autoprune.errors import SennaPruneError
     from senna_autoprune.nuscenes.questions_file import read_sidecar
     from senna_autoprune.nuscenes.scenes import load_tables
+    from senna_autoprune.replay.sources import find_version
     from senna_autoprune.survival.sources import nuscenes_evidence, read_evidence
 
     if file is not None:
@@ -121,7 +124,6 @@ def _evidence(questions: str | None, dataroot: str | None, version: str | None, 
     sidecar = read_sidecar(questions)
     version = version or sidecar.get("data", {}).get("version")
     dataroot = dataroot or sidecar.get("dataroot") or str(Path(questions).parent)
-    if version is None:
-        raise SennaPruneError(f"{questions} does not say which tables it was made of: give --dataroot and --version, or --evidence")
+    version = version or find_version(dataroot)
     nusc = load_tables(dataroot, version)
     return lambda token: nuscenes_evidence(nusc, token, least_visible), f"boxes of {version} in {dataroot}"

@@ -6,13 +6,15 @@ curve over depth. Tokens kept are therefore counted by quarters of the depth, to
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from senna_autoprune.adapters.reading import Reading
 from senna_autoprune.evaluation.measures.metrics import share
-from senna_autoprune.evaluation.measures.parsing import parse_plan
+from senna_autoprune.evaluation.measures.rightness import labelled, right
 from senna_autoprune.evaluation.runs.rows import UNPRUNED, AnswerRow, QuestionRow
 from senna_autoprune.report.run import Run, section
 from senna_autoprune.tables.grid import Grid, number, percent
@@ -22,7 +24,7 @@ QUARTERS = ("first quarter", "second quarter", "third quarter", "last quarter") 
 
 @dataclass(frozen=True)
 class Measured:
-    """A planning question whose complexity was measured. quarters: mean tokens entering the layers of each quarter of the depth."""
+    """A question whose complexity was measured. quarters: mean tokens entering the layers of each quarter of the depth."""
 
     information: float
     right_before: bool
@@ -45,22 +47,26 @@ class Separation:
     p_value: float
 
 
-def measured(questions: Sequence[QuestionRow], answers: Sequence[AnswerRow], method: str) -> list[Measured]:
-    """Planning questions with a readable label, answered by both, with mutual information in the method's trace."""
-    before = {row.question: row.answer for row in answers if row.setting == UNPRUNED}
+def measured(questions: Sequence[QuestionRow], answers: Sequence[AnswerRow], method: str, reading: Reading | None = None) -> list[Measured]:
+    """Questions of one type with a readable label, answered by both, with mutual information in the method's trace: planning
+    questions where the adapter's answers to them are right or wrong, else the closed type that most are of.
+    """
+    asked = [question for question in questions if labelled(question, reading)]
+    kinds = Counter(question.type for question in asked)
+    kind = "plan" if "plan" in kinds else max(kinds, key=kinds.__getitem__) if kinds else None
+    before = {row.question: row.words for row in answers if row.setting == UNPRUNED}
     after = {row.question: row for row in answers if row.setting == method}
     found = []
-    for question in questions:
-        label, row = parse_plan(question.label), after.get(question.question)
-        text = before.get(question.question)
-        if question.type != "plan" or not label.valid or row is None or text is None or row.answer is None:
+    for question in asked:
+        row, text = after.get(question.question), before.get(question.question)
+        if question.type != kind or row is None or text is None or row.words is None:
             continue
         if row.trace is not None and row.trace["mutual_information"] is not None:
             found.append(
                 Measured(
                     row.trace["mutual_information"],
-                    parse_plan(text) == label,
-                    parse_plan(row.answer) == label,
+                    right(question, text, reading),
+                    right(question, row.words, reading),
                     row.trace["average_tokens"],
                     _quarters(row.trace["tokens_per_layer"]),
                 )
@@ -80,7 +86,8 @@ def information_of(run: Run) -> tuple[list[Measured], str]:
         name = f"{options['indicator']} indicator"
     else:
         name = "mutual information, bits over all heads" if options.get("mode") == "release" else "mutual information, nats"
-    return measured(run.questions, run.answers, run.method), name
+    reading = Reading.of(run.description.get("adapter"))
+    return measured(run.questions, run.answers, run.method, reading), name
 
 
 def separation(found: Sequence[Measured], pruned: bool = True) -> Separation | None:

@@ -1,4 +1,4 @@
-"""Ask a Senna model only to look (one prefill a question and setting), and follow each object's tokens through the layers.
+"""Ask a model of any family only to look (one prefill a question and setting), and follow each object's tokens through the layers.
 
 No label is read and no answer is needed. What flipped comes from a run of ``eval`` or ``sweep`` over the same question file, if one
 is given.
@@ -15,18 +15,24 @@ import numpy as np
 import torch
 from PIL import Image
 
+from senna_autoprune.adapters.model import Prepared, Seen
+from senna_autoprune.adapters.views import Asked, Picture
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.evaluation.answering.answerer import asked_of
+from senna_autoprune.evaluation.answering.models import driving_model
 from senna_autoprune.evaluation.answering.questions import samples_of
 from senna_autoprune.evaluation.answering.settings import Setting, question_seed
 from senna_autoprune.evaluation.runs.rows import QuestionRow
 from senna_autoprune.nuscenes.strings import channel, view_names, view_order
 from senna_autoprune.replay.attribution import token_attribution
 from senna_autoprune.replay.heat import image_crop
+from senna_autoprune.replay.token_boxes import token_boxes
 from senna_autoprune.senna.images import content_patches
 from senna_autoprune.survival.evidence import Evidence, token_weights
 from senna_autoprune.survival.measure import ObjectSurvival, survival_of
 
 if TYPE_CHECKING:
+    from senna_autoprune.adapters.model import DrivingModel
     from senna_autoprune.senna import Senna
 
 EvidenceOf = Callable[[str], Sequence[Evidence]]  # by sample token
@@ -53,7 +59,7 @@ def patch_boxes(width: int, height: int, grid: int) -> np.ndarray:
 
 
 def follow(
-    senna: Senna,
+    model: DrivingModel | Senna,
     questions: Sequence[QuestionRow],
     root: Path,
     settings: Sequence[Setting],
@@ -69,9 +75,11 @@ def follow(
         settings: pruning ones; their names are the rows'.
         flipped: setting -> question -> whether its answer changed, where a run tells.
     Raises:
-        SennaPruneError: an image cannot be read, or no sample has evidence.
+        SennaPruneError: an image cannot be read, no sample has evidence, or of the family it is not known where a token is.
     """
+    driving = driving_model(model, prompt_template)
     found, done = Survived(), 0
+    alike = driving.adapter.views.cameras is None  # all questions of a sample show the same pictures
     for sample in samples_of(questions):
         objects = list(evidence_of(sample[0].token))
         found.samples += 1
@@ -79,11 +87,15 @@ def follow(
             found.without_evidence += 1
             done += len(sample)
             continue
-        features, weights = _look(senna, [str(root / image) for image in sample[0].images], objects, needs_of(settings))
+        looked: _Looked | None = None
         for question in sample:
+            asked = asked_of(question, root)
+            if looked is None or not alike:
+                looked = _look(driving, asked, objects, needs_of(settings))
+            prepared = driving.prepare(asked, looked.seen)
             for setting in settings:
                 if setting.name not in found.impossible:
-                    _one(senna, question, setting, features, objects, weights, seed, prompt_template, flipped or {}, found)
+                    _one(driving, question, prepared, setting, looked, objects, seed, flipped or {}, found)
             done += 1
             if on_question is not None:
                 on_question(done, len(questions))
@@ -92,29 +104,53 @@ def follow(
     return found
 
 
+@dataclass(frozen=True)
+class _Looked:
+    """A sample's pictures, what each shows ("": nothing that the evidence is about), and (n, V) how much of each token shows each
+    object; sizes: tokens of each picture.
+    """
+
+    seen: Seen
+    views: tuple[str, ...]
+    weights: np.ndarray
+    sizes: tuple[int, ...]
+
+
 def needs_of(settings: Sequence[Setting]) -> frozenset[str]:
     """What the settings' policies need of the vision tower."""
     return frozenset().union(*(policy.needs for setting in settings if (policy := setting.policy(0)) is not None))
 
 
 @torch.inference_mode()
-def _look(senna: Senna, images: Sequence[str], objects: Sequence[Evidence], needs: frozenset[str]) -> tuple[Any, np.ndarray]:
-    """Vision features of a sample, and (n, V) how much of each token shows each object."""
+def _look(driving: DrivingModel, asked: Asked, objects: Sequence[Evidence], needs: frozenset[str]) -> _Looked:
+    """The pictures seen, and where their tokens are: patches mixed by Senna's adapter, or known places of all other families."""
     from senna_autoprune.replay.frames import seen_patches
 
-    model: Any = senna.model
-    processor: Any = senna.processor.image_processor
-    inputs = processor(list(images))
-    pixels, masks = inputs["pixel_values"][None].to(model.device), inputs["patch_mask"][None].to(model.device)
-    with seen_patches(model) as seen:
-        features = model.get_image_features(pixels, cls_scores="cls_scores" in needs, patch_mask=masks)
-    grid = processor.image_size // processor.patch_size
+    model: Any = driving.model
+    with seen_patches(model) as patches:
+        seen = driving.see(asked, needs)
+    images = [str(picture.source) for picture in seen.pictures]
     sizes = [_size(image) for image in images]
+    views = _views(seen.pictures)
+    if not hasattr(model, "img_adapter"):
+        boxes = token_boxes(model, driving.processor.image_processor, sizes)
+        return _Looked(seen, views, np.stack([token_weights(one, views, boxes) for one in objects]), tuple(map(len, boxes)))
+    processor: Any = driving.processor.image_processor
+    grid = processor.image_size // processor.patch_size
     content = torch.from_numpy(np.stack([content_patches(*size, grid).ravel() for size in sizes]))
-    mixing = token_attribution(model, seen["projected"], seen["features"], content).numpy()  # (V, T, P)
+    mixing = token_attribution(model, patches["projected"], patches["features"], content).numpy()  # (V, T, P)
     boxes = [patch_boxes(*size, grid) for size in sizes]
-    views = shown_views(images)
-    return features, np.stack([token_weights(one, views, boxes, list(mixing)) for one in objects])
+    weights = np.stack([token_weights(one, views, boxes, list(mixing)) for one in objects])
+    return _Looked(seen, views, weights, (mixing.shape[1],) * len(images))
+
+
+def _views(pictures: Sequence[Picture]) -> tuple[str, ...]:
+    """What each picture shows. An earlier one shows no evidence: the boxes are the keyframe's."""
+    names = {channel(view): view for view in view_names()}
+    cameras = [names.get(picture.camera or "") for picture in pictures]
+    if None not in cameras:
+        return tuple(str(camera) if picture.frame == 0 else "" for camera, picture in zip(cameras, pictures, strict=True))
+    return shown_views([str(picture.source) for picture in pictures])
 
 
 def shown_views(images: Sequence[str]) -> tuple[str, ...]:
@@ -129,39 +165,40 @@ def shown_views(images: Sequence[str]) -> tuple[str, ...]:
 
 
 def _one(
-    senna: Senna,
+    driving: DrivingModel,
     question: QuestionRow,
+    prepared: Prepared,
     setting: Setting,
-    features: Any,
+    looked: _Looked,
     objects: Sequence[Evidence],
-    weights: np.ndarray,
     seed: int,
-    prompt_template: str,
     flipped: Mapping[str, Mapping[int, bool]],
     found: Survived,
 ) -> None:
     mine = question_seed(seed, question.question)
     policy = setting.policy(mine)
     assert policy is not None
-    model: Any = senna.model
-    inputs = senna.processor(text=[question.text], prompt_template=prompt_template).to(model.device)
     try:
-        with torch.inference_mode(), policy(model, seeds=[mine]) as trace:
-            model.generate(**inputs, image_features=features, max_new_tokens=1, do_sample=False)
+        with torch.inference_mode(), policy(driving.model, seeds=[mine]) as trace:
+            driving.generate([prepared], 1)
     except SennaPruneError as error:
         found.impossible[setting.name] = str(error)
         found.rows = [row for row in found.rows if row.setting != setting.name]
         return
-    survival, chance = survival_of(weights, [ids.numpy() for ids in trace[0].kept])
-    per_view = np.split(weights, np.cumsum(trace[0].view_sizes)[:-1], axis=1)
+    if trace[0].visual_tokens != looked.weights.shape[1]:
+        raise SennaPruneError(
+            f"{prepared.asked.where}: {looked.weights.shape[1]} places were found for {trace[0].visual_tokens} visual tokens: this "
+            "processor crops in another way"
+        )
+    survival, chance = survival_of(looked.weights, [ids.numpy() for ids in trace[0].kept])
+    per_view = np.split(looked.weights, np.cumsum(looked.sizes)[:-1], axis=1)
     largest = np.stack([part.sum(1) for part in per_view], 1).argmax(1)
-    views = shown_views(question.images)
     for index, one in enumerate(objects):
         if np.isnan(survival[index, 0]):
             found.unseen_objects += 1
             continue
         changed = flipped.get(setting.name, {}).get(question.question)
-        place = (question.question, question.scene, one.name, one.band, views[largest[index]])
+        place = (question.question, question.scene, one.name, one.band, looked.views[largest[index]])
         found.rows.append(ObjectSurvival(setting.name, *place, survival[index], chance, changed))
 
 

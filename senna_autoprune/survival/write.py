@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,10 @@ NOTES = (
 )
 
 
-def result_of(survived: Survived, cells: Sequence[Cell], source: str, label: str | None, seed: int = 0) -> dict[str, Any]:
-    """All figures, JSON-ready. label: what must be said of the data (``demo.LABEL``)."""
+def result_of(
+    survived: Survived, cells: Sequence[Cell], source: str, label: str | None, seed: int = 0, model: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """All figures, JSON-ready. label: what must be said of the data (``demo.LABEL``). model: its provenance."""
     return {
         "format": FORMAT,
         "evidence": source,
@@ -40,6 +42,7 @@ def result_of(survived: Survived, cells: Sequence[Cell], source: str, label: str
             cell.setting.name: {"method": cell.row.label, "kind": cell.row.kind, cell.budget[0]: cell.budget[1]} for cell in cells
         },
         "impossible": survived.impossible,
+        "model": dict(model or {}),
         "measures": measures(survived.rows, seed),
         "notes": list(NOTES),
     }

@@ -108,3 +108,29 @@ def test_attention_and_calibrate(family, questions, frames, tmp_path):
     assert (tmp_path / "a.png").stat().st_size > 10_000
     assert printed.count("of the text's attention on the views") == 2 and "front left" in printed and "total variation" in printed
     assert "2 questions measured" in run("calibrate", *asked, "--count", 2)
+
+
+@pytest.mark.parametrize("name", ["llava_next", "qwen2_5_vl"])
+def test_survival(evaluated, family, questions, frames, tmp_path, name):
+    """Boxes of the tables found again in tiles of two scales and in merged squares; chance is what a random choice keeps."""
+    model, options = family(name)
+    asked = ("--model", model, *options, "--questions", questions["senna"], "--images", frames, "--dataroot", frames)
+    run(
+        "survival",
+        *asked,
+        "--methods",
+        "autoprune,random",
+        "--retention",
+        "0.5,1.0",
+        "--run",
+        evaluated(name, "senna")[0],
+        "--out",
+        tmp_path,
+    )
+    found = json.loads((tmp_path / "survival.json").read_text())
+    by_name = {(facts["method"], facts["retention"]): setting for setting, facts in found["settings"].items()}
+    whole = found["measures"][by_name["autoprune", 1.0]]["all"]
+    assert whole["mean"] == pytest.approx(1) and whole["objects"] > 20 and found["model"]["layout"] == name
+    half = found["measures"][by_name["random", 0.5]]["all"]
+    assert half["chance"] == pytest.approx(0.5, abs=0.02) and abs(half["gain"]["value"]) < 0.2
+    assert set(half and found["measures"][by_name["random", 0.5]]["view"]) >= {"front", "back"}

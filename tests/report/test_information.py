@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from senna_autoprune.adapters.reading import Reading
 from senna_autoprune.report.information import Measured, information_grid, information_of, measured, separation
 from senna_autoprune.report.run import read_run
 from tests.report.runs import INFORMATION, made
@@ -31,6 +33,17 @@ def test_questions_with_both_answers_and_a_measured_complexity(tmp_path: Path) -
     assert [(entry.right_before, entry.right_after) for entry in found] == [(True, False), (True, False), (True, True), (False, True)]
     assert found[0].quarters == (12, 6, 4, 2) and found[2].quarters == (12, 7, 3, 2) and found[0].tokens == 6
     assert measured(run.questions, run.answers, "random") == []
+
+
+def test_an_adapters_choices_are_read_by_the_adapter(tmp_path: Path) -> None:
+    run = made(tmp_path)
+    reading = Reading.of({"parse": "choice"})
+    kept = [q for q in run.questions if q.type == "plan"]
+    asked = [replace(q, type="choice", text="? A. One. B. Two.", label="B") for q in kept]
+    said = [replace(row, answer="The answer is B" if row.setting == "unpruned" else "A.") for row in run.answers]
+    found = measured(asked, said, "autoprune", reading)
+    assert len(found) == len(measured(run.questions, run.answers, "autoprune")) > 3
+    assert all(entry.right_before and not entry.right_after for entry in found)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from senna_autoprune.evaluation.config import ALL_TYPES
+from senna_autoprune.evaluation.measures.adapted import Reading
 from senna_autoprune.evaluation.measures.clusters import clusters_of
 from senna_autoprune.evaluation.measures.complexity import (
     CLOSED,
@@ -12,12 +14,12 @@ from senna_autoprune.evaluation.measures.complexity import (
     bands_of,
     complexity_of,
     interaction,
-    is_right,
     oracle,
     retention_by_band,
     spearman,
 )
 from senna_autoprune.evaluation.measures.retention import accuracy_retention
+from senna_autoprune.evaluation.measures.rightness import labelled, right
 from senna_autoprune.evaluation.runs.rows import UNPRUNED, AnswerRow, QuestionRow
 from senna_autoprune.evaluation.sweep.config import budget_name
 
@@ -25,16 +27,24 @@ if TYPE_CHECKING:
     from senna_autoprune.evaluation.sweep.cells import Cell
 
 ADAPTIVE = "autoprune"
+OTHERS = tuple(kind for kind in ALL_TYPES if kind not in CLOSED)
 ORACLE_LEAST = 3  # variants at one budget that an oracle chooses among
 
 
 def by_complexity(
-    cells: Sequence[Cell], questions: Sequence[QuestionRow], rows: Sequence[AnswerRow], resamples: int = 2000, seed: int = 0
+    cells: Sequence[Cell],
+    questions: Sequence[QuestionRow],
+    rows: Sequence[AnswerRow],
+    resamples: int = 2000,
+    seed: int = 0,
+    reading: Reading | None = None,
 ) -> dict[str, Any] | None:
     """Everything of the sweep that needs constructed complexity; None where too few questions have one.
 
-    Only closed questions (plan, vru, motion, light) that every setting answered count.
+    Only closed questions (plans, road users, lights, choices, ...) with a label that every setting answered count.
 
+    Args:
+        reading: of the run's adapter; None: as Senna's answers are read.
     Returns:
         ``questions`` by type and band; ``cells``: row, budget, ``bands`` (retention); ``interactions``: adaptive row, static row, budget,
         interval; ``mutual_information``: Spearman with complexity by type and pooled; ``oracle``: by budget, its retention and the best
@@ -43,20 +53,21 @@ def by_complexity(
     texts: dict[str, dict[int, str]] = {}
     for row in rows:
         if row.answer is not None:
-            texts.setdefault(row.setting, {})[row.question] = row.answer
-    known = [q for q in questions if q.type in CLOSED and complexity_of(q.attributes) is not None]
+            texts.setdefault(row.setting, {})[row.question] = row.words or ""
+    known = [q for q in questions if complexity_of(q.attributes) is not None and labelled(q, reading)]
     asked = [q for q in known if all(q.question in found for found in texts.values())]
     if len(asked) < LEAST or UNPRUNED not in texts:
         return None
     values = [float(complexity_of(q.attributes) or 0.0) for q in asked]
     scenes, bands = clusters_of(asked), bands_of(values)
-    hits = {name: [bool(is_right(q.type, q.label, found[q.question])) for q in asked] for name, found in texts.items()}
+    hits = {name: [right(q, found[q.question], reading) for q in asked] for name, found in texts.items()}
+    kinds = {kind: count for kind in (*CLOSED, *OTHERS) if (count := sum(q.type == kind for q in asked)) or kind in CLOSED}
     there = [cell for cell in cells if cell.setting.name in hits]
     before = hits[UNPRUNED]
     entries = [{**_who(cell), "bands": retention_by_band(before, hits[cell.setting.name], bands, scenes)} for cell in there]
     return {
         "questions": {band: sum(one == band for one in bands) for band in dict.fromkeys(bands)},
-        "types": {kind: sum(q.type == kind for q in asked) for kind in CLOSED},
+        "types": kinds,
         "cells": entries,
         "interactions": _interactions(there, hits, bands, scenes, resamples, seed),
         "mutual_information": _information(there, rows, asked, values, scenes, seed),
@@ -106,7 +117,7 @@ def _information(
         if row.setting == first and row.trace is not None and row.trace.get("mutual_information") is not None
     }
     found: dict[str, Any] = {}
-    for kind in ("all", *CLOSED):
+    for kind in ("all", *dict.fromkeys(q.type for q in asked)):
         at = [i for i, q in enumerate(asked) if q.question in measured and kind in ("all", q.type)]
         if at:
             information = [measured[asked[i].question] for i in at]

@@ -178,7 +178,7 @@ def _finish(
     table = tabulate(cells, config.budgets, questions, possible, metrics, impossible, subject_of(config, questions), reading)
     if calibration is not None:
         table["calibration"] = calibration
-    if (found := by_complexity(cells, questions, possible, config.resamples, config.seed)) is not None:
+    if (found := by_complexity(cells, questions, possible, config.resamples, config.seed, reading)) is not None:
         table["complexity"] = found
     failed = sum(row.status == "failed" for row in possible)
     return SweepResult(store.directory, table, possible, questions, len(rows), failed, speed)

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from senna_autoprune import demo
+from senna_autoprune.adapters.reading import Reading
 from senna_autoprune.evaluation.answering.questions import load_questions
 from senna_autoprune.evaluation.config import AskConfig
 from senna_autoprune.evaluation.runs.rows import UNPRUNED, AnswerRow, QuestionRow
@@ -62,6 +64,18 @@ def test_nothing_without_complexity(made):
     bare = [QuestionRow(**{**q.__dict__, "attributes": {}}) for q in questions]
     assert by_complexity(cells, bare, rows) is None
     assert by_complexity(cells, questions[:20], rows) is None
+
+
+def test_an_adapters_answers_are_read_by_the_adapter(made):
+    """The same answers as choices in JSON: what is found is the same but for the type."""
+    cells, questions, rows = made
+    reading = Reading.of({"parse": {"kind": "json", "path": "pick", "then": "choice"}})
+    asked = [replace(q, type="choice", text="? A. Keep. B. Stop.", label="A") for q in questions]
+    said = [replace(row, answer=json.dumps({"pick": "A" if row.answer == LABEL else "B"})) for row in rows]
+    plain, read = by_complexity(*made, resamples=100), by_complexity(cells, asked, said, resamples=100, reading=reading)
+    assert read["cells"] == plain["cells"] and read["oracle"] == plain["oracle"] and read["types"]["choice"] == 240
+    assert read["mutual_information"]["choice"] == plain["mutual_information"]["plan"]
+    assert by_complexity(cells, asked, said, resamples=100) is None  # nobody reads them otherwise
 
 
 def test_the_sidecar_gives_each_question_its_complexity(tmp_path: Path):
