@@ -361,6 +361,10 @@ def warnings(metrics: Metrics) -> list[str]:
     if metrics["scenes"]["count"] < 2:
         found.append("one scene: no interval can be given")
     found += [metrics["scenes"][key] for key in ("warning", "note") if key in metrics["scenes"]]
+    missing = metrics.get("missing_frames")
+    if missing:
+        who = f"{missing['questions']} of {missing['of']} questions"
+        found.append(f"{missing['pictures']} pictures of {who} stand for earlier frames that are not there")
     for name in ordered(metrics):
         unended = metrics["settings"][name].get("unended") or {}
         if unended.get("count"):

@@ -126,6 +126,9 @@ def summarise(
     weighted = {kind: weighted_measures([q for q in kept if q.type == kind], texts, reading, seed, resamples) for kind in _types(kept)}
     if any(weighted.values()):
         result["weighted"] = {kind: found for kind, found in weighted.items() if found is not None}
+    missing = {row.question: row.missing_frames for row in rows if row.missing_frames and row.question in complete}
+    if missing:
+        result["missing_frames"] = {"pictures": sum(missing.values()), "questions": len(missing), "of": len(kept)}
     result["unlabelled"] = dict(Counter(q.type for q in kept if not _label_is_readable(q, reading)))
     result["flips"] = _flips(kept, texts, list(by_setting), method, reading)
     if plans and method in texts and UNPRUNED in texts:

@@ -60,8 +60,8 @@ class AnswerRow:
     batch. ``trace``: what pruning did (JSON-ready).
 
     ``said``: the answer in words that the run's adapter reads, where a Python adapter read it by itself. ``sent``: the prompt,
-    verbatim; ``missing_frames``: pictures that stood for an earlier one that does not exist. The last two come back as None from
-    ``RunStore.answers``; see ``RunStore.sent``.
+    verbatim (None from ``RunStore.answers``; see ``RunStore.sent``); ``missing_frames``: pictures that stood for an earlier one that
+    does not exist.
     """
 
     question: int

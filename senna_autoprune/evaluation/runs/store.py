@@ -184,13 +184,13 @@ class RunStore:
         where, values = ("WHERE setting = ?", (setting,)) if setting is not None else ("", ())
         path = self.directory / ANSWERS
         with _run_errors(self.directory):
-            asked = "SELECT question, setting, said FROM sent WHERE said IS NOT NULL"
-            said = {(question, name): words for question, name, words in self._rows_of("sent", asked)}
+            asked = "SELECT question, setting, said, missing_frames FROM sent WHERE said IS NOT NULL OR missing_frames > 0"
+            told = {(question, name): found for question, name, *found in self._rows_of("sent", asked)}
             return [
                 AnswerRow(
                     **dict(zip(_ANSWER, numbers, strict=True)),
                     trace=trace_of(trace, path) if trace is not None else None,
-                    said=said.get((numbers[0], numbers[1])),
+                    **dict(zip(("said", "missing_frames"), told.get((numbers[0], numbers[1]), ()), strict=False)),
                 )
                 for *numbers, trace in self._connection.execute(
                     f"SELECT {', '.join(_ANSWER)}, trace FROM answers {where} ORDER BY question, setting", values
