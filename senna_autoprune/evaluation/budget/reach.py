@@ -80,10 +80,10 @@ def refuse_metres(margin: float, count: Array, stops: tuple[int, ...], event: fl
     none = Gains(np.zeros(len(count)), np.zeros(len(count)), count, event)
     best = -none.test(margin, 0.05, level)[1]
     if margin < best:
+        shown, scenes = f"{ceil(100 * best) / 100:.2f}", ceil(none.scenes_needed(margin, level, 0.5))
         raise SennaPruneError(
-            f"{len(count)} scenes to certify on cannot show a margin of {margin:.2f} m: if not one path changes, {ceil(100 * best) / 100:.2f} m "
-            f"are still possible, as a blind model's paths change by {event:.2f} m; state --margin {ceil(100 * best) / 100:.2f} or more, or "
-            f"bring about {ceil(none.scenes_needed(margin, level, 0.5))} scenes"
+            f"{len(count)} scenes to certify on cannot show a margin of {margin:.2f} m: if not one path changes, {shown} m are still possible, "
+            f"as a blind model's paths change by {event:.2f} m; state --margin {shown} or more, or bring about {scenes} scenes"
         )
 
 

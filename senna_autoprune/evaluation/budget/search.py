@@ -278,7 +278,9 @@ class Search:
     def _safety(self) -> tuple[float, str]:
         """(share, where it comes from); without a say where nobody says which flips are dangerous."""
         if self.outcome.danger(self.questions) is None:
-            return (SAFETY if self.config.safety is None else self.config.safety) / 100, "of these answers nobody says which flips are dangerous"
+            return (
+                SAFETY if self.config.safety is None else self.config.safety
+            ) / 100, "of these answers nobody says which flips are dangerous"
         return safety_of(self.config.safety, self.plan.stops)
 
     def _blind(self, control: str, margin: float) -> dict[str, Any]:

@@ -136,9 +136,18 @@ def test_a_path_that_is_gone_is_dangerous_and_never_left_out_silently(paths: Pat
     assert found["outcome"] == "not shown" and last["dangerous"] >= 2 and not last["harmless"]
 
 
-def test_the_default_margin_is_in_metres(paths: Path, tmp_path: Path) -> None:
-    found = search(config(paths, out=str(tmp_path / "run")), Adapted(drifting, adapter=POINTS_IN)).certificate
-    assert found["margins"]["margin"] == 0.1 and found["margins"]["source"].endswith("at most 0.1 m")
+def test_the_default_margin_is_in_metres_and_refused_where_so_few_scenes_cannot_show_it(paths: Path, tmp_path: Path) -> None:
+    with pytest.raises(SennaPruneError, match=r"40 scenes to certify on cannot show a margin of 0\.10 m: .* state --margin 0\.1\d or more"):
+        search(config(paths, out=str(tmp_path / "run")), Adapted(drifting, adapter=POINTS_IN))
+
+
+def test_every_method_in_metres_side_by_side(paths: Path, tmp_path: Path) -> None:
+    wanted = config(paths, out=str(tmp_path / "run"), margin=0.3, methods="autoprune,random", each=True, grid="0.2,0.3")
+    found = search(wanted, Adapted(drifting, adapter=POINTS_IN)).certificate
+    assert [(one["method"], one["budget"]) for one in found["each"]] == [("autoprune", 0.3), ("random", 0.3)]
+    table = grids(found)[0]
+    assert table.title.startswith("Smallest safe budget: margin 0.30 m, at most") and table.columns[2].startswith("metres")
+    write_budget_report(tmp_path / "run")
 
 
 def test_choices_have_no_dangerous_flip_and_say_so(tmp_path: Path) -> None:
