@@ -82,8 +82,8 @@ def refuse_metres(margin: float, count: Array, stops: tuple[int, ...], event: fl
     if margin < best:
         shown, scenes = f"{ceil(100 * best) / 100:.2f}", ceil(none.scenes_needed(margin, level, 0.5))
         raise SennaPruneError(
-            f"{len(count)} scenes to certify on cannot show a margin of {margin:.2f} m: if not one path changes, {shown} m are still possible, "
-            f"as a blind model's paths change by {event:.2f} m; state --margin {shown} or more, or bring about {scenes} scenes"
+            f"{len(count)} scenes to certify on cannot show a margin of {margin:.2f} m: if not one path changes, {shown} m are still "
+            f"possible, as a blind model's paths change by {event:.2f} m; state --margin {shown} or more, or bring about {scenes} scenes"
         )
 
 

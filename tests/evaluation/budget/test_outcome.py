@@ -129,7 +129,8 @@ def test_a_path_that_is_gone_is_dangerous_and_never_left_out_silently(paths: Pat
 
     def rule(question: Any, setting: str) -> str:
         gone = "@" in setting and question.question % 30 == 0
-        return straight(0, 1) if setting == "no-image" else "I cannot say" if gone else straight(1 + question.question % 3, 0.2)
+        aside = 1.5 if setting == "no-image" else 0.2
+        return "I cannot say" if gone else straight(1 + question.question % 3, aside)
 
     found = search(config(paths, out=str(tmp_path / "run"), margin=0.3, choose_share=0.0), Adapted(rule, adapter=POINTS_IN)).certificate
     last = found["sequence"][0]["looks"][-1]
