@@ -7,7 +7,7 @@ under any policy's ``with``; after it, where a stock forward is right all the sa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -24,7 +24,10 @@ RENUMBERED = (
 )
 
 
-@dataclass
+OUT_OF_STEP = "the layers of this pruned cache are out of step: a forward over it failed half-way, or somebody has moved them; start afresh"
+
+
+@dataclass(eq=False)
 class CachedLayer:
     """What a prefill left in one layer's cache.
 
@@ -35,6 +38,7 @@ class CachedLayer:
     places: (B, length) the positions by which a sliding window counts; None where the layer has no window. window: that window.
     even: all layers were given equally many. maskless: one token needs no mask from a stock forward (SDPA, flash).
     shown: (B, prompt) bool, the mask of the whole prompt, in the first layer; None: everything was shown.
+    index: of the layer, among those that belong ``together``.
     decoded: tokens since the prefill. expected: the hooks of a policy have prepared the step that is coming.
     """
 
@@ -51,6 +55,8 @@ class CachedLayer:
     shown: Tensor | None = None
     decoded: int = 0
     expected: bool = False
+    index: int = 0
+    together: list[CachedLayer] = field(default_factory=list, repr=False)
 
     def rows(self, index: Any) -> None:
         """Follow the cache's rows: ``index`` into the batch."""
@@ -66,6 +72,16 @@ class CachedLayer:
                 "the cache of a pruned prefill was changed by hand, so its positions are lost; use the cache's own crop, reorder_cache, "
                 "batch_select_indices and batch_repeat_interleave, or start afresh"
             )
+
+    def check_turn(self, queries: int) -> None:
+        """Raise SennaPruneError if it is not this layer's turn: a step goes through all layers, from the first to the last.
+
+        Args:
+            queries: tokens of the step.
+        """
+        below = self.together[self.index - 1] if self.together else self
+        if below.decoded != self.decoded + (queries if self.index else 0):
+            raise SennaPruneError(OUT_OF_STEP)
 
     def check_alone(self, queries: int) -> None:
         """Raise SennaPruneError if a forward without a policy's hooks would continue this layer wrongly.
@@ -138,6 +154,7 @@ class _Pruned:
         if left is None:
             return super().update(key_states, value_states, *args, **kwargs)  # type: ignore[misc]
         self.check()
+        left.check_turn(queries)
         if not left.expected:
             left.check_alone(queries)
         left.expected = False
@@ -231,6 +248,7 @@ def leave(cache: Any, layers: list[CachedLayer]) -> None:
     if not can_hold(cache):
         raise SennaPruneError("pruning needs layers that can hold different lengths: use a DynamicCache")
     for index, left in enumerate(layers):
+        left.index, left.together = index, layers
         left.even = len({one.length for one in layers}) == 1
         stock = cache.layers[index]
         ours = CLASSES.get(type(stock), type(stock))
@@ -246,7 +264,11 @@ def left_in(cache: Any, layers: int) -> list[CachedLayer] | None:
         SennaPruneError: some layers say so and others do not, or layers differ in length and none says why.
     """
     found: list[Any] = [getattr(layer, "left", None) for layer in cache.layers[:layers]]
-    if all(found):
+    if len(found) < layers and any(found):
+        refuse()
+    if found and all(found):
+        if any(left.index != index or left.decoded != found[0].decoded for index, left in enumerate(found)):
+            raise SennaPruneError(OUT_OF_STEP)
         for layer in cache.layers[:layers]:
             layer.check()
         return found

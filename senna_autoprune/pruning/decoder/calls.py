@@ -10,6 +10,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from torch import nn
+from transformers import GenerationConfig
 
 from senna_autoprune.errors import SennaPruneError
 
@@ -56,14 +57,16 @@ class Calls:
         for module in {id(one): one for one in (self.root, self.model)}.values():
             if isinstance(module, nn.Module):
                 stack.callback(module.register_forward_pre_hook(self._see).remove)
-        plain, before = getattr(self.model, "generate", None), vars(self.model).get("generate")
-        if plain is None:
-            return
-        self.model.generate = self._watched(plain)
-        if before is None:
-            stack.callback(delattr, self.model, "generate")
-        else:
-            stack.callback(setattr, self.model, "generate", before)
+        # generate's own two steps too: somebody may have taken hold of model.generate before the with
+        for name, watched in (("generate", self._watched), ("_prefill", self._begun), ("_get_candidate_generator", self._drafting)):
+            plain, before = getattr(self.model, name, None), vars(self.model).get(name)
+            if plain is None:
+                continue
+            setattr(self.model, name, watched(plain))
+            if before is None:
+                stack.callback(delattr, self.model, name)
+            else:
+                stack.callback(setattr, self.model, name, before)
 
     def check(self) -> None:
         """Raise SennaPruneError if this thread is not the one that pruned the model, nor its guest."""
@@ -97,6 +100,22 @@ class Calls:
         self.check()
         self.seen += 1
 
+    def _begun(self, plain: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(plain)
+        def prefill(*args: Any, **kwargs: Any) -> Any:
+            config = next((one for one in (*args, *kwargs.values()) if isinstance(one, GenerationConfig)), None)
+            refuse(lambda name: getattr(config, name, None))
+            return plain(*args, **kwargs)
+
+        return prefill
+
+    def _drafting(self, plain: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(plain)
+        def candidates(*args: Any, **kwargs: Any) -> Any:
+            refuse(lambda name: name == "assistant_model")
+
+        return candidates
+
     def _watched(self, plain: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(plain)
         def generate(*args: Any, **kwargs: Any) -> Any:
@@ -109,13 +128,7 @@ class Calls:
             def asked(name: str) -> Any:
                 return kwargs[name] if kwargs.get(name) is not None else getattr(config, name, None)
 
-            for name, why in UNASKED.items():
-                if asked(name):
-                    raise SennaPruneError(f"{why} ({name}), so a pruning method would rank by other tokens than the question; leave it out")
-            if asked("use_cache") is False:
-                raise SennaPruneError(
-                    "without a cache every step would be pruned anew, ranked by the answer so far; leave use_cache=False out"
-                )
+            refuse(asked)
             with self.turn:
                 self.expansion = max(int(asked("num_beams") or 1), int(asked("num_return_sequences") or 1))
                 try:
@@ -124,3 +137,12 @@ class Calls:
                     self.expansion = 1
 
         return generate
+
+
+def refuse(asked: Callable[[str], Any]) -> None:
+    """Raise SennaPruneError if generate is asked for what a pruned prompt cannot give. asked: an option's value by its name."""
+    for name, why in UNASKED.items():
+        if asked(name):
+            raise SennaPruneError(f"{why} ({name}), so a pruning method would rank by other tokens than the question; leave it out")
+    if asked("use_cache") is False:
+        raise SennaPruneError("without a cache every step would be pruned anew, ranked by the answer so far; leave use_cache=False out")

@@ -135,7 +135,7 @@ class PruningHooks:
             return None
         if tuple(visual.mask.shape) != (batch, length) or visual.mask.is_floating_point():
             raise SennaPruneError(
-                f"visual_mask is {visual.mask.dtype} of shape {tuple(visual.mask.shape)}, but the decoder was given {batch} x {length} "
+                f"visual_mask has shape {tuple(visual.mask.shape)} ({visual.mask.dtype}), but the decoder was given {batch} x {length} "
                 "positions; pass a (B, N) bool mask"
             )
         check_call(self.decoder, kwargs)
@@ -170,8 +170,10 @@ class PruningHooks:
             decode.expect(False)
         asked, self.finder.asked = self.finder.asked, None  # of this call alone
         seconds = self.timer.take()
+        if state is not None and not state.done and state.cache is not None:
+            state.cache.reset()  # it failed half-way; the cache was empty before
         if state is None or not state.done:
-            return None  # no prefill of ours, or one that failed half-way
+            return None
         check_scores(self.policy, [scores for context in state.contexts for scores in context.ranked])
         cache = _cache_in(output) if state.cache is None else state.cache
         kv_bytes = 0
@@ -283,7 +285,8 @@ class PruningHooks:
         Args:
             length: tokens in the cache and of this step; a mask that counts more was made for another prompt.
         """
-        if recognised(self.decoder, getattr(cache.layers[len(self.layers) - 1], "keys", None)):
+        last = cache.layers[len(self.layers) - 1] if len(cache.layers) >= len(self.layers) else None
+        if recognised(self.decoder, getattr(last, "keys", None)):
             refuse()
         if isinstance(mask, Tensor) and mask.dim() == 2 and mask.shape[1] > length and self.policy.budget.retention != 1:
             raise SennaPruneError(

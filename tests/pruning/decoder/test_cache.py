@@ -219,3 +219,55 @@ def test_a_cache_of_a_whole_prompt_is_a_stock_one(model):
     with build_policy("autoprune", retention=1.0)(model, visual_mask=mask), torch.no_grad():
         cache = model(inputs_embeds=embeds, use_cache=True).past_key_values
     assert {type(layer).__name__ for layer in cache.layers} == {"DynamicLayer"}
+
+
+class Broken(Exception):
+    pass
+
+
+def broken_at(model, layer):
+    def fail(*_):
+        raise Broken
+
+    return model.model.layers[layer].register_forward_hook(fail)
+
+
+@every_method
+def test_a_prefill_that_failed_half_way_leaves_an_empty_cache(model, method):
+    embeds, mask = six_blocks()
+    policy, cache = build_policy(method, retention=0.3), DynamicCache(config=model.config)
+    with policy(model, visual_mask=mask) as trace, torch.no_grad():
+        handle = broken_at(model, 5)
+        with pytest.raises(Broken):
+            model(inputs_embeds=embeds, past_key_values=cache, use_cache=True)
+        handle.remove()
+        assert cache.get_seq_length() == 0 and all(layer.keys is None for layer in cache.layers)
+        model(inputs_embeds=embeds, past_key_values=cache, use_cache=True)
+        answers = step(model, QUESTION, cache)[0]
+    close(answers, expected(model, method, embeds[0], mask[0], trace[0].kept, QUESTION[0]))
+
+
+@every_method
+@pytest.mark.parametrize(
+    ("change", "inside"),
+    [*((change, inside) for change in ("failed step", "swapped", "twice") for inside in (True, False)), ("one less", True)],
+)
+def test_layers_out_of_step_are_refused(model, method, change, inside):
+    _, mask, policy, _, cache = prefilled(model, method)
+    if change == "failed step":
+        handle = broken_at(model, 5)
+        with pytest.raises(Broken):
+            step(model, QUESTION[:, :1], cache)
+        handle.remove()
+    elif change == "swapped":
+        cache.layers.reverse()
+    elif change == "twice":
+        cache.layers[1] = cache.layers[0]
+    else:
+        cache.layers.pop()
+    with pytest.raises(SennaPruneError, match=r"out of step|put together"):
+        if inside:
+            with policy(model, visual_mask=mask):
+                step(model, QUESTION, cache)
+        else:
+            step(model, QUESTION[:, :1], cache)

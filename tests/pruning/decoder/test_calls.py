@@ -322,6 +322,20 @@ def test_a_first_forward_that_is_not_the_prompt_is_refused(option):
                 model.generate(ids, max_new_tokens=4)
 
 
+@pytest.mark.parametrize("option", [{"prompt_lookup_num_tokens": 3}, {"prefill_chunk_size": 16}, {"use_cache": False}])
+def test_a_generate_that_was_taken_hold_of_before_is_watched_too(option):
+    model, inputs = tiny.model("llava"), prompt("llava", [SQUARE])
+    inputs["input_ids"][0, -3:] = inputs["input_ids"][0, -6:-3]  # something to look up
+    before = model.generate
+    with build_policy("autoprune", retention=0.4)(model) as trace:
+        with pytest.raises(SennaPruneError, match="leave "):
+            before(**inputs, max_new_tokens=4, do_sample=False, **option)
+        assert len(trace) == 0
+        answer = before(**inputs, max_new_tokens=4, do_sample=False)
+        assert torch.equal(answer, model.generate(**inputs, max_new_tokens=4, do_sample=False))
+    assert not {"generate", "_prefill", "_get_candidate_generator"} & set(vars(model))
+
+
 @pytest.mark.parametrize(
     "options", [{"num_beams": 3}, {"num_beams": 2, "num_return_sequences": 2}, {"do_sample": True, "num_return_sequences": 3}]
 )
