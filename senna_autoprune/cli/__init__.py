@@ -26,7 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "methods": ("senna_autoprune.cli.methods", "The pruning methods: paper, needs and options of each."),
     "replay": ("senna_autoprune.cli.replay", "Watch a scene with pruned tokens: HTML page, MCAP, MP4."),
     "report": ("senna_autoprune.cli.report", "A run as one page: what was run, accuracy with controls, flips, cost."),
-    "runs": ("senna_autoprune.cli.runs", "List runs: method, budget, state, accuracy."),
+    "runs": ("senna_autoprune.cli.runs", "List runs: method, budget, state, accuracy, verdict."),
     "questions": ("senna_autoprune.cli.questions", "Build questions from nuScenes tables, convert other formats; filter, sample, merge."),
     "survival": ("senna_autoprune.cli.survival", "What was thrown away: evidence of objects that survives pruning, against chance."),
     "sweep": ("senna_autoprune.cli.sweep", "Every method at every budget in one table, beside the paper's figures."),

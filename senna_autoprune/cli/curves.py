@@ -18,6 +18,7 @@ def command(run: str, budget: str | None, out: str | None) -> None:
     """
     import numpy as np
 
+    from senna_autoprune.report.curve_figures import adaptation
     from senna_autoprune.report.curves import curves_of, save_curves
     from senna_autoprune.report.drawing import picture_path
 
@@ -34,6 +35,7 @@ def command(run: str, budget: str | None, out: str | None) -> None:
             f"(median {np.median(information):.3f}), k {steepness.min():.3f} to {steepness.max():.3f}, "
             f"{family.flat} of them flat"
         )
+        click.echo(f"  {adaptation(family)}")
     path = path or Path(run) / "figures" / f"curves-{curves.budget.replace('/', '-').replace(' ', '-')}.png"
     save_curves(curves, path)
     click.echo(str(path))

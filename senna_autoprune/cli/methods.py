@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
+import textwrap
 from dataclasses import asdict
 from typing import Any
 
 import click
 
 from senna_autoprune.cli.options import HELP
+
+NAME, WIDTH = 16, 80  # columns of the names, and in all
 
 
 @click.command(context_settings=HELP)
@@ -36,21 +38,37 @@ def command(name: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(facts) for facts in rows], default=str))
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for head in ("method", "paper", "cuts", "needs", "options"):
-        table.add_column(head, overflow="fold")
     for facts in rows:
-        own = [option for option, _, _ in facts.options if option not in ("scope", "seed")]
-        table.add_row(facts.name, facts.paper or facts.path, facts.cuts, facts.needs, ", ".join(own))
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+        click.echo("\n".join(_short(facts)))
     click.echo("one in full: senna-prune methods NAME; of another package: --method package.module:Class")
+
+
+def _short(facts: Any) -> list[str]:
+    """A method in some lines that fit 80 columns: where it cuts, what it needs, where it can be deployed, its options with defaults."""
+    own = [f"{name}={'...' if default == 'required' else default}" for name, _, default in facts.options if name not in ("scope", "seed")]
+    said = [
+        f"{facts.paper or facts.path}; cuts {facts.cuts}; needs {facts.needs}; acts on {facts.acts_on}",
+        f"deployable: {_deployable(facts)}",
+        *([f"options: {', '.join(own)}"] if own else []),
+    ]
+    margin = " " * NAME
+    wrapped = [textwrap.fill(line, WIDTH, initial_indent=margin, subsequent_indent=margin + "  ") for line in said]
+    return [facts.name.ljust(NAME) + wrapped[0][NAME:], *wrapped[1:]]
+
+
+def _deployable(facts: Any) -> str:
+    """Where engines have the method today, and under which option, at a quarter of the tokens."""
+    from senna_autoprune.evaluation.budget.deployable import BY_HAND, NONE, deployable
+    from senna_autoprune.pruning.methods.registry import METHODS
+
+    if facts.name not in METHODS:
+        return BY_HAND if facts.cuts == "before the decoder" else NONE
+    return deployable(facts.name, 0.25)
 
 
 def _one(facts: Any) -> list[str]:
     lines = [f"{facts.name}  ({facts.path})", *([f"paper: {facts.paper}"] if facts.paper else [])]
-    lines += [f"cuts: {facts.cuts}", f"needs: {facts.needs}", f"acts on: {facts.acts_on}", "", *facts.says.splitlines(), "", "options:"]
+    lines += [f"cuts: {facts.cuts}", f"needs: {facts.needs}", f"acts on: {facts.acts_on}"]
+    lines += [f"deployable at 25 % of the tokens: {_deployable(facts)}", "", *facts.says.splitlines(), "", "options:"]
     lines += [f"  {name} = {default!r}  ({kind})" for name, kind, default in facts.options]
     return lines

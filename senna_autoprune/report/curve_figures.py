@@ -12,6 +12,8 @@ import numpy as np
 from senna_autoprune.evaluation.runs.rows import AnswerRow
 from senna_autoprune.pruning.parts.curves import retention_curve
 
+CURE = "`senna-prune calibrate` chooses a gamma for this model"
+NEARLY_ALL, HARDLY = 0.9, 0.02  # of the questions flat: not adapted; of the tokens apart: hardly
 CURVE_LIMIT = 200  # curves drawn at most
 
 
@@ -27,6 +29,27 @@ class Family:
     def flat(self) -> int:
         """How many questions are so complex that k is clamped at 0."""
         return sum(trace["k"] <= 1e-12 for trace in self.traces)
+
+
+def adaptation(one: Family) -> str:
+    """Whether the method adapted to these questions, in a sentence: how much the simplest and the most complex keep at the same depth.
+
+    Compared are the tenth of the questions with the lowest mutual information and the tenth with the highest (at least one each).
+    """
+    asked = len(one.traces)
+    if one.flat > NEARLY_ALL * asked:
+        return f"did not adapt: k is clamped at 0 for {one.flat} of {asked} questions, which all get the same flat curve; {CURE}"
+    order = sorted(one.traces, key=lambda trace: trace["mutual_information"])
+    tenth = max(1, asked // 10)
+    kept = np.array([trace["tokens_per_layer"] for trace in (*order[:tenth], *order[-tenth:])], dtype=float)
+    low, high = kept[:tenth].mean(0), kept[-tenth:].mean(0)  # (layers,) of the simplest and the most complex
+    total = max(one.traces[0]["visual_tokens"], 1)
+    layer = int(np.abs(high - low).argmax())
+    apart = abs(high[layer] - low[layer]) / total
+    said = f"layer {layer}: {low[layer]:.0f} of {total} tokens at low mutual information, {high[layer]:.0f} at high"
+    if asked < 2 or apart < HARDLY:
+        return f"hardly adapted: at most {100 * apart:.1f} % of the tokens apart ({said}); {CURE}"
+    return f"adapted: {said}"
 
 
 def family(name: str, curve: str, setting: str, answers: Sequence[AnswerRow]) -> Family | None:

@@ -27,7 +27,10 @@ def make(directory: Path, answers: int, **more: object) -> Path:
             store.add(AnswerRow(index // 2, ("unpruned", "autoprune")[index % 2], "ok", "KEEP, STRAIGHT"))
         if answers == 4:
             shares = {"unpruned": 1.0, "autoprune": 0.5}
-            store.write_metrics({"settings": {name: {"plan": {"exact_accuracy": share}} for name, share in shares.items()}})
+            said = {"sentence": "25 % of tokens with autoprune: no loss"}
+            store.write_metrics(
+                {"verdict": said, "settings": {name: {"plan": {"exact_accuracy": share}} for name, share in shares.items()}}
+            )
     return directory
 
 
@@ -44,11 +47,17 @@ def test_finished_started_and_broken_runs_have_a_line_each(tmp_path: Path) -> No
     done = lines["done"]
     assert (done["state"], done["method"], done["budget"]) == ("finished", "autoprune", "retention 0.25")
     assert (done["unpruned"], done["pruned"]) == (1.0, 0.5)
+    assert done["verdict"] == "25 % of tokens with autoprune: no loss" and lines["going"]["verdict"] is None
     assert (lines["going"]["state"], lines["going"]["unpruned"]) == ("3 of 4 answers", None)
     assert lines["swept"]["method"] == "sweep"
     assert lines["foreign"]["state"].startswith("unreadable: ")
     table = CliRunner().invoke(command, [str(tmp_path)]).output
-    assert "4 runs in" in table and "50.0 %" in table and "senna-prune report" in table
+    assert (
+        "4 runs in" in table
+        and "50.0 %" in table
+        and "senna-prune report" in table
+        and "done: 25 % of tokens with autoprune: no loss" in table
+    )
 
 
 def test_a_run_itself_may_be_named_and_no_folder_is_one_line(tmp_path: Path) -> None:

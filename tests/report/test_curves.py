@@ -15,6 +15,7 @@ from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
 from senna_autoprune.evaluation.runs.store import RunStore
 from senna_autoprune.report import curve_figures, drawing
+from senna_autoprune.report.curve_figures import Family, adaptation
 from senna_autoprune.report.curves import curves_of, save_curves
 
 LAYERS, TOKENS = 4, 10
@@ -150,3 +151,22 @@ def test_a_run_without_settings_is_refused(run: Path, tmp_path: Path) -> None:
         pass
     with pytest.raises(SennaPruneError, match="lists no settings"):
         curves_of(tmp_path / "old")
+
+
+def spread_traces(low: list[int], high: list[int], flat: bool = False) -> Family:
+    """Twenty questions, the first ten simple, the last ten complex."""
+    traces = []
+    for i in range(20):
+        found = trace(0.1 + 0.01 * i, 0.0 if flat else 0.2)
+        traces.append({**found, "visual_tokens": 100, "tokens_per_layer": low if i < 10 else high})
+    return Family("autoprune", "logistic", traces)
+
+
+def test_whether_the_method_adapted_is_said_in_words() -> None:
+    assert adaptation(spread_traces([100, 60, 20, 5], [100, 40, 40, 30])) == (
+        "adapted: layer 3: 5 of 100 tokens at low mutual information, 30 at high"
+    )
+    same = adaptation(spread_traces([100, 60, 20, 5], [100, 60, 21, 5]))
+    assert same.startswith("hardly adapted: at most 1.0 % of the tokens apart (layer 2: ") and "senna-prune calibrate" in same
+    flat = adaptation(spread_traces([100, 60, 20, 5], [100, 40, 40, 30], flat=True))
+    assert flat.startswith("did not adapt: k is clamped at 0 for 20 of 20 questions") and "senna-prune calibrate" in flat

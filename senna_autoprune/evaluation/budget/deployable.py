@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 BEFORE_DECODER = ("dart", "divprune", "cdpruner", "fastervlm", "vispruner", "visionzip", "prune2drive", "random", "uniform")
+BY_HAND = "by hand: one cut of the visual embeddings before the decoder"
 NONE = "none: it prunes inside the decoder"
 
 
@@ -24,5 +25,5 @@ def deployable(method: str, share: float, options: Mapping[str, Any] | None = No
     if method == "cdpruner":
         return f"OpenVINO GenAI pruning_ratio={removed:.0f}"
     if method in BEFORE_DECODER:
-        return "by hand: one cut of the visual embeddings before the decoder"
+        return BY_HAND
     return NONE

@@ -14,6 +14,7 @@ from senna_autoprune.evaluation.runs.rows import UNPRUNED
 from senna_autoprune.evaluation.runs.store import ANSWERS, CONFIG, METRICS, RunStore
 from senna_autoprune.files.json_files import read_json
 
+TABLE, CERTIFICATE = "table.json", "budget.json"  # of a sweep, of a budget
 MOST_RUNS = 500  # of a folder
 
 
@@ -21,7 +22,7 @@ MOST_RUNS = 500  # of a folder
 class RunLine:
     """``state``: finished, under way, or why the folder cannot be read. Accuracies are shares; None where not measured.
 
-    ``method`` is "sweep" for a sweep, whose settings are many.
+    ``verdict``: the sentence of a finished run, None where it has none. ``method`` is "sweep" for a sweep, whose settings are many.
     """
 
     directory: Path
@@ -32,6 +33,7 @@ class RunLine:
     wanted: int = 0
     unpruned: float | None = None
     pruned: float | None = None
+    verdict: str | None = None
 
 
 def runs_in(folder: Path) -> Iterator[RunLine]:
@@ -61,11 +63,13 @@ def run_line(directory: Path) -> RunLine:
         wanted = asked * len(settings)
         state = "finished" if (directory / METRICS).is_file() and answers >= wanted else f"{answers} of {wanted} answers"
         if "sweep" in description:
-            return RunLine(directory, state, "sweep", f"{len(settings)} settings", answers, wanted)
+            said = _sentence(directory / TABLE, "verdict") if state == "finished" else None
+            return RunLine(directory, state, "sweep", f"{len(settings)} settings", answers, wanted, verdict=said)
         config = description.get("config")
         method, budget = _asked(config if isinstance(config, dict) else {})
         accuracies = _accuracies(directory, method) if state == "finished" else (None, None)
-        return RunLine(directory, state, method, budget, answers, wanted, *accuracies)
+        said = _sentence(directory / CERTIFICATE) or (_sentence(directory / METRICS, "verdict") if state == "finished" else None)
+        return RunLine(directory, state, method, budget, answers, wanted, *accuracies, verdict=said)
     except (SennaPruneError, sqlite3.Error) as error:
         return RunLine(directory, f"unreadable: {error}")
 
@@ -81,6 +85,16 @@ def _asked(config: dict[str, Any]) -> tuple[str, str]:
 def _accuracies(directory: Path, method: str) -> tuple[float | None, float | None]:
     metrics = read_json(directory / METRICS)
     return _accuracy(metrics, UNPRUNED), _accuracy(metrics, method)
+
+
+def _sentence(path: Path, *place: str) -> str | None:
+    """``sentence`` of a file of the run, inside ``place``; None where there is no such text."""
+    if not path.is_file():
+        return None
+    found = read_json(path, own=True)
+    for key in (*place, "sentence"):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def _accuracy(metrics: Any, setting: str) -> float | None:
