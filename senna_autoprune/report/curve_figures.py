@@ -59,26 +59,28 @@ def family(name: str, curve: str, setting: str, answers: Sequence[AnswerRow]) ->
     return Family(name, curve, curved) if curved else None
 
 
-def draw_curves(families: Sequence[Family], budget: str) -> Any:
+def draw_curves(families: Sequence[Family], budget: str, most: int | None = None) -> Any:
     """The paper's Fig. 2: each question's retention curve over depth, coloured by its mutual information.
 
     A row a family: on the left the curves of eq. 5-8 from the k and x0 of the traces, on the right what was really kept.
 
     Args:
-        families: at least one. budget: of all of them, for the title.
+        families: at least one. budget: of all of them, for the title. most: curves of a family; None: ``CURVE_LIMIT``.
     """
     from matplotlib import pyplot
     from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
+    from matplotlib.colors import ListedColormap, Normalize
 
-    values = [trace["mutual_information"] for one in families for trace in one.traces[:CURVE_LIMIT]]
+    most = CURVE_LIMIT if most is None else most
+    values = [trace["mutual_information"] for one in families for trace in one.traces[:most]]
     low, high = min(values), max(values)
     scaled = any(re.search(r"indicator[= ](cosine|attention)", one.name) for one in families)
-    colours = ScalarMappable(Normalize(low, high if high > low else low + 1e-6), cmap="viridis")
+    both = ListedColormap(pyplot.get_cmap("viridis")(np.linspace(0.18, 0.92, 256)))  # seen on white and on black
+    colours = ScalarMappable(Normalize(low, high if high > low else low + 1e-6), cmap=both)
     down = len(families)
     figure, axes = pyplot.subplots(down, 2, figsize=(8.2, 2.4 * down + 0.5), squeeze=False, sharey=True, layout="constrained")
     for one, (left, right) in zip(families, axes, strict=True):
-        for trace in sorted(one.traces[:CURVE_LIMIT], key=lambda trace: trace["mutual_information"]):
+        for trace in sorted(one.traces[:most], key=lambda trace: trace["mutual_information"]):
             layers, colour = len(trace["tokens_per_layer"]), colours.to_rgba(trace["mutual_information"])
             depth = np.linspace(0, layers, 100)
             area = trace["retention_tokens"] * layers
@@ -87,7 +89,7 @@ def draw_curves(families: Sequence[Family], budget: str) -> Any:
             kept = 100 * np.asarray(trace["tokens_per_layer"]) / max(trace["visual_tokens"], 1)
             right.step(range(layers), kept, where="mid", color=colour, linewidth=0.8, alpha=0.7)
         asked = len(one.traces)
-        said = [f"first {CURVE_LIMIT} of {asked} questions"] if asked > CURVE_LIMIT else []
+        said = [f"first {most} of {asked} questions"] if asked > most else []
         said += [f"{one.flat} of {asked} flat"] if one.flat else []
         left.set_title(one.name + (f" ({', '.join(said)})" if said else ""), fontsize=8, loc="left", parse_math=False)
         left.set_ylabel("visual tokens, %")

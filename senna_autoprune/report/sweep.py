@@ -10,7 +10,7 @@ from typing import Any
 
 from senna_autoprune.demo import label_of_run
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation.runs.store import CONFIG, CONFIG_BYTES
+from senna_autoprune.evaluation.runs.store import ANSWERS, CONFIG, CONFIG_BYTES, RunStore
 from senna_autoprune.files.atomic import write_atomically
 from senna_autoprune.files.regular import read_regular
 from senna_autoprune.files.yaml_files import read_yaml
@@ -18,13 +18,14 @@ from senna_autoprune.replay.pages import base64_text, environment
 from senna_autoprune.report.page import PACKAGE, frame
 from senna_autoprune.report.run import facts
 from senna_autoprune.report.svg import PAGE, drawing, inline_svg
-from senna_autoprune.report.sweep_figures import FIGURE_MEANINGS, of_table
+from senna_autoprune.report.sweep_figures import FIGURE_MEANINGS, curves_by_information, middle_budget, of_table, share_of_views
 from senna_autoprune.report.write import FIGURES, REPORT, Written, make_folder
 from senna_autoprune.survival.write import read_grids
 from senna_autoprune.tables.sweep import grids
 from senna_autoprune.tables.sweep_summary import summary_grid, verdict_line
 
 TABLE = "table.json"
+MOST_CURVES = 60  # of a family, in the page
 LARGEST = 50_000_000  # bytes of a table
 SECTIONS = [("verdict", "Verdict"), ("figures", "Figures"), ("tables", "Tables"), ("run", "What was run")]
 
@@ -40,7 +41,7 @@ def write_sweep_report(directory: str | Path, out: str | Path | None = None) -> 
     description, table = read_yaml(directory / CONFIG, CONFIG_BYTES), _table(directory)
     try:
         tables, summary = grids(table), summary_grid(table)
-        drawn = _inline(table)
+        drawn = _inline(directory, table)
         count = f"{table['facts']['questions']} questions, {table['facts']['scenes']['count']} scenes"
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise SennaPruneError(f"{directory / TABLE} is not a table of this senna-prune: run the sweep's command again") from error
@@ -73,10 +74,12 @@ def _table(directory: Path) -> Any:
         raise SennaPruneError(f"cannot read {path} ({error}): run the sweep's command again") from error
 
 
-def _inline(table: Any) -> dict[str, dict[str, Any]]:
-    """Figures that the table is enough for, in the page's colours."""
+def _inline(directory: Path, table: Any) -> dict[str, dict[str, Any]]:
+    """Figures in the page's colours: those that the table is enough for, and those that need some of the run's answers."""
     with drawing(PAGE):
         found = of_table(table, PAGE)
+        if (directory / ANSWERS).is_file():
+            found.update({name: figure for name, figure in _of_store(directory, table).items() if figure is not None})
         return {
             name: {
                 "svg": inline_svg(figure, name, f"{FIGURE_MEANINGS[name]} The numbers are in the tables."),
@@ -84,6 +87,19 @@ def _inline(table: Any) -> dict[str, dict[str, Any]]:
             }
             for name, figure in found.items()
         }
+
+
+def _of_store(directory: Path, table: Any) -> dict[str, Any]:
+    """Only answers of AutoPrune at one budget are read, and only so many of their curves are drawn."""
+    budget = middle_budget(table)
+    wanted = [cell["setting"] for cell in table["cells"] if cell["status"] == "ok" and cell["budget"] == budget]
+    with RunStore.read(directory) as store:
+        answers = [row for name in wanted if name.startswith("autoprune") for row in store.answers(name)]
+        questions = store.questions()
+    return {
+        "curves_by_information": curves_by_information(table, answers, MOST_CURVES),
+        "share_of_views": share_of_views(table, questions),
+    }
 
 
 def _figures(folder: Path, drawn: Collection[str]) -> list[dict[str, str]]:

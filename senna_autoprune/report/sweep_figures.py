@@ -282,10 +282,9 @@ OF_TABLE: dict[str, Callable[..., Any]] = {
 }
 
 
-def curves_by_information(table: Mapping[str, Any], answers: Sequence[AnswerRow]) -> Any:
+def curves_by_information(table: Mapping[str, Any], answers: Sequence[AnswerRow], most: int | None = None) -> Any:
     """``draw_curves`` of a sweep: the rows of AutoPrune at the middle budget."""
-    columns = table["columns"]
-    budget = columns[len(columns) // 2]["budget"]
+    budget = middle_budget(table)
     families = [
         family(cell["row"], _curve_of(cell["setting"]), cell["setting"], answers)
         for cell in table["cells"]
@@ -293,7 +292,13 @@ def curves_by_information(table: Mapping[str, Any], answers: Sequence[AnswerRow]
         if cell["status"] == "ok" and cell["budget"] == budget and "mode=release" not in cell["setting"]
     ]
     found = [one for one in families if one is not None]
-    return draw_curves(found, budget) if found else None
+    return draw_curves(found, budget, most) if found else None
+
+
+def middle_budget(table: Mapping[str, Any]) -> str:
+    """Of the table's columns."""
+    columns = table["columns"]
+    return str(columns[len(columns) // 2]["budget"])
 
 
 def _curve_of(setting: str) -> str:
@@ -321,13 +326,14 @@ def share_of_views(table: Mapping[str, Any], questions: Sequence[QuestionRow]) -
     height = 0.3 * max(len(names) for _, names, _ in panels) + 1.6
     figure, axes = pyplot.subplots(1, len(panels), figsize=(width * len(panels), height), squeeze=False, layout="constrained")
     for axis, (budget, names, shares) in zip(axes[0], panels, strict=True):
-        image = axis.imshow(shares, cmap="RdBu_r", vmin=even - reach, vmax=even + reach, aspect="auto")
+        image = axis.pcolormesh(shares, cmap="RdBu_r", vmin=even - reach, vmax=even + reach)
+        axis.invert_yaxis()
         axis.grid(False)
         for (y, x), value in np.ndenumerate(shares):
             strong = abs(value - even) > 0.65 * reach
-            axis.text(x, y, f"{value:.0f}", ha="center", va="center", fontsize=7, color="white" if strong else "black")
-        axis.set_xticks(range(views), view_names(questions, views), rotation=35, ha="right", fontsize=7)
-        axis.set_yticks(range(len(names)), names, fontsize=8)
+            axis.text(x + 0.5, y + 0.5, f"{value:.0f}", ha="center", va="center", fontsize=7, color="white" if strong else "black")
+        axis.set_xticks(np.arange(views) + 0.5, view_names(questions, views), rotation=35, ha="right", fontsize=7)
+        axis.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=8)
         axis.set_title(f"budget {budget}", fontsize=9)
     figure.colorbar(image, ax=axes, label=f"share of the kept tokens, % (white: even, {even:.1f})", pad=0.02)
     figure.suptitle("Views that the kept, unmerged visual tokens come from: mean of questions and layers", fontsize=10)
