@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-LEAST_TOP = 2.0  # of the scale: twice an even share
+LEAST_TOP, MOST_TOP = 4.0, 16.0  # of the scale, times an even share
 HEAT_SIZE = (320, 180)  # pixels of an overlay, of a 1600 x 900 image
 _STOPS = np.array([[68, 1, 84], [187, 55, 84], [249, 142, 9], [252, 255, 164]], dtype=float)  # dark violet to yellow
 
@@ -69,17 +69,20 @@ def multiples(heat: np.ndarray, content: np.ndarray) -> np.ndarray:
 
 
 def scale_top(found: Iterable[np.ndarray]) -> float:
-    """The multiple that is shown as hottest, one for a whole replay: 99 of 100 warm patches lie below, and it is at least 2, so that
-    views that look everywhere alike (x0.8 to x1.2) stay dark instead of being stretched to sharp attention.
+    """The multiple that is shown as hottest, one for a whole replay: 95 of 100 warm patches lie below, but at least 4, so that views that
+    look everywhere alike (x0.8 to x1.2) stay dark instead of being stretched to sharp attention, and at most 16: the last tokens of a
+    view are hundreds of times an even share, and nothing else would be seen.
     """
     warm = [values[values > 1] for values in found]
     together = np.concatenate(warm) if warm else np.empty(0)
-    return max(LEAST_TOP, round(float(np.quantile(together, 0.99)), 1)) if len(together) else LEAST_TOP
+    return min(max(LEAST_TOP, round(float(np.quantile(together, 0.95)), 1)), MOST_TOP) if len(together) else LEAST_TOP
 
 
 def levels(shares: np.ndarray, top: float) -> np.ndarray:
-    """``multiples`` on the scale from an even share (0) to ``top`` (1); what is colder or hotter stays at its end."""
-    return ((shares - 1) / (top - 1)).clip(0, 1)
+    """``multiples`` on the scale from an even share (0) to ``top`` (1), every doubling the same step; what is colder or hotter stays at
+    its end.
+    """
+    return (np.log(np.maximum(shares, 1)) / np.log(top)).clip(0, 1)
 
 
 def extremes(heat: np.ndarray, content: np.ndarray) -> np.ndarray:

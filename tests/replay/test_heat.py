@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from senna_autoprune.replay.heat import LEAST_TOP, extremes, heat_png, image_crop, levels, multiples, over_image, scale_top
+from senna_autoprune.replay.heat import LEAST_TOP, MOST_TOP, extremes, heat_png, image_crop, levels, multiples, over_image, scale_top
 from senna_autoprune.senna.images import SennaImageProcessor, content_patches, pad_to_square
 
 GRID = 4
@@ -80,7 +80,8 @@ def test_one_scale_for_all_views() -> None:
     """Noise around an even share stays dark beside a view that looks sharply at one place, and alone."""
     noise, sharp = np.linspace(0.76, 1.26, 200), np.array([0.1] * 190 + [18.0] * 10)
     top = scale_top([noise, sharp])
-    assert top == 18 and levels(noise, top).max() < 0.02 and levels(sharp, top).max() == 1
+    assert top == MOST_TOP and levels(noise, top).max() < 0.09 and levels(sharp, top).max() == 1
+    assert scale_top([noise, np.array([0.1] * 190 + [9.0] * 30)]) == 9
     assert scale_top([noise]) == scale_top([]) == LEAST_TOP
-    assert levels(noise, LEAST_TOP).max() == pytest.approx(0.26)  # stretched to its own range it was 1
-    assert levels(np.array([0.0, 1.0, 99.0]), 3.0).tolist() == [0, 0, 1]
+    assert levels(noise, LEAST_TOP).max() == pytest.approx(np.log(1.26) / np.log(4))  # stretched to its own range it was 1
+    assert levels(np.array([0.0, 1.0, 2.0, 4.0, 99.0]), 4.0).tolist() == [0, 0, 0.5, 1, 1]

@@ -213,7 +213,9 @@ def test_it_opens_on_pruned_with_a_key_of_the_scale(driver: Any, page: Path, rep
     assert driver.execute_script("return document.querySelector('input[name=mode]:checked').value") == "pruned"
     assert said(driver, "key-high") == "100 %"
     press(driver, "3")
-    assert said(driver, "key-high") == f"×{replay.heat_top:.1f} of it and more" and "even share" in said(driver, "key-low")
+    assert said(driver, "key-high") == f"×{replay.heat_top:.1f} and more, a doubling the same step" and "even share" in said(
+        driver, "key-low"
+    )
     press(driver, "1")
     assert driver.execute_script("return document.getElementById('key').hidden") is True
     assert driver.execute_script("return document.querySelector('#numbers td').textContent") == "question"

@@ -88,7 +88,7 @@ function paintKey() {
   if (!shown) return;
   const heat = state.mode === "attribution";
   byId("key-low").textContent = heat ? "attribution: an even share of the view" : "share of a patch's attribution left: 0 %";
-  byId("key-high").textContent = heat ? `×${number(data.heat_top, 1)} of it and more` : "100 %";
+  byId("key-high").textContent = heat ? `×${number(data.heat_top, 1)} and more, a doubling the same step` : "100 %";
   const pixels = new ImageData(256, 1);
   for (let i = 0; i < 256; i++) {
     const [r, g, b, a] = heat ? palette.subarray(4 * i, 4 * i + 4) : [0, 0, 0, 210 * (1 - i / 255)];
