@@ -103,7 +103,7 @@ def run_metadata(replay: Replay) -> dict[str, str]:
         "about": replay.description,
         "method": replay.method,
         "budget": replay.budget,
-        "attribution": f"through {replay.through}; clear: an even share of its view, yellow: x{replay.heat_top:g} and more, every doubling the same step",
+        "attribution": f"through {replay.through}; clear: an even share of its view, yellow: x{replay.heat_top:g} and more, by doublings",
         "frames": str(len(replay.frames)),
         **{f"note {number}": note for number, note in enumerate(replay.notes, 1)},
         **{f"model {name}": str(value) for name, value in replay.model.items()},
