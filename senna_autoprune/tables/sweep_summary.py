@@ -22,7 +22,8 @@ def summary_grid(table: Mapping[str, Any]) -> Grid:
     """Retention of every method at the budgets, beside the controls; what cannot be reached is said below."""
     facts, columns = table["facts"], _columns(table)
     about = facts.get("about", "planning accuracy")
-    title = f"Kept of {about}, %: {facts['questions']} questions, {facts['scenes']['count']} scenes"
+    questions, scenes = facts["questions"], facts["scenes"]["count"]
+    title = f"Kept of {about}, %: {questions} question{'s' * (questions != 1)}, {scenes} scene{'s' * (scenes != 1)}"
     grid = Grid(title, ["tokens kept", *(_head(column) for column in columns)])
     plain = table["plain"]
     for name in (NO_IMAGE, MAJORITY):

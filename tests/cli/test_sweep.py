@@ -129,7 +129,7 @@ def test_a_failed_sample_ends_in_exit_code_3_with_the_table(
     assert _run(monkeypatch, *arguments) == 3
     found = capsys.readouterr()
     assert "1-0.png" in found.err
-    assert "1 questions" in found.out
+    assert "1 question, 1 scene" in found.out
 
 
 def test_the_ablations_and_their_calibration_through_the_command(

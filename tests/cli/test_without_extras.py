@@ -143,7 +143,7 @@ def test_they_are_the_pages_commands() -> None:
     assert set(SHOWN.values()) <= shown, set(SHOWN.values()) - shown
 
 
-SAID = {"budget": (5,)}  # two questions cannot show harm
+SAID = {"budget": (2,)}  # two questions are too few scenes, which is said in a line
 EXTRAS = ("benchmarks", "ray", "replay mp4", "parquet")  # what needs one
 
 
