@@ -40,7 +40,7 @@ def command(name: str | None, as_json: bool) -> None:
         return
     for facts in rows:
         click.echo("\n".join(_short(facts)))
-    click.echo("one in full: senna-prune methods NAME; of another package: --method package.module:Class")
+    click.echo("one in full: senna-prune methods NAME\nof another package: --method package.module:Class")
 
 
 def _short(facts: Any) -> list[str]:
