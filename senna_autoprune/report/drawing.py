@@ -42,7 +42,9 @@ def style() -> Iterator[None]:
 def sign(figure: Any, label: str | None) -> None:
     """What must be said of the figure's data (``demo.LABEL``), below its lower right corner; None: nothing."""
     if label is not None:
-        figure.text(1, 0, label, ha="right", va="top", fontsize=7, color=GREY)
+        box = figure.get_tightbbox()  # in inches, names beside and below the axes included
+        bottom = min(0.0, box.y0 / figure.get_figheight() - 0.01)
+        figure.text(1, bottom, label, ha="right", va="top", fontsize=7, color=GREY)
 
 
 def picture_path(text: str) -> Path:

@@ -18,7 +18,7 @@ from senna_autoprune.replay.pages import base64_text, environment
 from senna_autoprune.report.page import PACKAGE, frame
 from senna_autoprune.report.run import facts
 from senna_autoprune.report.svg import PAGE, drawing, inline_svg
-from senna_autoprune.report.sweep_figures import FIGURE_MEANINGS, curves_by_information, middle_budget, of_table, share_of_views
+from senna_autoprune.report.sweep_figures import FIGURE_MEANINGS, OF_TABLE, curves_by_information, middle_budget, of_table, share_of_views
 from senna_autoprune.report.write import FIGURES, REPORT, Written, make_folder
 from senna_autoprune.survival.write import read_grids
 from senna_autoprune.tables.sweep import grids
@@ -84,6 +84,7 @@ def _inline(directory: Path, table: Any) -> dict[str, dict[str, Any]]:
             name: {
                 "svg": inline_svg(figure, name, f"{FIGURE_MEANINGS[name]} The numbers are in the tables."),
                 "caption": FIGURE_MEANINGS[name],
+                "wide": name not in OF_TABLE,
             }
             for name, figure in found.items()
         }
