@@ -24,7 +24,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 @click.option("--tasks", help="Tasks of the suite, by lmms-eval's name or by column, separated by commas. Default: all.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N questions of each task: a trial, not a measurement.")
 @click.option("--out", help="Folder of results; a started one is continued or extended. Default: runs/benchmarks-SUITE-MODEL.")
-@click.option("--device", help="Any torch device. Default: the first GPU, else the CPU.")
+@click.option("--device", help="Any torch device. Default: auto, the first GPU, else the CPU.")
 @click.option("--dtype", type=click.Choice(DTYPES), default="auto", help="Default: auto, the checkpoint's.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=1, help="Questions asked together. Default: 1.")
 @click.option("--include-path", help="Folder of further lmms-eval task files, for suites of your own.")
@@ -57,6 +57,8 @@ def command(
     from senna_autoprune.lmms.suites import load_suite
     from senna_autoprune.lmms.table import grid, outcome_line, tabulate, write_files
 
+    if options.get("device") == "auto":
+        options["device"] = None
     chosen = load_suite(suite, methods, tasks, tokens)
     place = place_of(model, out or f"runs/benchmarks-{Path(suite).stem}-{Path(model).name}", **options)
     cells = cells_of(chosen, place)

@@ -14,9 +14,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from PIL import Image
+
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = ROOT / "docs" / "images"
-WINDOW = "1280,960"
+WINDOW, WIDTH = "1280,960", 1400  # pixels
 # picture -> the command that makes it, or makes the page that is photographed, and the page's fragment
 PICTURES: dict[str, tuple[str, str | None]] = {
     "attention.png": ("senna-prune attention --question 40 --out attention.png", None),
@@ -42,6 +44,14 @@ def photograph(page: Path, fragment: str, picture: Path) -> None:
     subprocess.run([browser, *flags, page.as_uri() + fragment], check=True, capture_output=True)
 
 
+def fitted(picture: Path, out: Path) -> None:
+    """The picture at the width of a page."""
+    with Image.open(picture) as opened:
+        shown = opened.convert("RGB")
+    shown.thumbnail((WIDTH, WIDTH * 10), Image.Resampling.LANCZOS)
+    shown.quantize(256).save(out, optimize=True)
+
+
 def make(name: str, out: Path) -> Path:
     """One picture into the folder ``out``."""
     command, fragment = PICTURES[name]
@@ -49,7 +59,7 @@ def make(name: str, out: Path) -> Path:
         folder = Path(place)
         said = run(command, folder)
         if fragment is None:
-            shutil.copyfile(folder / name, out / name)
+            fitted(folder / name, out / name)
         else:
             page = next(line.rpartition(" (")[0] for line in said.splitlines() if ".html (" in line)
             photograph((folder / page).resolve(), fragment, out / name)
