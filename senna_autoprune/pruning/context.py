@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,6 +60,7 @@ class PromptLayout:
     ids: (v,) original visual index 0..V-1, or a negative name for a merged token (decoder/gather.py).
     origin: (M,) the original slot whose rotary position each token carries.
     asking: how many text tokens follow the last visual token (only they see every view under the causal mask).
+    host_text: ``text`` of a prompt before its first cut, on the host.
     """
 
     text: Tensor
@@ -65,15 +68,58 @@ class PromptLayout:
     ids: Tensor
     origin: Tensor
     asking: int
+    host_text: np.ndarray | None = None
+
+    @property
+    def tokens(self) -> int:
+        """v, without looking at a tensor."""
+        return len(self.visual)
 
     @property
     def length(self) -> int:
-        return len(self.text) + len(self.visual)
+        return len(self.text) + self.tokens
 
     @property
     def text_rows(self) -> Tensor:
         """(T,) slots of the text tokens after the last visual token."""
         return self.text[len(self.text) - self.asking :]
+
+
+class ShortLayout(PromptLayout):
+    """What is left of an unpadded layout after a cut that keeps its slots ``source`` ((M',) ascending, all text among them).
+
+    A prefill that ranks by slots (decoder/ranked.py) reads none of it, so it is worked out when somebody asks: as a rule the trace, later.
+    """
+
+    def __init__(self, before: PromptLayout, source: Tensor, tokens: int) -> None:
+        """tokens: visual tokens that are left."""
+        self.before, self.source, self._tokens, self.asking = before, source, tokens, before.asking
+
+    @property
+    def tokens(self) -> int:
+        return self._tokens
+
+    @property
+    def length(self) -> int:
+        return len(self.source)
+
+    @cached_property
+    def text(self) -> Tensor:  # type: ignore[override]
+        return torch.searchsorted(self.source, self.before.text)
+
+    @cached_property
+    def visual(self) -> Tensor:  # type: ignore[override]
+        flags = torch.zeros(len(self.source), dtype=torch.long, device=self.source.device).index_fill_(0, self.text, 1)
+        return torch.sort(flags, stable=True).indices[: self.tokens]
+
+    @cached_property
+    def ids(self) -> Tensor:  # type: ignore[override]
+        kept = torch.searchsorted(self.before.visual, self.source.index_select(0, self.visual))
+        return self.before.ids.index_select(0, kept)
+
+    @cached_property
+    def origin(self) -> Tensor:  # type: ignore[override]
+        return self.before.origin.index_select(0, self.source)
 
 
 def initial_layouts(mask: Tensor, valid: Tensor | None) -> list[PromptLayout]:
@@ -85,23 +131,17 @@ def initial_layouts(mask: Tensor, valid: Tensor | None) -> list[PromptLayout]:
     Raises:
         SennaPruneError: if a prompt has visual tokens and no text after them.
     """
-    layouts = []
-    host_valid = valid.cpu() if valid is not None else torch.ones(mask.shape, dtype=torch.bool)
-    for prompt, (row, real) in enumerate(zip(mask.cpu(), host_valid, strict=True)):
-        visual = (row & real).nonzero().flatten()
-        text = (~row & real).nonzero().flatten()
+    device, layouts = mask.device, []
+    host, there = mask.cpu().numpy(), None if valid is None else valid.cpu().numpy()
+    for sample, row in enumerate(host):
+        real = True if there is None else there[sample]
+        visual, text = (row & real).nonzero()[0], (~row & real).nonzero()[0]
         asking = int((text > visual[-1]).sum()) if len(visual) else len(text)
         if not asking:
-            raise SennaPruneError(f"prompt {prompt}: no text token after the last visual token, so nothing asks about the views")
-        layouts.append(
-            PromptLayout(
-                text.to(mask.device),
-                visual.to(mask.device),
-                torch.arange(len(visual), device=mask.device),
-                torch.arange(mask.shape[1], device=mask.device),
-                asking,
-            )
-        )
+            raise SennaPruneError(f"sample {sample}: no text token after the last visual token, so nothing asks about the views")
+        origin = torch.arange(len(row), device=device)
+        ids, slots = origin[: len(visual)], torch.from_numpy(visual).to(device)
+        layouts.append(PromptLayout(torch.from_numpy(text).to(device), slots, ids, origin, asking, text))
     return layouts
 
 
@@ -109,17 +149,22 @@ def runs_of(visual_slots: Tensor) -> tuple[int, ...]:
     """Sizes of the contiguous runs of visual slots: the views, when nobody says otherwise. Host only: (V,) -> sizes."""
     if not len(visual_slots):
         return ()
-    breaks = (visual_slots.diff() > 1).nonzero().flatten() + 1
+    breaks = (np.diff(visual_slots.numpy()) > 1).nonzero()[0] + 1
     edges = [0, *breaks.tolist(), len(visual_slots)]
     return tuple(stop - start for start, stop in zip(edges[:-1], edges[1:], strict=True))
 
 
 @dataclass(frozen=True)
 class AttentionRows:
-    """Softmax attention of some query rows of one layer, over the whole causal row. weights: (H, T, M); visual: (v,) slots."""
+    """Softmax attention of some query rows of one layer, over the whole causal row. weights: (H, T, M); layout: of its columns."""
 
     weights: Tensor
-    visual: Tensor
+    layout: PromptLayout
+
+    @property
+    def visual(self) -> Tensor:
+        """(v,) slots of the visual tokens."""
+        return self.layout.visual
 
     def to_visual(self) -> Tensor:
         """(H, T, v) attention to the visual tokens, not renormalised."""
@@ -144,8 +189,9 @@ class PromptContext:
     Fixed: layers L, visual V, text (all text tokens), view_sizes, budget, cost, cls_scores (V,) or None, keys (V, c) or None,
     generator (CPU, seeded), decoder (the stock decoder module),
     compact (positions are renumbered after each cut), missing (why cls_scores or keys are None).
-    Moving: boundary (the layer about to run), hidden (M, d) its input, rotary (its cosines and sines (N, h) of the original positions) and
-    rotary_below (those of the layer below), layout, attention (rows of the layer below, if asked for),
+    Moving: boundary (the layer about to run), hidden (M, d) its input, tables (its cosines and sines (B or 1, N, h) of the original
+    positions; ``rotary`` is this sample's, in ``row``) and tables_below (those of the layer below), layout, attention (rows of the layer
+    below, if asked for),
     measured (numbers on the host), allocation, view_counts (tokens left per view, where known on the host), ranked (scores so far).
     """
 
@@ -164,8 +210,9 @@ class PromptContext:
     compact: bool = False
     boundary: int = 0
     hidden: Tensor | None = None
-    rotary: tuple[Tensor, Tensor] | None = None
-    rotary_below: tuple[Tensor, Tensor] | None = None
+    row: int = 0
+    tables: tuple[Tensor, Tensor] | None = None
+    tables_below: tuple[Tensor, Tensor] | None = None
     attention: AttentionRows | None = None
     measured: list[float] = field(default_factory=list)
     allocation: Allocation | None = None
@@ -173,6 +220,16 @@ class PromptContext:
     ranked: list[Tensor] = field(default_factory=list)
     scratch: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def rotary(self) -> tuple[Tensor, Tensor] | None:
+        """Cosines and sines (N, h) of the original positions, of the layer about to run."""
+        return _row_of(self.tables, self.row)
+
+    @property
+    def rotary_below(self) -> tuple[Tensor, Tensor] | None:
+        """Those of the layer below."""
+        return _row_of(self.tables_below, self.row)
 
     @property
     def visual_hidden(self) -> Tensor:
@@ -190,10 +247,20 @@ class PromptContext:
         """The budget as visual tokens per layer (budget.py)."""
         return self.budget.average_tokens(self.visual, len(self.view_sizes) or None)
 
+    @property
+    def keeps_all(self) -> bool:
+        """Whether the budget is every token."""
+        budget = self.budget
+        return not budget.own and (budget.flops == 1 if budget.flops is not None else self.average_tokens() >= self.visual)
+
     def note(self, text: str) -> None:
         """Something the user must know about this prompt's numbers; said once."""
         if text not in self.notes:
             self.notes.append(text)
+
+
+def _row_of(tables: tuple[Tensor, Tensor] | None, row: int) -> tuple[Tensor, Tensor] | None:
+    return None if tables is None else (tables[0][row % tables[0].shape[0]], tables[1][row % tables[1].shape[0]])
 
 
 @dataclass(frozen=True)

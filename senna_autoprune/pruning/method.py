@@ -57,6 +57,13 @@ class Method:
         """Whether the cut at the input of ``layer`` reads the attention of the layer below."""
         return layer > 0
 
+    def ranks_by_mean_attention(self, layer: int) -> bool:
+        """Whether the cut at the input of ``layer`` keeps the scene's tokens of the highest mean attention and does nothing else: what
+        ``score`` and ``select`` here do. The decoder then takes a shorter way to the same tokens (decoder/ranked.py), and asks neither.
+        """
+        stock = type(self).score in STOCK_SCORES and type(self).select is _SELECT and not {"score", "select"} & vars(self).keys()
+        return stock and self.scope == "scene" and self.rows == "text" and self.scores_from_attention(layer)
+
     def score(self, context: PromptContext, layer: int) -> Tensor:
         """(v,) importance of the current visual tokens at the input of ``layer``. Default: mean attention of the layer below."""
         if context.attention is None:
@@ -89,6 +96,10 @@ class Method:
     def describe(self, context: PromptContext) -> dict[str, Any]:
         """mutual_information, k and x0 for the trace, where the method has them."""
         return {}
+
+
+STOCK_SCORES: set[Any] = {Method.score}  # functions that are ``context.attention.mean_to_visual()``
+_SELECT = Method.select
 
 
 def _ranges(sizes: list[int], total: int, device: Any) -> list[Tensor]:

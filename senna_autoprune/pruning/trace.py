@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from senna_autoprune.pruning.context import PromptLayout
+
 
 @dataclass
 class PromptTrace:
@@ -40,13 +42,15 @@ class PromptTrace:
     pruner_ms: float | None = None
     notes: list[str] = field(default_factory=list)
     device_ids: list[Tensor] = field(default_factory=list, repr=False)
+    layouts: list[PromptLayout] = field(default_factory=list, repr=False)  # per layer; in place of device_ids, which they work out
 
     @cached_property
     def ids(self) -> list[Tensor]:
         """Per layer (n_l,) original visual index, or -(1000 layer + i) for a token merged after ``layer``. On the host."""
-        distinct = {id(ids): ids for ids in self.device_ids}  # layers that share a set share a tensor: it travels once
+        device_ids = self.device_ids or [layout.ids for layout in self.layouts]
+        distinct = {id(ids): ids for ids in device_ids}  # layers that share a set share a tensor: it travels once
         moved = {name: ids.cpu() for name, ids in distinct.items()}
-        return [moved[id(ids)] for ids in self.device_ids]
+        return [moved[id(ids)] for ids in device_ids]
 
     @property
     def kept(self) -> list[Tensor]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from senna_autoprune.pruning.context import AttentionRows, PromptLayout
+from senna_autoprune.pruning.decoder import rows_once
 from senna_autoprune.pruning.decoder.gather import beyond
 from senna_autoprune.pruning.decoder.timing import HostTimer
 
@@ -28,6 +29,7 @@ class Capture:
     """A request for rows of one attention module, and its answer: one AttentionRows a sample. timer: runs meanwhile.
 
     window: the layer's sliding window if it hides anything, counted in ``places`` (B, M); without places, in slots.
+    future: of ``rows_once.future``, where the rows may be computed once, for this answer and for the layer's output; None: beside it.
     """
 
     layouts: Sequence[PromptLayout]
@@ -37,6 +39,7 @@ class Capture:
     timer: HostTimer = field(default_factory=HostTimer)
     window: int | None = None
     places: Tensor | None = None
+    future: Tensor | None = None
 
 
 _CAPTURES: WeakKeyDictionary[nn.Module, Capture] = WeakKeyDictionary()
@@ -67,7 +70,15 @@ def probing_name(implementation: str) -> str:
 
 def _probing(implementation: str) -> Callable[..., Any]:
     def forward(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any) -> Any:
-        capture = _CAPTURES.pop(module, None)
+        capture = _CAPTURES.pop(module, None) if _CAPTURES else None
+        if (
+            capture is not None
+            and capture.future is not None
+            and rows_once.serves(implementation, module, query, key, attention_mask, kwargs)
+        ):
+            output, weights = rows_once.attend(_kernel(implementation, module), module, query, key, value, capture.future, kwargs)
+            capture.result = [AttentionRows(weights, capture.layouts[0])]
+            return output, None
         if capture is not None:
             scaling = kwargs.get("scaling")
             with capture.timer, torch.no_grad():  # nothing learns from what ranks tokens, and checkpointing does not repeat it
@@ -101,8 +112,13 @@ def attention_rows(
     positions = torch.arange(slots, device=query.device)
     answers = []
     for sample, layout in enumerate(capture.layouts):
-        rows = layout.text_rows if capture.rows == "text" else layout.text_rows[-1:]
-        asked = query[sample].index_select(1, rows).float() * scaling  # (H, T, h)
+        if capture.valid is None:  # they are the last ones
+            first = slots - (layout.asking if capture.rows == "text" else 1)
+            rows, asked = positions[first:], query[sample, :, first:]
+        else:
+            rows = layout.text_rows if capture.rows == "text" else layout.text_rows[-1:]
+            asked = query[sample].index_select(1, rows)
+        asked = asked.float() * scaling  # (H, T, h)
         asked = asked.reshape(groups, heads // groups * len(rows), -1)
         scores = asked @ key[sample].float().transpose(1, 2)  # (G, H/G T, M)
         scores = scores.view(heads, len(rows), slots)
@@ -119,5 +135,5 @@ def attention_rows(
         scores[..., tail:].masked_fill_(hidden, float("-inf"))
         if sinks is not None:
             scores = torch.cat([scores, sinks.detach().float().view(heads, 1, 1).expand(-1, len(rows), 1)], dim=-1)
-        answers.append(AttentionRows(scores.softmax(-1)[..., :slots], layout.visual))
+        answers.append(AttentionRows(scores.softmax(-1)[..., :slots], layout))
     return answers

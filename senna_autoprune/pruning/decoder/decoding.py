@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.pruning.decoder.cache import CachedLayer
 from senna_autoprune.pruning.decoder.gather import attention_mask
-from senna_autoprune.pruning.decoder.models import cache_in, sliding_window
+from senna_autoprune.pruning.decoder.models import cache_in
 from senna_autoprune.pruning.decoder.rotary import table_at
 
 
@@ -52,7 +52,7 @@ class Decode:
         valid = left.valid.to(hidden.device) if left.valid is not None else None
         if valid is not None:
             valid = torch.cat([valid, valid.new_ones(valid.shape[0], given + queries - valid.shape[1])], dim=1)
-        window, places = sliding_window(decoder.config, index), left.places
+        window, places = left.window, left.places
         start = left.length if left.compact else left.prompt
         if places is not None and window is not None and start + left.decoded + queries > window:
             new = torch.arange(start, start + left.decoded + queries, device=hidden.device).expand(places.shape[0], -1)

@@ -68,6 +68,7 @@ class PruningHooks:
         config, layers = self.decoder.config, self.decoder.layers
         self.layers = list(layers)[: config.num_hidden_layers]
         self.kernel = (config._attn_implementation or "eager").removeprefix(attention.PREFIX)
+        self.windows = [sliding_window(config, index) for index in range(len(self.layers))]
         self.cost = LayerCost.from_config(config)
         with ExitStack() as stack:
             self.calls.attach(stack)
@@ -182,9 +183,9 @@ class PruningHooks:
             if state.cut:
                 remember(self.decoder, cache.layers[len(self.layers) - 1].keys)
             leave(cache, state.left)
-        for sample, context in enumerate(state.contexts):
+        for sample in range(state.batch):
             trace = state.trace_of(sample, kv_bytes // state.batch)
-            if context.layout.visual.device.type == "cpu":
+            if self.device.type == "cpu":
                 trace.pruner_ms = 1e3 * seconds / state.batch
             self.trace.append(trace)
         if not state.cut:
@@ -202,6 +203,7 @@ class PruningHooks:
     # --- prefill ----------------------------------------------------------------------------------------------------------------------
 
     def _start(self, visual: VisualContext, kwargs: dict[str, Any], batch: int, length: int, device: Any) -> Prefill:
+        self.device = torch.device(device)
         padding = kwargs.get("attention_mask")
         if padding is not None and padding.dim() != 2:
             raise SennaPruneError("pruning needs a 2-d attention_mask (B, N), got a prepared 4-d one; use a dynamic cache")
@@ -217,13 +219,12 @@ class PruningHooks:
         cache = cache_in(kwargs)
         if cache is not None and not can_hold(cache):
             raise SennaPruneError("pruning needs layers that can hold different lengths: use a DynamicCache")
-        if "flash" in self.kernel and any(sliding_window(self.decoder.config, index) for index in range(len(self.layers))):
+        if "flash" in self.kernel and any(self.windows):
             raise SennaPruneError(
                 f"{self.kernel} counts this model's sliding window over the tokens that are left; load it with attn_implementation='sdpa'"
             )
-        return Prefill(
-            self.policy, self.decoder, self.kernel, self.compact, self.timer, contexts, batch, cache, length, given_valid=valid, valid=valid
-        )
+        told = (self.policy, self.decoder, self.kernel, self.compact, self.timer)
+        return Prefill(*told, contexts, batch, cache, length, given_valid=valid, valid=valid, windows=self.windows)
 
     def _given(self, batch: int) -> VisualContext:
         """What the caller told of the visual tokens; ``generate`` repeats each sample for its beams and returned sequences."""

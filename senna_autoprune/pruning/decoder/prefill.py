@@ -6,18 +6,20 @@ The hooks (hooks.py) call it, and the method decides; here only the order of thi
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from senna_autoprune.pruning.checks import check_allocation, check_numbers, check_revived, check_selection
-from senna_autoprune.pruning.context import PromptContext
+from senna_autoprune.pruning.context import PromptContext, PromptLayout, ShortLayout
 from senna_autoprune.pruning.decoder import attention
 from senna_autoprune.pruning.decoder.cache import CachedLayer
 from senna_autoprune.pruning.decoder.deepstack import MERGED, DeepStack
 from senna_autoprune.pruning.decoder.gather import attention_mask, cut, gather_batch
-from senna_autoprune.pruning.decoder.models import sliding_window
+from senna_autoprune.pruning.decoder.proven import LOOKAHEAD
+from senna_autoprune.pruning.decoder.ranked import Ranked, can_rank
 from senna_autoprune.pruning.decoder.rotary import table_at, table_kind
 from senna_autoprune.pruning.decoder.timing import HostTimer
 from senna_autoprune.pruning.method import Method
@@ -31,7 +33,8 @@ class Prefill:
     kernel: of the attention. compact: tokens are renumbered after each cut. timer: runs while rows of attention are read.
     cache: that the caller gave. length: N of the unpruned prompt, given_valid: (B, N) of it.
     valid: (B, M) bool, False at padding, and places: (B, M) by which a sliding window counts, both of what is left.
-    rotary and masks: since the last cut, by kind of layer and by sliding window. ids and entering: per layer, per sample.
+    windows: each layer's sliding window. ranked: while every cut so far took the short way (ranked.py).
+    rotary and masks: since the last cut, by kind of layer and by sliding window. layouts and entering: per layer, per sample.
     """
 
     policy: Method
@@ -45,6 +48,8 @@ class Prefill:
     length: int
     given_valid: Tensor | None
     valid: Tensor | None
+    windows: list[int | None]
+    ranked: Ranked | None = None
     deepstack: DeepStack | None = None
     left: list[CachedLayer] = field(default_factory=list)
     cut: bool = False
@@ -53,7 +58,7 @@ class Prefill:
     position_ids: Tensor | None = None
     rotary: dict[Any, tuple[Tensor, Tensor]] = field(default_factory=dict)
     masks: dict[int | None, Tensor | None] = field(default_factory=dict)
-    ids: list[list[Tensor]] = field(default_factory=list)
+    layouts: list[list[PromptLayout]] = field(default_factory=list)
     entering: list[list[int]] = field(default_factory=list)
 
     @property
@@ -72,8 +77,10 @@ class Prefill:
         if rows:
             layouts, window = [context.layout for context in self.contexts], self._window(index)
             self.capture = attention.Capture(layouts, self.valid, rows, timer=self.timer, window=window, places=self.places)
+            if self.ranked is not None and self.policy.ranks_by_mean_attention(index + 1):
+                self.capture.future = self.ranked.future
             attention.request(self.decoder.layers[index].self_attn, self.capture)
-        window, length = sliding_window(self.decoder.config, index), hidden.shape[1]
+        window, length = self.windows[index], hidden.shape[1]
         counted = (self.left[0].length if self.left else length) if self.compact else self.length
         self.left.append(
             CachedLayer(
@@ -93,7 +100,7 @@ class Prefill:
 
     def _window(self, index: int) -> int | None:
         """The sliding window of a layer, if the prompt is longer."""
-        window = sliding_window(self.decoder.config, index)
+        window = self.windows[index]
         return window if window is not None and self.length > window else None
 
     def _rows_wanted(self, index: int) -> str | None:
@@ -101,33 +108,37 @@ class Prefill:
         if index in self.policy.probes(self.depth):
             return self.policy.rows
         above = index + 1
-        cuts = any(_chosen(context, above) < len(context.layout.visual) for context in self.contexts)
+        cuts = any(_chosen(context, above) < context.layout.tokens for context in self.contexts)
         return self.policy.rows if cuts and self.policy.scores_from_attention(above) else None
 
     def at_boundary(self, boundary: int, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
         """The cut at the input of layer ``boundary`` (L: after the last): allocate if it is time, select, revive, gather."""
         rows = self.capture.result if self.capture is not None else None
         self.capture = None
+        if boundary == 0:
+            self.ranked = self._may_rank(kwargs)
         if self.deepstack is not None:
             hidden = self.deepstack.add(boundary, hidden, [context.layout for context in self.contexts])
         for sample, context in enumerate(self.contexts):
             context.boundary, context.hidden = boundary, hidden[sample]
             context.attention = rows[sample] if rows is not None else None
             if kwargs:
-                cos, sin = kwargs["position_embeddings"]  # (B or 1, N, h)
-                context.rotary_below = context.rotary
-                context.rotary = (cos[sample % cos.shape[0]], sin[sample % sin.shape[0]])
+                context.row, context.tables_below, context.tables = sample, context.tables, kwargs["position_embeddings"]
         if boundary - 1 in self.policy.probes(self.depth):
             self._allocate(boundary - 1)
-        if any(_chosen(context, boundary) < len(context.layout.visual) for context in self.contexts):
-            hidden = self._gather(boundary, hidden, kwargs)
+        if any(_chosen(context, boundary) < context.layout.tokens for context in self.contexts):
+            if self._short(boundary):
+                hidden = self._gather_ranked(boundary, hidden, kwargs)
+            else:
+                self.ranked = None
+                hidden = self._gather(boundary, hidden, kwargs)
         if self.cut and kwargs:
             rotary, mask = self._rotary(boundary, hidden, kwargs), self._mask(boundary, hidden)
             kwargs = {**kwargs, "position_embeddings": rotary, "attention_mask": mask}
-            if self.position_ids is not None and kwargs.get("position_ids") is not None:
+            if kwargs.get("position_ids") is not None and (self.position_ids is not None or self._ids_unread):
                 kwargs["position_ids"] = self.position_ids
-        self.ids.append([context.layout.ids for context in self.contexts])
-        self.entering.append([len(context.layout.visual) for context in self.contexts])
+        self.layouts.append([context.layout for context in self.contexts])
+        self.entering.append([context.layout.tokens for context in self.contexts])
         for context in self.contexts:
             context.hidden = context.attention = None  # nothing of a layer outlives it
         return hidden, kwargs
@@ -140,17 +151,56 @@ class Prefill:
         for number in numbers:
             check_numbers(self.policy, number)
         asked = [number for number in numbers if number is not None]
-        values = iter(torch.stack(asked).tolist() if asked else [])  # the one synchronisation with the host
+        numbers_there = torch.stack(asked) if len(asked) > 1 else asked[0][None] if asked else None
+        values = iter(numbers_there.tolist() if numbers_there is not None else [])  # the one synchronisation with the host
         for sample, context, number in zip(asking, contexts, numbers, strict=True):
             context.measured = next(values) if number is not None else []
             allocation = self.policy.allocate(context)
             check_allocation(self.policy, context, allocation, [counts[sample] for counts in self.entering], last)
             context.allocation = allocation
 
+    def _may_rank(self, kwargs: dict[str, Any]) -> Ranked | None:
+        """Tables for the short way, where this prompt can go it at all; a method may still go another one at any cut."""
+        context, plain = self.contexts[0], self.valid is None and not self.compact and self.deepstack is None
+        one = self.batch == 1 and context.visual and plain and not any(self.windows)
+        if not one or not can_rank(kwargs) or table_kind(self.decoder, 0) is not None:
+            return None
+        if not any(self.policy.ranks_by_mean_attention(layer) for layer in range(1, self.depth + 1)):
+            return None
+        return Ranked(context.layout, self.length, once=not context.keeps_all)
+
+    @cached_property
+    def _ids_unread(self) -> bool:
+        """Whether layers take their positions from the rotary table alone, so that nobody need gather position_ids."""
+        return self.ranked is not None and self.kernel in ("sdpa", "eager") and self.decoder.config.model_type in LOOKAHEAD
+
+    def _short(self, boundary: int) -> bool:
+        """Whether the cut at this boundary goes the short way."""
+        context = self.contexts[0]
+        if self.ranked is None or context.attention is None or not self.policy.ranks_by_mean_attention(boundary):
+            return False
+        return _allocated(context, boundary) == _chosen(context, boundary)
+
+    def _gather_ranked(self, boundary: int, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
+        context, ranked = self.contexts[0], self.ranked
+        assert ranked is not None and context.attention is not None
+        scores, tokens = ranked.rank(context.attention), _chosen(context, boundary)
+        context.ranked.append(scores)
+        source = ranked.keep(scores, tokens)
+        context.layout, context.view_counts = ShortLayout(context.layout, source, tokens), None
+        self.cut, self.masks = True, {}
+        if kwargs:  # after the last layer nothing rotates or attends any more
+            self.rotary = {None: ranked.follow(source, kwargs["position_embeddings"])}
+            self.places = None
+            if not self._ids_unread:
+                before = kwargs.get("position_ids") if self.position_ids is None else self.position_ids
+                self.position_ids = before.index_select(-1, source) if before is not None else None
+        return hidden.index_select(1, source)
+
     def _gather(self, boundary: int, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
         cuts, merged = [], []
         for context in self.contexts:
-            chosen, current = _chosen(context, boundary), len(context.layout.visual)
+            chosen, current = _chosen(context, boundary), context.layout.tokens
             if chosen >= current:
                 kept, revived = torch.arange(current, device=hidden.device), None
             else:
@@ -219,7 +269,7 @@ class Prefill:
             flops_pruned=cost.prefill(count + text for count in tokens),
             kv_bytes=kv_bytes,
             notes=context.notes,
-            device_ids=[ids[sample] for ids in self.ids[: self.depth]],
+            layouts=[layouts[sample] for layouts in self.layouts[: self.depth]],
             **described,
         )
 
@@ -232,7 +282,7 @@ def _allocated(context: PromptContext, layer: int) -> int:
 
 def _chosen(context: PromptContext, layer: int) -> int:
     """Current visual tokens that stay at the input of ``layer``: all there are, until an allocation says otherwise."""
-    current = len(context.layout.visual)
+    current = context.layout.tokens
     if context.allocation is None or layer >= len(context.allocation.entering):
         return current
     return min(context.allocation.chosen(layer), current)

@@ -61,8 +61,10 @@ def rows_asked(asked: Asked | None, batch: int, length: int, asking: int) -> Ten
     """
     if asked is None:
         return None
-    rows = torch.zeros(batch, length, dtype=torch.bool)
     keep, wanted = asked.logits_to_keep, False
+    if asked.labels is None and asked.shift_labels is None and not isinstance(keep, Tensor) and keep <= asking:
+        return None
+    rows = torch.zeros(batch, length, dtype=torch.bool)
     for labels, shift in ((asked.labels, 1), (asked.shift_labels, 0)):
         if labels is not None:
             if labels.shape != rows.shape:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import cache
 from typing import Any
 
 from torch import Tensor
@@ -10,9 +11,14 @@ from torch import Tensor
 
 def table_kind(decoder: Any, layer: int) -> str | None:
     """The layer's type, if the decoder's rotary tables differ by it; None: all layers share one."""
-    if "layer_type" not in inspect.signature(decoder.rotary_emb.forward).parameters:
+    if not _by_layer(type(decoder.rotary_emb).forward):
         return None
     return decoder.config.layer_types[layer]
+
+
+@cache
+def _by_layer(forward: Any) -> bool:
+    return "layer_type" in inspect.signature(forward).parameters
 
 
 def table_at(decoder: Any, layer: int, like: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.pruning.budget import Allocation, solve_flops, solve_tokens
 from senna_autoprune.pruning.context import PromptContext, Revived
+from senna_autoprune.pruning.method import STOCK_SCORES
 from senna_autoprune.pruning.methods import autoprune_release as release
 from senna_autoprune.pruning.parts import indicators
 from senna_autoprune.pruning.parts.curves import CURVES, CurveParameters, retention_curve
@@ -132,6 +133,10 @@ class AutoPrune(Policy):
             selected.append(split_for_merge(before, now)[0])
         return tuple(selected)
 
+    def ranks_by_mean_attention(self, layer: int) -> bool:
+        """In paper mode, unless tokens are merged."""
+        return not self.released and self.revival == "drop" and super().ranks_by_mean_attention(layer)
+
     def score(self, context: PromptContext, layer: int) -> Tensor:
         """Mean text-to-vision attention in the layer below."""
         attention = super().score(context, layer)
@@ -144,3 +149,6 @@ class AutoPrune(Policy):
     def describe(self, context: PromptContext) -> dict[str, Any]:
         """The indicator and the curve for the trace."""
         return context.scratch.get("curve", {})
+
+
+STOCK_SCORES.add(AutoPrune.score)  # in paper mode

@@ -27,12 +27,12 @@ def mutual_information(attention: Tensor) -> Tensor:
         ValueError: if attention is not three-dimensional or has an empty axis.
     """
     _check_attention(attention)
-    weights = attention.float().mean(dim=0)  # (T, V)
+    weights = attention[0].float() if len(attention) == 1 else attention.float().mean(dim=0)  # (T, V)
     conditional = weights / weights.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)  # p(v|t)
     marginal = conditional.mean(dim=0)  # p(v), (V,)
     # sum_j 1/T sum_i p(v|t) log(p(v|t) / p(v)); xlogy makes 0 log 0 = 0
-    information = torch.xlogy(conditional, conditional).sum(-1) - torch.xlogy(conditional, marginal).sum(-1)  # (T,)
-    return information.mean().clamp_min(0.0)
+    information = (torch.xlogy(conditional, conditional) - torch.xlogy(conditional, marginal)).sum()
+    return (information / len(conditional)).clamp_min(0.0)
 
 
 def average_attention(attention: Tensor) -> Tensor:

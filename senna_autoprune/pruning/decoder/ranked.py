@@ -1,0 +1,64 @@
+"""The short way of a cut: one unpadded prompt whose tokens are ranked by the mean attention of its text rows, and dropped.
+
+Ranking, selecting and merging with the text are one sort over slots: text has the rank +inf. Rotary rows and ranks are gathered by one
+index, and where tokens were (context.py: ShortLayout) is worked out only if somebody asks. gather.py is the way for everything else, and
+the twin in the tests.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from senna_autoprune.pruning.context import AttentionRows, PromptLayout
+from senna_autoprune.pruning.decoder import rows_once
+from senna_autoprune.pruning.parts.selection import top_tokens
+
+
+class Ranked:
+    """One prompt's tables, shortened with it.
+
+    future: of rows_once, or None where every token stays: no scores are needed there, and nothing may differ from stock.
+    """
+
+    def __init__(self, layout: PromptLayout, length: int, once: bool) -> None:
+        self.text, self.asking = layout.text, layout.asking
+        self.future = rows_once.future(layout.asking, length, layout.text.device) if once else None
+        self._share: Tensor | None = None
+        ranks = np.zeros(length, dtype=np.float32)
+        ranks[layout.text.cpu().numpy() if layout.host_text is None else layout.host_text] = np.inf
+        self._ranks = torch.from_numpy(ranks).to(layout.text.device)  # (M,)
+        self._table: Tensor | None = None  # (M, 2 h), or with the ranks (M, 2 h + 1)
+
+    def rank(self, rows: AttentionRows) -> Tensor:
+        """(1, M): the mean over heads and rows at visual tokens, +inf at text."""
+        weights = rows.weights.flatten(0, 1)  # (H T, M)
+        if self._share is None:
+            self._share = torch.full((1, len(weights)), 1 / len(weights), device=weights.device)
+        # a product with a constant row: reductions over leading axes are several times slower on a CPU
+        return torch.addmm(self._ranks, self._share, weights)
+
+    def keep(self, ranked: Tensor, tokens: int) -> Tensor:
+        """(M',) ascending slots: all text and the ``tokens`` best visual ones, ties to the lower slot."""
+        return top_tokens(ranked[0], len(self.text) + tokens)
+
+    def follow(self, source: Tensor, rotary: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Cosines and sines (1, M', h) after a cut. rotary: of the whole prompt, (1, N, h)."""
+        if self._table is None:
+            cos, sin = rotary
+            parts = [cos[0], sin[0]]
+            self._joined = cos.dtype == self._ranks.dtype
+            self._table = torch.cat([*parts, self._ranks[:, None]] if self._joined else parts, dim=1)
+        self._table = self._table.index_select(0, source)
+        half = rotary[0].shape[-1]
+        self._ranks = self._table[:, -1] if self._joined else self._ranks.index_select(0, source)
+        return self._table[None, :, :half], self._table[None, :, half : 2 * half]
+
+
+def can_rank(kwargs: dict[str, Any]) -> bool:
+    """Whether a layer's keywords hold one rotary table (1, N, h) for all heads, as ``follow`` wants."""
+    tables = kwargs.get("position_embeddings")
+    return isinstance(tables, tuple) and len(tables) == 2 and all(table.dim() == 3 and table.shape[0] == 1 for table in tables)

@@ -1,0 +1,54 @@
+"""Text rows as a by-product: computed once, explicitly, their weights serve the scores *and* these rows' output.
+
+They are the last rows of the causal block, so the kernel is given only the rows before them. Where a layer does anything else than plain
+causal attention with as many keys as queries (grouped keys, masks, windows, caps, sinks, dropout, gradients), attention.py looks beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def future(rows: int, length: int, device: Any) -> Tensor:
+    """(1, T, N) float32, -inf where a column lies after the row; the last M columns serve a sequence that was cut to M."""
+    return torch.full((1, rows, length), float("-inf"), device=device).triu_(length - rows + 1)
+
+
+def serves(implementation: str, module: nn.Module, query: Tensor, key: Tensor, mask: Any, kwargs: dict[str, Any]) -> bool:
+    """Whether the rows of this call can be computed once: plain causal SDPA of one prompt, not learning."""
+    return (
+        implementation == "sdpa"
+        and mask is None
+        and query.shape == key.shape
+        and not (torch.is_grad_enabled() and query.requires_grad)
+        and not kwargs.get("dropout")
+        and kwargs.get("is_causal", getattr(module, "is_causal", True)) is not False
+        and kwargs.get("position_bias") is None
+        and kwargs.get("cache") is None
+    )
+
+
+def attend(
+    kernel: Callable[..., Any], module: nn.Module, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, kwargs: dict[str, Any]
+) -> tuple[Tensor, Tensor]:
+    """One layer's attention.
+
+    Args:
+        kernel: as transformers calls it, for the rows before. query, key, value: (1, H, M, h). bias: of ``future``.
+
+    Returns:
+        output (1, M, H, h), and the weights (H, T, M) of the last T rows in float32.
+    """
+    slots = query.shape[2]
+    first = slots - bias.shape[1]
+    scaling = kwargs.get("scaling")
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scores = torch.baddbmm(bias[..., -slots:], query[0, :, first:].float(), key[0].float().transpose(1, 2), alpha=scaling)
+    weights = scores.softmax(-1)  # (H, T, M)
+    rows = torch.bmm(weights.to(value.dtype), value[0])  # (H, T, h)
+    before, _ = kernel(module, query[:, :, :first], key[:, :, :first], value[:, :, :first], None, **kwargs)
+    return torch.cat([before, rows.transpose(0, 1)[None]], dim=1), weights

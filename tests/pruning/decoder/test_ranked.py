@@ -1,0 +1,191 @@
+"""The short way of a cut keeps the same tokens as the long one, computes text rows once, and needs few operations."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from senna_autoprune import AutoPrune, SennaPruneError
+from senna_autoprune.bench.shapes import BenchShape, build_decoder, build_prompt
+from senna_autoprune.pruning.context import AttentionRows, PromptLayout, ShortLayout, initial_layouts
+from senna_autoprune.pruning.decoder import attention, rows_once
+from senna_autoprune.pruning.decoder.gather import cut
+from senna_autoprune.pruning.decoder.ranked import Ranked
+from tests.models import six_blocks, tiny_llama
+
+# they hand out another look at the same numbers, and launch nothing
+VIEWS = (
+    "view slice unsqueeze select t transpose _unsafe_view expand alias detach unbind permute as_strided split reshape squeeze lift_fresh"
+)
+
+
+class _Operations(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names[str(function).split(".")[1]] += 1
+        return function(*args, **(kwargs or {}))
+
+    @property
+    def count(self) -> int:
+        return sum(count for name, count in self.names.items() if name not in VIEWS.split())
+
+
+def test_a_pruned_prefill_needs_at_most_a_quarter_more_operations_than_stock():
+    """At the depth of the benchmark; operators other than views, under no_grad, where composite ones are taken apart."""
+    shape = BenchShape(layers=24, hidden=16, heads=2, vocabulary=16)
+    model = build_decoder(shape, torch.float32, "cpu")
+    embeds, mask = build_prompt(shape, torch.float32, "cpu")
+
+    def count(policy):
+        with policy(model, visual_mask=mask) if policy else nullcontext(), torch.no_grad(), _Operations() as operations:
+            model(inputs_embeds=embeds, use_cache=True, logits_to_keep=1)
+        return operations.count
+
+    stock, pruned = count(None), count(AutoPrune(retention=0.25))
+    assert stock > 24 * 30
+    assert stock < pruned <= 1.25 * stock
+
+
+@dataclass(kw_only=True)
+class LongWay(AutoPrune):
+    """The twin: a ``select`` of its own, so that the decoder asks it, and cuts by gather.py."""
+
+    def select(self, context, layer, count):
+        return super().select(context, layer, count)
+
+
+def _prefill(policy, model, embeds, mask):
+    with policy(model, visual_mask=mask) as trace, torch.no_grad():
+        output = model(inputs_embeds=embeds, use_cache=True)
+    return output, trace[0]
+
+
+@pytest.mark.parametrize("kernel", ["sdpa", "eager"])
+@pytest.mark.parametrize("groups", [4, 2])
+@pytest.mark.parametrize("options", [{"retention": 0.25}, {"retention": 0.4, "count": "leaving"}, {"flops": 0.5}, {"retention": 1.0}])
+def test_the_short_way_is_the_long_one(options, groups, kernel):
+    model = tiny_llama(groups=groups, attention=kernel)
+    embeds, mask = six_blocks(after=9)
+    short, trace = _prefill(AutoPrune(**options), model, embeds, mask)
+    long, expected = _prefill(LongWay(**options), model, embeds, mask)
+    assert trace.tokens_per_layer == expected.tokens_per_layer
+    assert [ids.tolist() for ids in trace.ids] == [ids.tolist() for ids in expected.ids]
+    assert trace.per_view == expected.per_view
+    assert trace.mutual_information == pytest.approx(expected.mutual_information, rel=1e-4)
+    assert (short.logits - long.logits).abs().max() <= 1e-5 * long.logits.abs().max()
+    for one, other in zip(short.past_key_values.layers, long.past_key_values.layers, strict=True):
+        assert one.keys.shape == other.keys.shape
+        assert (one.keys - other.keys).abs().max() <= 1e-4 * other.keys.abs().max()
+
+
+def test_only_a_method_that_ranks_as_stock_goes_the_short_way():
+    class Own(AutoPrune):
+        def score(self, context, layer):
+            return super().score(context, layer)
+
+    patched = AutoPrune(retention=0.3)
+    patched.score = lambda context, layer: None  # type: ignore[method-assign]
+    ways = [AutoPrune(retention=0.3), AutoPrune(retention=0.3, indicator="static"), LongWay(retention=0.3), Own(retention=0.3), patched]
+    ways += [AutoPrune(retention=0.3, scope="view"), AutoPrune(retention=0.3, revival="merge"), AutoPrune(retention=0.3, mode="release")]
+    assert [policy.ranks_by_mean_attention(3) for policy in ways] == [True, True, False, False, False, False, False, False]
+    assert not AutoPrune(retention=0.3).ranks_by_mean_attention(0)
+
+
+def test_what_is_worked_out_later_is_what_a_cut_says_at_once():
+    generator = torch.Generator().manual_seed(3)
+    mask = torch.rand(1, 60, generator=generator) < 0.6
+    mask[:, -5:] = False
+    layout = long = initial_layouts(mask, None)[0]
+    for tokens in (20, 9, 9, 2):
+        kept = torch.randperm(long.tokens, generator=generator)[:tokens].sort().values
+        one = cut(long, long.length, kept, 0)
+        layout, long = ShortLayout(layout, one.source, tokens), one.layout
+    assert (layout.tokens, layout.length, layout.asking) == (2, long.length, long.asking)
+    for name in ("text", "visual", "ids", "origin", "text_rows"):
+        assert getattr(layout, name).tolist() == getattr(long, name).tolist(), name
+    assert not {"text", "visual"} & vars(ShortLayout(long, torch.arange(long.length), 2)).keys()
+
+
+def test_ranks_follow_text_and_ties_go_to_the_lower_slot():
+    layout = PromptLayout(torch.tensor([0, 3, 6, 7]), torch.tensor([1, 2, 4, 5]), torch.arange(4), torch.arange(8), 2)
+    weights = torch.tensor([0.1, 0.2, 0.1, 0.3, 0.1, 0.2, 0.0, 0.0]).expand(3, 2, 8)
+    tables = torch.rand(1, 8, 4), torch.rand(1, 8, 4)
+    for dtype in (torch.float32, torch.bfloat16):
+        ranked, rotary = Ranked(layout, 8, once=True), tuple(table.to(dtype) for table in tables)
+        scores = ranked.rank(AttentionRows(weights, layout))
+        assert scores[0].tolist() == pytest.approx([torch.inf, 0.2, 0.1, torch.inf, 0.1, 0.2, torch.inf, torch.inf])
+        source = ranked.keep(scores, 3)
+        assert source.tolist() == [0, 1, 2, 3, 5, 6, 7]
+        followed = ranked.follow(source, rotary)
+        assert all(torch.equal(one, table.index_select(1, source)) for one, table in zip(followed, rotary, strict=True))
+        again = ranked.rank(AttentionRows(weights[..., source], layout))
+        assert again[0].isinf().tolist() == [True, False, False, True, False, True, True]
+        second = ranked.follow(torch.tensor([0, 3, 5, 6]), rotary)
+        assert torch.equal(second[1], rotary[1].index_select(1, torch.tensor([0, 3, 6, 7])))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
+@pytest.mark.parametrize("rows", [1, 7])
+def test_rows_computed_once_are_the_kernels_and_the_scores(rows, dtype, tolerance):
+    torch.manual_seed(0)
+    model = tiny_llama()
+    module = model.model.layers[0].self_attn
+    query, key, value = (torch.randn(1, 4, 30, 8).to(dtype) for _ in range(3))
+    kernel = attention._kernel("sdpa", module)
+    stock, _ = kernel(module, query, key, value, None, scaling=0.3)
+    bias = rows_once.future(rows, 50, "cpu")
+    output, weights = rows_once.attend(kernel, module, query, key, value, bias, {"scaling": 0.3})
+    assert output.shape == stock.shape and output.dtype == dtype
+    assert (output - stock).abs().max() <= tolerance * stock.abs().max()
+    scores = (query.double() @ key.double().transpose(2, 3) * 0.3)[0]
+    hidden = torch.ones(30, 30, dtype=torch.bool).triu(1)
+    expected = scores.masked_fill(hidden, float("-inf")).softmax(-1)[:, -rows:]
+    assert (weights - expected).abs().max() <= 1e-5
+
+
+def test_rows_are_computed_once_in_plain_causal_sdpa_only():
+    query, key = torch.randn(1, 4, 6, 8), torch.randn(1, 4, 6, 8)
+    assert rows_once.serves("sdpa", torch.nn.Identity(), query, key, None, {"scaling": 0.1, "dropout": 0.0, "sliding_window": None})
+    refused = [
+        ("eager", query, key, None, {}),
+        ("sdpa", query, key[:, :2], None, {}),
+        ("sdpa", query, key, torch.ones(1, 1, 6, 6, dtype=torch.bool), {}),
+        ("sdpa", query, key, None, {"dropout": 0.1}),
+        ("sdpa", query, key, None, {"is_causal": False}),
+        ("sdpa", query, key, None, {"position_bias": query}),
+        ("sdpa", query.clone().requires_grad_(), key, None, {}),
+    ]
+    assert not any(rows_once.serves(call[0], torch.nn.Identity(), *call[1:]) for call in refused)
+    both_ways = torch.nn.Identity()
+    both_ways.is_causal = False
+    assert not rows_once.serves("sdpa", both_ways, query, key, None, {})
+
+
+def test_the_gradient_flows_as_in_the_stock_model():
+    model = tiny_llama()
+    embeds, mask = six_blocks()
+    gradients = []
+    for policy in (AutoPrune(retention=0.3), LongWay(retention=0.3)):
+        given = embeds.clone().requires_grad_()
+        with policy(model, visual_mask=mask):
+            model(inputs_embeds=given, logits_to_keep=1).logits.sum().backward()
+        gradients.append(given.grad)
+    assert gradients[0].abs().sum() > 0
+    assert (gradients[0] - gradients[1]).abs().max() <= 1e-4 * gradients[1].abs().max()
+
+
+def test_attention_that_is_not_finite_is_refused_on_the_short_way_too():
+    model = tiny_llama()
+    embeds, mask = six_blocks()
+    with torch.no_grad():
+        model.model.layers[2].self_attn.q_proj.weight.fill_(float("nan"))
+    with pytest.raises(SennaPruneError, match="gave NaN"), AutoPrune(retention=0.3)(model, visual_mask=mask), torch.no_grad():
+        model(inputs_embeds=embeds)
