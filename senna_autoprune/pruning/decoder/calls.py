@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from contextvars import ContextVar
 from functools import wraps
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -24,6 +26,7 @@ UNASKED = {
 
 _ACTIVE: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 _LOCK = threading.Lock()
+_WITHIN: ContextVar[tuple[int, ...]] = ContextVar("senna_prune_within", default=())  # a task's own, and handed down to those it makes
 
 
 class Calls:
@@ -54,6 +57,9 @@ class Calls:
         stack.callback(_ACTIVE.pop, self.decoder, None)
         self.owner, self.alive = threading.get_ident(), {thread.ident for thread in threading.enumerate()}
         self.guests: set[int] = set()
+        self.task = _task()
+        _WITHIN.set((*_WITHIN.get(), id(self)))
+        stack.callback(lambda: _WITHIN.set(tuple(one for one in _WITHIN.get() if one != id(self))))
         for module in {id(one): one for one in (self.root, self.model)}.values():
             if isinstance(module, nn.Module):
                 stack.callback(module.register_forward_pre_hook(self._see).remove)
@@ -69,12 +75,17 @@ class Calls:
                 stack.callback(setattr, self.model, name, before)
 
     def check(self) -> None:
-        """Raise SennaPruneError if this thread is not the one that pruned the model, nor its guest."""
+        """Raise SennaPruneError if this thread or task is not the one that pruned the model, nor its guest."""
         me = threading.get_ident()
         if me != self.owner and me not in self.guests:
             raise SennaPruneError(
                 f"another thread prunes this model by {self.policy}; a model has one user at a time: wait, or load it twice "
                 "(a thread that the with has started may generate with a streamer)"
+            )
+        task = _task()
+        if task is not None and self.task not in (None, task) and not self.task.done() and id(self) not in _WITHIN.get():
+            raise SennaPruneError(
+                f"another task prunes this model by {self.policy} and waits in its with; a model has one user: wait, or load it twice"
             )
         if self.busy not in (None, me):
             raise SennaPruneError("two threads call this pruned model at the same time; a model has one user at a time")
@@ -137,6 +148,14 @@ class Calls:
                     self.expansion = 1
 
         return generate
+
+
+def _task() -> Any:
+    """The task of asyncio that runs in this thread; None: there is no loop."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
 
 
 def refuse(asked: Callable[[str], Any]) -> None:

@@ -102,6 +102,9 @@ class PruningHooks:
             )
         warnings.warn("nothing was pruned in this with: no prompt with visual tokens reached the model", stacklevel=4)
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise SennaPruneError("a model inside a policy's with cannot be copied or pickled with its hooks; do so before or after the with")
+
     # --- hooks ------------------------------------------------------------------------------------------------------------------------
 
     def _timed(self, hook: Callable[..., Any]) -> Callable[..., Any]:
@@ -115,6 +118,10 @@ class PruningHooks:
     def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
         self.calls.begin()
         self.prefill = self.decode = None
+        if self.decoder.config._attn_implementation != attention.probing_name(self.kernel):
+            raise SennaPruneError(
+                f"the attention kernel was changed to {self.decoder.config._attn_implementation!r} inside the with; change it before"
+            )
         if args:  # by name from here on
             args, kwargs = (), inspect.signature(module.forward).bind_partial(*args, **kwargs).arguments
             kwargs = {**kwargs, **kwargs.pop("kwargs", {})}

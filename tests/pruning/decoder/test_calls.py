@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
 import functools
+import pickle
 import threading
 import warnings
 
@@ -225,6 +228,23 @@ def test_a_decoder_called_behind_its_model_is_refused():
         model.model.language_model(inputs_embeds=embeds[None])
 
 
+@pytest.mark.parametrize("method", ["autoprune", "random"])
+def test_a_kernel_changed_in_the_with_is_refused(method):
+    model, (embeds, mask) = tiny_llama(layers=4), six_blocks()
+    with build_policy(method, retention=0.3)(model, visual_mask=mask):
+        model.set_attn_implementation("eager")
+        with pytest.raises(SennaPruneError, match="kernel was changed to 'eager' inside the with"):
+            model(inputs_embeds=embeds)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickle.dumps])
+def test_a_model_in_the_with_is_not_copied_with_its_hooks(copied):
+    model, mask = tiny_llama(layers=2), six_blocks()[1]
+    with pytest.raises(SennaPruneError, match="before or after the with"), build_policy("random", retention=0.5)(model, visual_mask=mask):
+        copied(model)
+    copied(model)
+
+
 def test_one_policy_at_a_time():
     model, (embeds, mask) = tiny_llama(layers=4), six_blocks()
     policy, other = build_policy("random", retention=0.3), build_policy("fastv", retention=0.7)
@@ -283,6 +303,37 @@ def test_another_thread_is_refused_and_disturbs_nobody():
     assert torch.equal(logits, expected) and len(trace) == 1
     for error, message in zip(refusals, ("another thread prunes", "already inside", "another thread prunes"), strict=True):
         assert isinstance(error, SennaPruneError) and message in str(error)
+
+
+def test_another_task_of_the_same_thread_is_refused():
+    """A server: one request waits inside its with while another calls the model; what a request starts itself is its own."""
+    model, (embeds, mask) = tiny_llama(layers=4), six_blocks()
+
+    async def ask():
+        return model(inputs_embeds=embeds).logits
+
+    async def pruned(entered, leave):
+        with build_policy("random", retention=0.3)(model, visual_mask=mask) as trace:
+            entered.set()
+            await leave.wait()
+            await asyncio.gather(ask(), asyncio.create_task(ask()))
+        return len(trace)
+
+    async def both():
+        entered, leave = asyncio.Event(), asyncio.Event()
+        one = asyncio.create_task(pruned(entered, leave))
+        await entered.wait()
+        with pytest.raises(SennaPruneError, match="another task prunes this model"):
+            await ask()
+        leave.set()
+        return await one, await ask()
+
+    with torch.no_grad():
+        prompts, plain = asyncio.run(both())
+        assert prompts == 2 and torch.equal(plain, model(inputs_embeds=embeds).logits)
+        with build_policy("random", retention=0.3)(model, visual_mask=mask) as trace:
+            asyncio.run(ask())
+    assert len(trace) == 1
 
 
 def test_a_thread_of_the_with_may_stream():
