@@ -43,6 +43,10 @@ test: setup
 test-fast: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(FAST)
 
+# every method's certificate on the embedded model -> docs/results/budget, and the first block of the README
+verdict: setup
+	$(BIN)/python tools/maintain/verdict.py
+
 # simulations of 10,000 models; their figures are in docs/results/statistics.md
 test-slow: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/evaluation/budget/slow_false_safe.py

@@ -15,7 +15,7 @@ from senna_autoprune.evaluation.measures.paired_tests import non_inferiority, sc
 from senna_autoprune.evaluation.measures.parsing import parse_plan
 from senna_autoprune.evaluation.measures.retention import accuracy, mcnemar
 from senna_autoprune.evaluation.measures.summary import flips_between
-from senna_autoprune.evaluation.measures.verdict import points
+from senna_autoprune.evaluation.measures.verdict import points, up
 from senna_autoprune.evaluation.runs.rows import UNPRUNED, QuestionRow
 from senna_autoprune.evaluation.runs.store import RunStore
 
@@ -90,7 +90,7 @@ def _sentence(found: dict[str, Any]) -> str:
     if scenes < NO_VERDICT or gap["low"] is None:
         return f"{who}: no verdict, {scenes} scenes (at least {NO_VERDICT} are needed)"
     ends = f"{100 * gap['value']:+.1f} points of accuracy [{100 * gap['low']:+.1f}, {100 * gap['high']:+.1f}]"
-    bound = "no loss" if found["lower"] >= 0 else f"not worse by more than {points(-found['lower'])}"
+    bound = "no loss" if found["lower"] >= 0 else f"not worse by more than {points(up(-found['lower']))}"
     held = found["flips"]["scenes"]
-    flips = f"a newly dangerous answer in {held['dangerous']} of {scenes} scenes (at most {100 * held['dangerous_upper']:.1f} %)"
+    flips = f"a newly dangerous answer in {held['dangerous']} of {scenes} scenes (at most {100 * up(held['dangerous_upper']):.1f} %)"
     return f"{who}: {ends}, p {test['p_value']:.3g} by scene; {bound} (95 %, {scenes} scenes), {flips}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from senna_autoprune.evaluation.measures.verdict import METRES, POINTS, amount
+from senna_autoprune.evaluation.measures.verdict import METRES, POINTS, amount, up
 from senna_autoprune.tables.grid import UNDEFINED, Grid, number, percent
 
 Certificate = Mapping[str, Any]
@@ -35,6 +35,16 @@ def _column(found: Certificate) -> str:
 
 def _scenes(count: int | None) -> str:
     return UNDEFINED if count is None else str(count)
+
+
+def _worst(bound: float | None, found: Certificate) -> str:
+    """A lower bound, never printed larger than it is."""
+    return _signed(None if bound is None else -up(-bound, _over(found)["unit"]), found)
+
+
+def _most(bound: float | None) -> str:
+    """An upper bound, never printed smaller than it is."""
+    return percent(None if bound is None else min(up(bound), 1.0))
 
 
 def each_grid(found: Certificate) -> Grid:
@@ -74,8 +84,8 @@ def _reached(one: Certificate, found: Certificate) -> list[str]:
     if at is None:
         return ["", "", "", "", then, ""]
     last = at["looks"][-1]
-    points = f"{_signed(last['difference'], found)} [{_signed(last['lower'], found)}]"
-    dangerous = UNDEFINED if last["dangerous"] is None else f"{last['dangerous']} [{percent(last['dangerous_upper'])}]"
+    points = f"{_signed(last['difference'], found)} [{_worst(last['lower'], found)}]"
+    dangerous = UNDEFINED if last["dangerous"] is None else f"{last['dangerous']} [{_most(last['dangerous_upper'])}]"
     cut = "" if at["deployable"].startswith("none") else at["deployable"].partition(":")[0]
     return [points, dangerous, number(at["cost"]["total_ratio"], 2), "yes" if one["together"] else "", then or "no smaller was tried", cut]
 
@@ -97,9 +107,9 @@ def sequence_grid(found: Certificate) -> Grid:
                 percent(step["budget"]),
                 str(last["scenes"]),
                 _signed(last["difference"], found),
-                _signed(last["lower"], found),
+                _worst(last["lower"], found),
                 _scenes(last["dangerous"]),
-                percent(last["dangerous_upper"]),
+                _most(last["dangerous_upper"]),
                 step["reason"],
                 number(cost["total_ratio"], 2),
                 step["deployable"],
@@ -164,5 +174,5 @@ def control_grid(found: Certificate) -> Grid:
     """Answerers that see nothing, against the same margin: if one passed, nothing could be certified."""
     grid = Grid("Controls that see nothing", ["control", "questions", _column(found), "at worst"])
     for one in found["controls"]:
-        grid.rows.append([one["setting"], str(one["questions"]), _signed(one["difference"], found), _signed(one["lower"], found)])
+        grid.rows.append([one["setting"], str(one["questions"]), _signed(one["difference"], found), _worst(one["lower"], found)])
     return grid

@@ -210,8 +210,9 @@ def _figures(entry: Metrics) -> dict[str, str]:
         shown["macro-F1"] = number(measures.get("macro_f1"))
         shown["unreadable"] = str(measures.get("unreadable", measures.get("invalid", "")))
         shown["retention of accuracy\n(95 % interval)"] = interval(entry.get("retention", {}).get("accuracy"))
-        against = entry.get("mcnemar_against", {}).get(UNPRUNED)
-        shown["McNemar p\nagainst\nunpruned"] = p_value(against["p_value"]) if against else ""
+        by_scene = "scene_test_against" in entry  # runs of version 0.1 have McNemar's test alone
+        against = entry.get("scene_test_against" if by_scene else "mcnemar_against", {}).get(UNPRUNED)
+        shown[f"p against\nunpruned\n{'(by scene)' if by_scene else '(McNemar)'}"] = p_value(against["p_value"]) if against else ""
     for name, words, digits in (("l2_m", "L2", 2), ("collision_rate", "collision", 3)):
         for convention, horizons in measures.get(name, {}).items():
             for horizon, found in horizons.items():

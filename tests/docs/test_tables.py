@@ -8,10 +8,11 @@ import pytest
 
 from senna_autoprune.pruning.methods.facts import method_facts
 from senna_autoprune.pruning.methods.registry import METHODS
-from tests.docs import readme_table
+from tests.docs import readme_budget, readme_table
 from tests.docs.pages import DOCS, ROOT, blocks, text_of
 from tests.docs.readme_eval import METRICS, printed
 from tests.test_house import ROOMS
+from tools.maintain import verdict
 
 
 def rows(text: str) -> dict[str, list[str]]:
@@ -26,6 +27,30 @@ def test_the_readmes_table_follows_from_the_results() -> None:
 
 def test_the_readme_shows_exactly_what_eval_printed() -> None:
     assert f"```text\n{printed()}\n```" in text_of(ROOT / "README.md")
+
+
+def test_the_readme_leads_with_the_verdict_as_it_was_printed() -> None:
+    """Once ``make verdict`` has run: its certificate and the README's first blocks come and go together."""
+    readme = text_of(ROOT / "README.md")
+    assert readme_budget.CERTIFICATE.is_file() == (verdict.HEADING in readme)
+    if readme_budget.CERTIFICATE.is_file():
+        assert verdict.write_block(readme, readme_budget.command_of(), readme_budget.printed()) == readme
+        assert readme.index(verdict.HEADING) < readme.index(verdict.NEXT)
+
+
+def test_a_verdict_is_written_where_it_belongs_and_again_over_itself() -> None:
+    page = f"# A tool\n\n{verdict.NEXT}\n\n```\nmake eval\n```\n\n```text\nanother\n```\n"
+    once = verdict.write_block(page, "senna-prune budget --each", "25 % is safe")
+    assert once.startswith(f"# A tool\n\n{verdict.HEADING}\n\n```\nsenna-prune budget --each\n```\n") and once.endswith(
+        page.partition(verdict.NEXT)[2]
+    )
+    assert "```text\n25 % is safe\n```" in once
+    assert verdict.write_block(once, "senna-prune budget --each", "25 % is safe") == once
+    assert verdict.write_block(once, "other", "none") == once.replace("senna-prune budget --each\n", "other\n").replace(
+        "25 % is safe", "none"
+    )
+    with pytest.raises(ValueError, match=r"no .* with two blocks"):
+        verdict.write_block("# A page", "", "")
 
 
 def test_that_run_agrees_with_the_table_of_methods() -> None:

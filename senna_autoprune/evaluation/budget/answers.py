@@ -11,6 +11,8 @@ from senna_autoprune.evaluation.measures.intervals import Paired
 from senna_autoprune.evaluation.measures.verdict import METRES, POINTS, Evidence, evidence
 from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
 
+FAILED, BUDGET = "failed", "@"  # status of a row without an answer; what the name of a pruned setting holds
+
 
 @dataclass(frozen=True)
 class Pairs:
@@ -66,9 +68,15 @@ class Pairs:
 
 
 def texts_of(rows: Iterable[AnswerRow]) -> dict[str, dict[int, str]]:
-    """setting -> question -> answer in the words that the adapter reads, of rows that have one."""
+    """setting -> question -> answer in the words that the adapter reads.
+
+    What a pruned model could not answer is an answer that says nothing: it is wrong, and misses the brake; a budget is not
+    certified by failing where it is hard.
+    """
     texts: dict[str, dict[int, str]] = {}
     for row in rows:
         if row.answer is not None:
             texts.setdefault(row.setting, {})[row.question] = row.words or ""
+        elif row.status == FAILED and BUDGET in row.setting:
+            texts.setdefault(row.setting, {})[row.question] = ""
     return texts

@@ -66,7 +66,7 @@ class BudgetConfig(AskConfig):
     def _consistent(self) -> Self:
         if not self.grid or min(self.grid) <= 0 or max(self.grid) >= 1:
             raise ValueError("grid: shares of visual tokens lie between 0 and 1, both left out")
-        self.grid = tuple(sorted(set(self.grid), reverse=True))
+        self.grid = tuple(sorted({float(f"{share:g}") for share in self.grid}, reverse=True))  # as settings are named: no budget twice
         if not self.methods:
             raise ValueError("methods: name at least one")
         if self.each:

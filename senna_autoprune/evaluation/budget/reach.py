@@ -18,7 +18,7 @@ from senna_autoprune.evaluation.budget.sequence import Rules
 from senna_autoprune.evaluation.measures.distances import Gains
 from senna_autoprune.evaluation.measures.intervals import CAUTIOUS, Paired, difference_effect, difference_score, lower_end, scenes_upper
 from senna_autoprune.evaluation.measures.paired_tests import scenes_for_safety
-from senna_autoprune.evaluation.measures.verdict import points
+from senna_autoprune.evaluation.measures.verdict import points, up
 
 Array = NDArray[Any]
 MOST_SCENES = 100_000
@@ -48,7 +48,7 @@ def safety_of(stated: float | None, stops: tuple[int, ...]) -> tuple[float, str]
         SennaPruneError: these scenes cannot show what was stated.
     """
     best = least_safety(stops)
-    shown = _up(best)
+    shown = up(best)
     if stated is None:
         share = SAFETY / 100
         return (
@@ -69,7 +69,7 @@ def refuse_margin(margin: float, count: Array, stops: tuple[int, ...]) -> None:
     if margin < best:
         raise SennaPruneError(
             f"{count.sum():.0f} questions of {len(count)} scenes to certify on cannot show a margin of {points(margin)}: if not one answer "
-            f"changes, a loss of {points(_up(best))} is still possible; state --margin {100 * _up(best):.1f} or more, or bring about "
+            f"changes, a loss of {points(up(best))} is still possible; state --margin {100 * up(best):.1f} or more, or bring about "
             f"{scenes_for_margin(margin, count, level)} scenes"
         )
 
@@ -96,8 +96,3 @@ def scenes_for_margin(margin: float, count: Array, level: float) -> int:
             break
         scenes = max(scenes + 1, ceil(scenes * best / margin))
     return scenes
-
-
-def _up(share: float) -> float:
-    """Rounded up to a tenth of a point."""
-    return ceil(share * 1000 - 1e-9) / 1000

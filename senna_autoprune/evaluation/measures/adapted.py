@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from senna_autoprune.evaluation.measures.retention import bootstrap, by_scene, hit_statistics, mcnemar, mean_measure, retention
+from senna_autoprune.evaluation.measures.intervals import Paired
+from senna_autoprune.evaluation.measures.paired_tests import scene_test
+from senna_autoprune.evaluation.measures.retention import accuracy, accuracy_retention, mcnemar
 from senna_autoprune.evaluation.runs.rows import NO_IMAGE, PRUNING_CONTROLS, UNPRUNED, QuestionRow
 from senna_autoprune.nuscenes.futures import Future
 
@@ -43,7 +45,6 @@ def adapted_measures(
     texts: Mapping[str, Mapping[int, str]],
     reading: Reading,
     seed: int,
-    resamples: int,
 ) -> dict[str, dict[str, Any]]:
     """setting -> the measures of its answers to questions of one type.
 
@@ -52,7 +53,7 @@ def adapted_measures(
     Returns:
         of each setting ``kind``, ``count``, ``unlabelled``, ``agreement`` with ``interval`` (where unpruned was asked), and of
         the labelled questions the adapter's own ``measures``; where an answer is right or wrong also ``accuracy`` with its
-        interval, ``retention`` and ``mcnemar_against`` (unpruned, random, uniform, no-image).
+        interval, ``retention``, ``scene_test_against`` and ``mcnemar_against`` (unpruned, random, uniform, no-image).
     """
     kind = reading.kind(questions[0].type)
     read = {name: [reading.answer(q.type, found[q.question], q.text) for q in questions] for name, found in texts.items()}
@@ -72,28 +73,23 @@ def adapted_measures(
             entry["measures"] = reading.measure(questions[0].type, [labels[n] for n in known], [found[n] for n in known], true)  # type: ignore[arg-type]
         if UNPRUNED in read:
             same = [reading.same(a, b) for a, b in zip(found, read[UNPRUNED], strict=True)]
-            interval = bootstrap([by_scene(hit_statistics(same), scenes)], mean_measure, resamples, seed)
-            entry["agreement"] = {**reading.agreement(found, read[UNPRUNED]), "interval": interval.to_dict()}
+            entry["agreement"] = {**reading.agreement(found, read[UNPRUNED]), "interval": accuracy(same, scenes).to_dict()}
         if right:
-            entry.update(_closed(name, right, [scenes[n] for n in known], seed, resamples))
+            entry.update(_closed(name, right, [scenes[n] for n in known], seed))
         result[name] = entry
     return result
 
 
-def _closed(name: str, right: Mapping[str, Sequence[bool]], scenes: Sequence[str], seed: int, resamples: int) -> dict[str, Any]:
+def _closed(name: str, right: Mapping[str, Sequence[bool]], scenes: Sequence[str], seed: int) -> dict[str, Any]:
     """Accuracy, retention and paired tests of answers that are right or wrong."""
-    hits = hit_statistics(right[name])
+    hits, others = right[name], [other for other in (UNPRUNED, *PRUNING_CONTROLS, NO_IMAGE) if other in right and other != name]
     found: dict[str, Any] = {
-        "accuracy": bootstrap([by_scene(hits, scenes)], mean_measure, resamples, seed).to_dict(),
-        "mcnemar_against": {
-            other: mcnemar(right[other], right[name]).to_dict()
-            for other in (UNPRUNED, *PRUNING_CONTROLS, NO_IMAGE)
-            if other in right and other != name
-        },
+        "accuracy": accuracy(hits, scenes).to_dict(),
+        "scene_test_against": {other: scene_test(Paired.of(right[other], hits, scenes), seed).to_dict() for other in others},
+        "mcnemar_against": {other: mcnemar(right[other], hits).to_dict() for other in others},
     }
     if UNPRUNED in right:
-        before = hit_statistics(right[UNPRUNED])
-        found["retention"] = {"accuracy": retention(hits, before, scenes, mean_measure, resamples, seed).to_dict()}
+        found["retention"] = {"accuracy": accuracy_retention(right[UNPRUNED], hits, scenes).to_dict()}
     return found
 
 

@@ -121,7 +121,7 @@ def summarise(
     if reading is not None:
         for kind in _types(kept):
             group = [q for q in kept if q.type == kind]
-            for name, entry in adapted_measures(group, models, reading, seed, resamples).items():
+            for name, entry in adapted_measures(group, models, reading, seed).items():
                 result["settings"][name].setdefault("measures", {})[kind] = entry
     weighted = {kind: weighted_measures([q for q in kept if q.type == kind], texts, reading, seed, resamples) for kind in _types(kept)}
     if any(weighted.values()):

@@ -129,9 +129,9 @@ def judge(found: Evidence, margin: float | None = None, safety: float | None = N
     if margin is None:
         if found.lower >= 0:
             return Verdict(None, f"{who}: no loss ({said}), {flips}")
-        return Verdict(None, f"{who}: not worse by more than {amount(_up(-found.lower, found.unit), found.unit)} ({said}), {flips}")
+        return Verdict(None, f"{who}: not worse by more than {amount(up(-found.lower, found.unit), found.unit)} ({said}), {flips}")
     if not passes(found, margin):
-        shown = f"it may be worse by up to {amount(_up(-found.lower, found.unit), found.unit)}, the margin is {amount(margin, found.unit)}"
+        shown = f"it may be worse by up to {amount(up(-found.lower, found.unit), found.unit)}, the margin is {amount(margin, found.unit)}"
         return Verdict(NOT_SHOWN, f"{who}: not shown to be safe, {shown} ({said})")
     good = f"not worse by more than {amount(margin, found.unit)} ({said}), {flips}"
     if not passes(found, margin, safety):
@@ -158,14 +158,14 @@ def _scenes(count: int) -> str:
 def _flips(found: Evidence) -> str:
     if found.dangerous is None:
         return "of these answers nobody says which flips are dangerous"
-    most = "" if found.dangerous_upper is None else f" (at most {100 * _up(found.dangerous_upper):.1f} % of scenes)"
+    most = "" if found.dangerous_upper is None else f" (at most {100 * up(found.dangerous_upper):.1f} % of scenes)"
     return f"{'no' if not found.dangerous else 'a'} newly dangerous flip in {found.dangerous or found.scenes}" + (
         f" of {_scenes(found.scenes)}{most}" if found.dangerous else f" scenes{most}"
     )
 
 
-def _up(value: float, unit: str = POINTS) -> float:
-    """Rounded up to a tenth of a point or a centimetre: a bound is never printed smaller than it is."""
+def up(value: float, unit: str = POINTS) -> float:
+    """Rounded up to a tenth of a point or a centimetre: a bound is never printed smaller than it is (a lower one: ``-up(-bound)``)."""
     from math import ceil
 
     steps = 100 if unit == METRES else 1000

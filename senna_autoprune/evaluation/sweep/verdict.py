@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from senna_autoprune.evaluation.measures.clusters import NO_VERDICT
-from senna_autoprune.evaluation.measures.verdict import CONFIDENCE, points
+from senna_autoprune.evaluation.measures.verdict import CONFIDENCE, points, up
 
 MARGIN = 0.02  # points of accuracy that may be lost: the largest margin that ``senna-prune budget`` takes of itself
 NAMED = 3  # methods at most that the sentence names
@@ -49,7 +49,9 @@ def sweep_verdict(entries: Sequence[Mapping[str, Any]], scenes: int) -> dict[str
     else:
         near = max(found, key=lambda one: -1.0 if one["lower"] is None else one["lower"])
         closest = (
-            "" if near["lower"] is None else f"; closest: {near['row']} at {_share(near)}, not worse by more than {points(-near['lower'])}"
+            ""
+            if near["lower"] is None
+            else f"; closest: {near['row']} at {_share(near)}, not worse by more than {points(up(-near['lower']))}"
         )
         first = f"no method is shown to lose at most {points(MARGIN)} at any of these budgets{closest} ({said})"
     return {"margin": MARGIN, "reached": {row: cell["budget"] for row, cell in reached.items()}, "sentence": f"{first}; {_least(found)}"}

@@ -19,7 +19,7 @@ from senna_autoprune.evaluation.runs.store import RunStore
 KEEP, STOP, TURN = "KEEP, STRAIGHT\n", "STOP, STRAIGHT\n", "KEEP, LEFT_TURN\n"
 LABELS = (KEEP, STOP, TURN)
 TEXT = "<image>\nYour current speed is {speed} m/s, the navigation command is 'go straight', state your SPEED plan."
-Rule = Callable[[QuestionRow, str], str]  # question, setting -> answer
+Rule = Callable[[QuestionRow, str], str | None]  # question, setting -> answer; None: it fails
 
 
 def share_of(setting: str) -> float:
@@ -74,16 +74,19 @@ class FakeEngine:
                 for setting in asking.settings:
                     if (question.question, setting.name) in unit.todo:
                         self.asked.append((question.question, setting.name))
-                        yield AnswerRow(question.question, setting.name, "ok", self.rule(question, setting.name), prefill_ms=1.0)
+                        said = self.rule(question, setting.name)
+                        fell = {"status": "failed", "reason": "fell"} if said is None else {"status": "ok"}
+                        yield AnswerRow(question.question, setting.name, answer=said, prefill_ms=1.0, **fell)
 
 
-def question_file(folder: Path, scenes: int, each: int = 6) -> Path:
-    """A question file of ``scenes`` scenes, each with every label in turn."""
+def question_file(folder: Path, scenes: int, each: int = 6, owner: Callable[[int], int] | None = None) -> Path:
+    """A question file of ``scenes`` scenes, each with every label in turn. owner: question -> number of its scene, if sizes differ."""
     Image.new("RGB", (8, 8)).save(folder / "a.png")
     records = []
     for index in range(scenes * each):
         turns = [{"from": "human", "value": TEXT.format(speed=index % 9)}, {"from": "gpt", "value": LABELS[index % 3]}]
-        facts = {"scene": f"scene-{index // each:03}", "description": "Night" if index // each % 3 == 0 else "Sunny"}
+        scene = index // each if owner is None else owner(index)
+        facts = {"scene": f"scene-{scene:03}", "description": "Night" if scene % 3 == 0 else "Sunny"}
         records.append({"token": f"t{index}", "image": "a.png", "images": ["a.png"], "conversations": turns, "senna_prune": facts})
     path = folder / "qa.json"
     path.write_text(json.dumps(records))
