@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from typing import Any
 
 import click
@@ -17,6 +18,7 @@ from senna_autoprune.cli.options import (
     config_option,
     device_options,
     engine_options,
+    force_option,
     model_options,
     prompt_option,
     question_options,
@@ -65,10 +67,11 @@ asking = block(
 @asking
 @engine_options
 @retry_option
+@force_option
 @click.option("--full", is_flag=True, help="Print all tables (the page has them); else the verdict and what was tested.")
 @click.option("--json", "as_json", is_flag=True, help="Print the certificate as one JSON document in the last line.")
 @click.pass_context
-def command(ctx: click.Context, config_file: str | None, retry_failed: bool, full: bool, as_json: bool, **flags: Any) -> None:
+def command(ctx: click.Context, config_file: str | None, retry_failed: bool, force: bool, full: bool, as_json: bool, **flags: Any) -> None:
     """How far may this model be pruned on these questions, and how sure is that?
 
     Margins are fixed before any pruned answer exists. Half of the scenes chooses the method, the other half certifies: budgets from
@@ -85,7 +88,7 @@ def command(ctx: click.Context, config_file: str | None, retry_failed: bool, ful
     config = load_config(BudgetConfig, config_file, _embedded_margins(given, config_file))
     progress = console_for(stderr=True)
     fill_in_embedded(config, progress)
-    result = _search(config, retry_failed, progress)
+    result = _search(config, retry_failed, force, progress)
     console, label = console_for(), label_of(config.model, config.questions)
     if label is not None:
         console.print(label, style="bold")
@@ -121,9 +124,9 @@ def show(certificate: dict[str, Any], console: Any, full: bool = True) -> None:
         show_grid(grid, console)
 
 
-def _search(config: Any, retry_failed: bool, console: Any) -> Any:
+def _search(config: Any, retry_failed: bool, force: bool, console: Any) -> Any:
     """Load and run; a line for each step, a bar for the answers within it."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from senna_autoprune.evaluation.answering.open import open_engine
     from senna_autoprune.evaluation.budget.search import check, directory_of, search
@@ -132,16 +135,25 @@ def _search(config: Any, retry_failed: bool, console: Any) -> Any:
         console.print(line, markup=False, soft_wrap=True)
 
     check(config)
-    with open_engine(config, say) as engine:
+    with ExitStack() as stack:
+        with console.status("getting ready"):
+            engine = stack.enter_context(open_engine(config, say))
         say(f"run folder {directory_of(config)}")
-        columns = (TextColumn("answers of this step"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (
+            SpinnerColumn(),
+            TextColumn("answers of this step"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("so far"),
+        )
         with Progress(*columns, console=console, transient=True) as progress:
             task = progress.add_task("answers", total=None)
 
             def on_row(row: Any, done: int, total: int) -> None:
                 progress.update(task, completed=done, total=total)
 
-            return search(config, engine, on_row, say, retry_failed)
+            return search(config, engine, on_row, say, retry_failed, force)
 
 
 def _write(result: Any, label: str | None) -> list[Any]:

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from senna_autoprune.cli import cli
+from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.answering import open as opening
 from tests.evaluation.budget.fake import FakeEngine, Rule, question_file, safe_above, without_waiting
 
@@ -43,3 +44,11 @@ def test_nothing_safe_is_4_and_nothing_shown_is_5(monkeypatch: pytest.MonkeyPatc
         (tmp_path / name).mkdir()
         ended, _ = run(monkeypatch, question_file(tmp_path / name, 60, 3), rule)
         assert ended.exit_code == code, ended.output
+
+
+def test_unreadable_answers_stop_it_unless_forced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    questions = question_file(tmp_path, 60, 3)
+    ended, _ = run(monkeypatch, questions, lambda question, setting: "rubbish")
+    assert isinstance(ended.exception, SennaPruneError) and "--force goes on" in str(ended.exception)
+    ended, _ = run(monkeypatch, questions, lambda question, setting: "rubbish", "--force")
+    assert "not one of the first" not in str(ended.exception)

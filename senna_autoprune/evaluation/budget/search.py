@@ -114,11 +114,12 @@ def search(
     on_row: OnRow | None = None,
     say: Callable[[str], None] = lambda line: None,
     retry_failed: bool = False,
+    force: bool = False,
 ) -> BudgetResult:
     """Find the smallest budget that is safe on these questions, and write ``budget.json`` into the run directory.
 
     Args:
-        say: gets a line about each step and each look.
+        say: gets a line about each step and each look. force: go on although the first ten unpruned plans cannot be read.
     Raises:
         SennaPruneError: bad questions or run directory, other margins than the run was begun with, a margin below the noise floor.
     """
@@ -133,7 +134,7 @@ def search(
     with RunStore.start(directory, description, questions) as store:
         if retry_failed:
             store.forget_failed()
-        work = Search(config, engine, store, questions, root, plan, outcome, on_row, say)
+        work = Search(config, engine, store, questions, root, plan, outcome, on_row, say, force)
         result = {"schema": SCHEMA, "run": description, **work.run()}
         store.describe({**description, "budget": {"margins": result["margins"]}})
         rows = store.answers()
@@ -155,6 +156,7 @@ class Search:
     outcome: Outcome
     on_row: OnRow | None
     say: Callable[[str], None]
+    force: bool = False
     unreachable: dict[str, str] = field(default_factory=dict)
     _calibration: dict[str, Any] | None = None
 
@@ -166,7 +168,8 @@ class Search:
         questions = [q for q in self.questions if q.scene in wanted]
         asking = Asking.of(self.config, settings, self.root)
         asking = asking if batch_size is None else replace(asking, batch_size=batch_size)
-        answer_all(self.engine, Prepared(questions, asking), self.store, self.on_row, self.unreachable, reading=self.outcome.reading)
+        prepared, reading = Prepared(questions, asking), self.outcome.reading
+        answer_all(self.engine, prepared, self.store, self.on_row, self.unreachable, force=self.force, reading=reading)
 
     def pairs(self, name: str, scenes: Iterable[str]) -> Pairs:
         """Unpruned against a setting on these scenes."""
