@@ -110,6 +110,20 @@ class KeyframeTables(NuScenes):  # type: ignore[misc]  # the devkit has no types
                 row["filename"] = row["filename"].replace("\\", "/")
             yield _kept(row, _FILE, _FILE_TOKENS)
 
+    def image_rows(self, samples: Collection[str], cameras: Collection[str]) -> Iterator[Row]:
+        """Rows about these cameras at and around these samples, sweeps included, in one pass over the table's file.
+
+        Raises:
+            SennaPruneError: the table is broken, or a row lacks what ties it to others.
+        """
+        for number, row in enumerate(self._rows("sample_data")):
+            try:
+                channel, _ = self._channels[row["calibrated_sensor_token"]]
+                if channel in cameras and row["sample_token"] in samples:
+                    yield {**_kept(row, _FILE, ()), "channel": channel, "filename": row["filename"].replace("\\", "/")}
+            except (KeyError, TypeError, AttributeError) as error:
+                raise self._lost("sample_data", number, error) from None
+
     def _poses(self, wanted: dict[str, str]) -> Iterator[Row]:
         for row in self._rows("ego_pose"):
             token = row.get("token")

@@ -99,16 +99,16 @@ def from_tables(rows: Sequence[QuestionRow], adapter: Adapter, nusc: NuScenes, r
     frames = [frame for frame in adapter.views.frames if frame]
     there = {sample["token"] for sample in nusc.sample}
     futures: dict[str, Any] = {}
-    earlier: dict[str, dict[tuple[str, float], str]] = {}
+    wanted = {row.token for row in rows if row.token in there} if frames else set()
+    earlier = earlier_images(nusc, wanted, adapter.views.cameras or (), frames) if wanted else {}
+    if root is not None:
+        earlier = {token: {key: os.path.relpath(path, root) for key, path in seen.items()} for token, seen in earlier.items()}
     driven: dict[str, Any] = {}
     found = []
     for row in rows:
         token, plans, facts = row.token, reading.kind(row.type) == "waypoints", dict(row.facts)
         if token in there and plans and token not in futures:
             futures[token] = future_of(nusc, token, steps).to_dict()
-        if token in there and frames and token not in earlier:
-            seen = earlier_images(nusc, token, adapter.views.cameras or (), frames)
-            earlier[token] = {key: path if root is None else os.path.relpath(path, root) for key, path in seen.items()}
         if token in there and "history" in _facts(adapter) and "history" not in facts:
             if token not in driven:
                 driven[token] = history_of(nusc, token)
