@@ -11,6 +11,7 @@ import torch
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.senna.checkpoint import usable_device
+from senna_autoprune.senna.folder import check_folder
 from senna_autoprune.senna.lora import base_of, merge, refuse_wrapped
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -46,6 +47,8 @@ def load_checkpoint(
 
     if not Path(pretrained).is_dir() and not HUB_ID.fullmatch(pretrained):
         raise SennaPruneError(f"pretrained={pretrained!r} is neither a folder nor a hub id like llava-hf/llava-1.5-7b-hf")
+    if Path(pretrained).is_dir():
+        check_folder(Path(pretrained))
     base = base_of(Path(pretrained)) if Path(pretrained).is_dir() else None
     if base is not None:
         whole = load_checkpoint(str(base), None, dtype, device, attn_implementation)

@@ -9,7 +9,10 @@ from importlib import import_module
 import click
 
 from senna_autoprune import __version__
+from senna_autoprune.cli.screen import ReaderGoneError, screens, styled
 from senna_autoprune.errors import SennaPruneError, one_line
+
+READER_GONE = 141  # exit code: as of any program whose pipe is closed (128 + SIGPIPE)
 
 # name -> (module with an attribute `command`, one-line help shown without importing the module)
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -64,14 +67,20 @@ def cli() -> None:
 def main() -> None:
     """Entry point. A SennaPruneError is one line on stderr and exit code 2; an interrupt is exit code 130."""
     try:
-        code = cli(standalone_mode=False)  # click alone would turn an interrupt into exit code 1
+        with screens():
+            code = cli(standalone_mode=False)  # click alone would turn an interrupt into exit code 1
+    except ReaderGoneError:
+        sys.exit(READER_GONE)
     except SennaPruneError as error:
-        click.secho(f"senna-prune: error: {one_line(error)}", err=True, fg="red")
+        with screens():
+            click.secho(f"senna-prune: error: {one_line(error)}", file=styled(error=True), err=True, fg="red")
         sys.exit(2)
     except click.ClickException as error:
-        error.show()
+        with screens():
+            error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("senna-prune: interrupted; run the same command again to continue", err=True)
+        with screens():
+            click.echo("senna-prune: interrupted; run the same command again to continue", err=True)
         sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
@@ -67,7 +66,6 @@ def command(
     at the lengths of the real schedule and summed over it, while the pruner runs at full depth; scaled figures are marked.
     """
     import torch
-    from rich.console import Console
     from rich.progress import Progress
 
     from senna_autoprune.bench.compare import pairs, read_earlier
@@ -77,6 +75,7 @@ def command(
     from senna_autoprune.bench.shapes import SHAPES, BenchShape
     from senna_autoprune.bench.vision import senna_config
     from senna_autoprune.cli.eval_tables import show_grid
+    from senna_autoprune.cli.screen import console_for
     from senna_autoprune.cli.values import parse_shares
     from senna_autoprune.device import AUTO, settle
     from senna_autoprune.errors import SennaPruneError
@@ -107,9 +106,9 @@ def command(
         seed=seed,
     )
     machine = describe(dtype, device)
-    out = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
+    out = console_for(width=WIDTH)
     out.print(f"machine: {one_line(machine)}")
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with Progress(console=console_for(stderr=True), transient=True) as progress:
         tasks: dict[str, Any] = {}
 
         def on_step(what: str, done: int, total: int | None) -> None:
@@ -155,7 +154,7 @@ def command(
 
         started = perf_counter()
         prompts = build_prompts(shape, plan.batch_size, plan.dtype, device, seed + 1)
-        with Progress(console=Console(stderr=True), transient=True) as progress:
+        with Progress(console=console_for(stderr=True), transient=True) as progress:
             task = progress.add_task("rounds of batches", total=batch_rounds)
             batches = measure_batches(
                 result.model,

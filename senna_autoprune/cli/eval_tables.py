@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from senna_autoprune.cli.screen import console_for as console_for
+from senna_autoprune.errors import visible
 from senna_autoprune.tables.grid import Grid
 from senna_autoprune.tables.run import failures, grids, other_grids, warnings
 from senna_autoprune.tables.summary import summary_grid, verdict_line
 
-WIDE = 132  # columns assumed where the output is no terminal
-
-
-def console_for(stderr: bool = False) -> Console:
-    """A console that is wide enough for the tables when its output goes to a file or a pipe."""
-    console = Console(stderr=stderr, highlight=False)
-    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=WIDE)
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def show(metrics: dict[str, Any], console: Console, full: bool = True) -> None:
@@ -37,12 +32,9 @@ def show(metrics: dict[str, Any], console: Console, full: bool = True) -> None:
         console.print(plain(failed), style="red")
 
 
-_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
-
-
 def plain(text: str) -> str:
     """Text of a model or a file as a terminal may have it: control codes are spelt out, nothing is markup."""
-    return escape(_CONTROL.sub(lambda code: f"\\x{ord(code.group()):02x}", text))
+    return escape(visible(text))
 
 
 def show_grid(grid: Grid, console: Console) -> None:

@@ -189,10 +189,11 @@ def _say_loading(line: str) -> None:
 @contextmanager
 def _progress() -> Iterator[_OnSample]:
     """A progress bar on stderr; nothing where stderr is no terminal."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
+    from senna_autoprune.cli.screen import console_for
+
+    console = console_for(stderr=True)
     columns = (TextColumn("samples"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("samples", total=None)

@@ -19,6 +19,7 @@ ALL_TYPES = (*QUESTION_TYPES, "choice", "yes_no", "other")  # also of files that
 BUDGETS = ("retention", "tokens", "tokens_per_view")
 ENGINE_KEYS = ("engine", "workers", "gpus_per_worker", "ray_address")  # who computes; no answer depends on it
 DEFAULT_RETENTION = 0.25
+MOST_RESAMPLES = 100_000  # an interval's end moves by a thousandth of its width from then on; ten times as many take seconds a table
 
 
 @dataclass(config=ConfigDict(extra="forbid", allow_inf_nan=False), kw_only=True)
@@ -50,7 +51,7 @@ class AskConfig:
     device: str = AUTO
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     seed: int = Field(default=0, ge=0, lt=2**32)
-    resamples: int = Field(default=2000, ge=100, le=1_000_000)
+    resamples: int = Field(default=2000, ge=100, le=MOST_RESAMPLES)
     engine: Literal["local", "ray"] = "local"
     workers: int | None = Field(default=None, ge=1, le=4096)
     gpus_per_worker: float | None = Field(default=None, ge=0)

@@ -7,6 +7,7 @@ another program.
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from os import PathLike, fspath
 from pathlib import Path
@@ -18,6 +19,9 @@ from senna_autoprune.errors import SennaPruneError
 FORMATS = ("JPEG", "PNG", "BMP", "PPM", "WEBP")
 MAX_SIDE = 6144  # pixels; the square an image is padded to has this side at most
 MAX_BYTES = 100_000_000  # of a file
+HEADER_BYTES = 4096  # that a PPM's header with its comments takes at most
+MOST_COMMENTS = 100  # of a PPM in plain text
+MOST_SCANS = 100  # of a progressive JPEG; encoders write ten or so, a thumbnail has its own
 _DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I")  # grey in 16 bits; PNG and PPM come as "I" or "I;16" by version of Pillow
 
 ImageLike = str | PathLike[str] | Image.Image
@@ -55,6 +59,7 @@ def _opened(path: Path) -> Image.Image:
         raise SennaPruneError(f"broken image: {path} (not a file)" if os.path.exists(path) else f"image not found: {path}")
     if path.stat().st_size > MAX_BYTES:
         raise SennaPruneError(f"image too large: {path} has more than {MAX_BYTES} bytes")
+    _check_costs(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # judged here, before a pixel is decoded
@@ -69,6 +74,30 @@ def _opened(path: Path) -> Image.Image:
         opened.close()
         raise
     return opened
+
+
+def _check_costs(path: Path) -> None:
+    """What costs minutes although the picture is small: a PPM's header is read byte by byte, and each scan of a JPEG goes over the
+    whole picture.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEADER_BYTES)
+            if head[:1] == b"P" and not _ppm_header(head):
+                raise SennaPruneError(f"broken image: {path} (a PPM whose header does not end within {HEADER_BYTES} bytes)")
+            if head[:2] in (b"P1", b"P2", b"P3") and (head + file.read()).count(b"#") > MOST_COMMENTS:
+                raise SennaPruneError(f"broken image: {path} (a PPM with more than {MOST_COMMENTS} comments)")
+            if head[:2] == b"\xff\xd8":
+                scans = (head + file.read()).count(b"\xff\xda")  # in data of pixels 0xff is followed by 0
+                if scans > MOST_SCANS:
+                    raise SennaPruneError(f"broken image: {path} (a JPEG of {scans} scans, more than {MOST_SCANS})")
+    except OSError as error:
+        raise _broken(str(path), error) from error
+
+
+def _ppm_header(head: bytes) -> bool:
+    """Whether these bytes hold a PPM's format and three words more, comments left out."""
+    return len(re.sub(rb"#[^\r\n]*[\r\n]", b" ", head).partition(b"#")[0].split()) >= 4 or len(head) < HEADER_BYTES
 
 
 def _check_size(image: Image.Image, name: str) -> None:

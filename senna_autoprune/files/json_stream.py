@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.files.regular import open_regular_text
 
 CHUNK = 1 << 20  # characters read at once, at least
 LONGEST = 1 << 24  # characters of one element; beyond this the file is no such list
@@ -48,7 +49,7 @@ class _Reader:
 
     def elements(self) -> Iterator[Any]:
         decode = json.JSONDecoder().raw_decode
-        with self.path.open(encoding="utf-8") as file:
+        with open_regular_text(self.path) as file:
             self.file = file
             if self._next() != "[":
                 raise SennaPruneError(f"{self.path}: not a JSON list of {self.holds}: {self.remedy}")

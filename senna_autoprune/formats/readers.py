@@ -13,6 +13,7 @@ from typing import Any
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.files.json_files import read_json, text_fault
+from senna_autoprune.files.regular import open_regular_text
 from senna_autoprune.formats.pairs import Pair
 from senna_autoprune.nuscenes.questions_file import iter_json_list
 
@@ -51,7 +52,7 @@ def read_pairs(path: Path) -> tuple[str, Iterator[Pair]]:
 
 def _head(path: Path) -> str:
     try:
-        with path.open(encoding="utf-8", errors="replace") as file:
+        with open_regular_text(path, errors="replace") as file:
             return file.read(4096)
     except OSError as error:
         raise SennaPruneError(f"cannot read {path}: {error.strerror or error}") from error
@@ -60,7 +61,7 @@ def _head(path: Path) -> str:
 def _lines(path: Path) -> Iterator[Any]:
     """JSON lines; empty ones are skipped."""
     try:
-        with path.open(encoding="utf-8-sig") as file:
+        with open_regular_text(path, "utf-8-sig") as file:
             number = 0
             while line := file.readline(LONGEST_LINE + 1):
                 number += 1
@@ -223,7 +224,7 @@ def _llava(record: dict[str, Any], where: str) -> Iterator[Pair]:
 def _table(path: Path) -> Iterator[Pair]:
     """A CSV (or TSV) with a header: images (several separated by ; or |), question, answer; token, scene, category if there."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with open_regular_text(path, "utf-8-sig", newline="") as file:
             rows = csv.DictReader(file, dialect="excel-tab" if path.suffix.lower() == ".tsv" else "excel", strict=True)
             names = {str(name).strip().lower(): name for name in rows.fieldnames or ()}
             image = next((name for name in ("images", "image", *IMAGE_KEYS) if name in names), None)

@@ -23,6 +23,7 @@ from typing import Any
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.files.atomic import write_atomically
 from senna_autoprune.files.lock import RunLock
+from senna_autoprune.files.regular import read_regular
 from senna_autoprune.lmms import MODEL_ID
 from senna_autoprune.lmms.answer_log import stamp
 from senna_autoprune.lmms.suites import Row, SuiteConfig, TaskConfig, rows
@@ -196,7 +197,7 @@ def _same_checkpoint(place: Place) -> None:
         write_atomically(path, json.dumps(now) + "\n")
         return
     try:
-        then = json.loads(path.read_bytes())
+        then = json.loads(read_regular(path, MAX_RESULTS_BYTES))
     except (OSError, ValueError) as error:
         raise SennaPruneError(f"cannot read {path}; give another folder with --out") from error
     if then != now:
@@ -231,10 +232,8 @@ def read_result(cell: TaskCell) -> CellResult | None:
     dated = [path for path in cell.directory.glob("**/*_results.json") if _RESULTS.fullmatch(path.name)]
     for path in sorted(dated, key=lambda path: path.name, reverse=True):
         try:
-            if path.stat().st_size > MAX_RESULTS_BYTES:
-                continue
-            data = json.loads(path.read_bytes())
-        except (OSError, ValueError, RecursionError):
+            data = json.loads(read_regular(path, MAX_RESULTS_BYTES))
+        except (OSError, ValueError, RecursionError, SennaPruneError):
             continue
         if isinstance(data, dict):
             return _result(cell, data, path)

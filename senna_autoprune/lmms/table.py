@@ -14,6 +14,7 @@ from typing import Any
 from senna_autoprune.evaluation.paper import llava15_at, paper
 from senna_autoprune.evaluation.runs.rows import NO_IMAGE
 from senna_autoprune.files.atomic import write_atomically
+from senna_autoprune.files.csv_cells import as_data
 from senna_autoprune.lmms.cells import Outcome, Place
 from senna_autoprune.lmms.suites import UNPRUNED, SuiteConfig, columns, rows
 from senna_autoprune.tables.grid import UNDEFINED, Grid, markdown, number, percent
@@ -167,7 +168,8 @@ def to_csv(table: Mapping[str, Any]) -> str:
     for entry in table["rows"]:
         for task, cell in entry["cells"].items():
             shown = {"source": "ours", "row": entry["row"], "kind": entry["kind"], "tokens": entry["tokens"], "task": task}
-            writer.writerow({**shown, "column": heads[task], **cell})
+            cells = {**shown, "column": heads[task], **cell}
+            writer.writerow({name: as_data(value) for name, value in cells.items()})
     return out.getvalue()
 
 

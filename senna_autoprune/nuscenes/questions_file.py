@@ -20,8 +20,9 @@ from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.files.json_files import read_json, text_fault
+from senna_autoprune.files.json_files import LONGEST_NAME, LONGEST_TEXT, read_json, text_fault
 from senna_autoprune.files.json_stream import iter_elements
+from senna_autoprune.files.regular import open_regular
 from senna_autoprune.nuscenes.strings import question_type, question_view
 
 IMAGE_MARKS = ("<image>", "<image-placeholder>")
@@ -183,7 +184,7 @@ def write_sidecar(path: str | os.PathLike[str], sidecar: dict[str, Any]) -> None
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
     """Hex digest of a file's content."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -274,6 +275,8 @@ def _checked(value: Any, where: str) -> Iterator[Question]:
         raise wrong(f"not an object but {type(value).__name__}")
     if not isinstance(value.get("token"), str) or not value["token"]:
         raise wrong("no sample 'token'")
+    if len(value["token"]) > LONGEST_NAME:
+        raise wrong(f"a sample token of {len(value['token'])} characters")
     turns = value.get("conversations")
     if not isinstance(turns, list) or len(turns) < 2:
         raise wrong("'conversations' must be a list of a human and a gpt turn")
@@ -283,6 +286,8 @@ def _checked(value: Any, where: str) -> Iterator[Question]:
         speaker = ("human", "gpt")[number % 2]
         if not isinstance(turn, dict) or turn.get("from") != speaker or not isinstance(turn.get("value"), str):
             raise wrong(f"'conversations' must hold {{from: {speaker}, value: text}}")
+        if len(turn["value"]) > LONGEST_TEXT:
+            raise wrong(f"'conversations' holds a text of {len(turn['value'])} characters, more than {LONGEST_TEXT}")
     images = value.get("images", [value["image"]] if "image" in value else None)
     if not isinstance(images, list) or not images or not all(isinstance(path, str) and path for path in images):
         raise wrong("'images' must be a list of file paths")
@@ -294,6 +299,8 @@ def _checked(value: Any, where: str) -> Iterator[Question]:
             raise wrong(f"the question has {marks} image marks, 'images' lists {len(images)} files")
         if not isinstance(question.scene, str | None):
             raise wrong("the scene must be a text")
+        if question.scene and len(question.scene) > LONGEST_NAME:
+            raise wrong(f"a scene's name of {len(question.scene)} characters")
         yield question
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.files.json_files import text_fault
+from senna_autoprune.files.json_files import LONGEST_NAME, text_fault
 
 if TYPE_CHECKING:
     from nuscenes.nuscenes import NuScenes
@@ -58,7 +58,7 @@ def check_tables(nusc: NuScenes) -> None:
             raise SennaPruneError(f"{_file(nusc, table)}: a token stands for more than one of {rows} rows: unpack the tables again")
     for table, keys in _SHOWN.items():
         for key in keys:
-            _check(nusc, table, key, lambda values: set(map(type, values)) <= {str} and text_fault(values) is None, "a text to be shown")
+            _check(nusc, table, key, _shown, f"a text to be shown, of at most {LONGEST_NAME} characters")
     for table, columns in _WHOLE.items():
         for key, (what, end) in columns.items():
             _check(nusc, table, key, partial(_whole, end=end), f"{what}, a whole number from 0 to {end - 1}")
@@ -67,6 +67,10 @@ def check_tables(nusc: NuScenes) -> None:
             what = "a rotation, four numbers that are not all zero" if key == "rotation" else f"{size} numbers of metres"
             _check(nusc, table, key, partial(_vectors, size=size, rotation=key == "rotation"), what)
     _check(nusc, "calibrated_sensor", "camera_intrinsic", lambda values: all(map(_intrinsic, values)), "a 3 x 3 matrix, or empty")
+
+
+def _shown(values: Sequence[Any]) -> bool:
+    return set(map(type, values)) <= {str} and text_fault(values) is None and max(map(len, values), default=0) <= LONGEST_NAME
 
 
 def _check(nusc: NuScenes, table: str, key: str, right: Callable[[Sequence[Any]], bool], what: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from senna_autoprune.errors import visible
 from senna_autoprune.evaluation.measures.flips import HARMLESS, SEVERITIES
 from senna_autoprune.evaluation.measures.parsing import parse_plan
 from senna_autoprune.evaluation.runs.rows import AnswerRow
@@ -50,8 +51,17 @@ def render_page(replay: Replay) -> str:
 
 def script_json(value: Any) -> str:
     """JSON that may stand in a script element: nothing in it can end the element or open another."""
-    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(_visible(value), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _visible(value: Any) -> Any:
+    """JSON-ready data whose texts neither turn the order of reading round (bidi) nor hold what is no character."""
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, dict):
+        return {key: _visible(one) for key, one in value.items()}
+    return [_visible(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def page_data(replay: Replay) -> dict[str, Any]:

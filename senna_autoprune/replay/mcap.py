@@ -23,7 +23,6 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,8 @@ from foxglove import messages as fg
 
 from senna_autoprune import __version__
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.files.image_files import image_header, open_image
+from senna_autoprune.files.image_files import MAX_BYTES, image_header, open_image
+from senna_autoprune.files.regular import read_regular
 from senna_autoprune.nuscenes.strings import channel
 from senna_autoprune.replay.frames import LAYER_GROUPS, Frame, Replay
 from senna_autoprune.replay.geometry import Pose, Sensor
@@ -163,7 +163,7 @@ class _Recorder:
     def _camera(self, name: str, image: str, sensor: Sensor | None, shown: np.ndarray | None, time_us: int, place: Any = None) -> None:
         try:
             kind, size = image_header(image)
-            data = Path(image).read_bytes() if kind in SHOWN_KINDS else _as_png(image)
+            data = read_regular(image, MAX_BYTES) if kind in SHOWN_KINDS else _as_png(image)
         except SennaPruneError:
             return  # the frame failed; its question says why
         kind = kind if kind in SHOWN_KINDS else "png"

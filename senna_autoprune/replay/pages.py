@@ -11,6 +11,8 @@ import base64
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from senna_autoprune.errors import visible
+
 if TYPE_CHECKING:
     from jinja2 import Environment
 
@@ -20,11 +22,18 @@ COLOURS = "colours.css"  # light and dark, shared by all pages
 
 
 def environment(package: str) -> Environment:
-    """Templates of a package's ``page`` folder, escaping everything that is not ``Markup``."""
+    """Templates of a package's ``page`` folder, escaping everything that is not ``Markup``; what turns the order of reading round
+    (bidi), or is no character of a page, is made visible.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(
-        loader=PackageLoader(package, FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader(package, FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,
     )
 
 

@@ -12,6 +12,7 @@ from senna_autoprune.demo import label_of_run
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.budget.search import RESULT
 from senna_autoprune.evaluation.measures.verdict import METRES
+from senna_autoprune.evaluation.runs.description import check_description
 from senna_autoprune.files.atomic import write_atomically
 from senna_autoprune.files.regular import read_regular
 from senna_autoprune.replay.pages import environment
@@ -45,8 +46,9 @@ def write_budget_report(directory: str | Path, out: str | Path | None = None) ->
     folder = make_folder(out, directory)
     found = _read(directory / RESULT)
     try:
+        check_description(found["run"], directory / RESULT)
         page = _page(directory, found)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
         raise SennaPruneError(f"{directory / RESULT} is not a certificate of this senna-prune: run the budget's command again") from error
     write_atomically(folder / REPORT, page)
     files = [folder / REPORT]

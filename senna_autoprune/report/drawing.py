@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.errors import SennaPruneError, visible
 from senna_autoprune.files.atomic import replace_file
 
 GREY, ACCENT = "#8a8f98", "#0b62a8"
@@ -27,6 +27,7 @@ STYLE: Any = {
     "legend.frameon": False,
     "svg.hashsalt": "senna-prune",  # the same figure is the same file
 }
+NAMED = ("FixedFormatter", "FuncFormatter")  # formatters of axes whose ticks are words
 
 
 @contextmanager
@@ -37,6 +38,20 @@ def style() -> Iterator[None]:
     matplotlib.use("Agg")
     with matplotlib.rc_context(STYLE):
         yield
+
+
+def show_texts(figure: Any) -> None:
+    """Make visible what is no character of a picture (no SVG could hold it) or turns the order of reading round."""
+    from matplotlib.text import Text
+
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            labels = [label.get_text() for label in axis.get_ticklabels()] if axis.get_major_formatter().__class__.__name__ in NAMED else []
+            if not all(label.isprintable() for label in labels):
+                axis.set_ticks(axis.get_ticklocs(), labels=[visible(label) for label in labels])
+    for text in figure.findobj(Text):
+        if not text.get_text().isprintable():
+            text.set_text(visible(text.get_text()))
 
 
 def sign(figure: Any, label: str | None) -> None:
@@ -67,6 +82,7 @@ def save(figure: Any, *paths: Path) -> None:
         for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
             undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix)
+            show_texts(figure)
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a model may answer in any script
                 drawn = io.BytesIO()

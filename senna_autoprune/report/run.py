@@ -10,6 +10,7 @@ from typing import Any
 from senna_autoprune.adapters.reading import Reading
 from senna_autoprune.demo import label_of_run
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.evaluation.config import MOST_RESAMPLES
 from senna_autoprune.evaluation.measures.summary import summarise
 from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
 from senna_autoprune.evaluation.runs.store import METRICS, RunStore
@@ -68,12 +69,12 @@ def section(description: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _resamples(directory: Path) -> int:
-    """As many as ``eval`` drew, so that the intervals are the same."""
+    """As many as ``eval`` drew, so that the intervals are the same (runs made before could draw more than ``MOST_RESAMPLES``)."""
     try:
         found = read_json(directory / METRICS, own=True)["bootstrap"]["resamples"]
     except (SennaPruneError, KeyError, TypeError):
         return RESAMPLES
-    return found if isinstance(found, int) and 100 <= found <= 1_000_000 else RESAMPLES
+    return min(found, MOST_RESAMPLES) if isinstance(found, int) and found >= 100 else RESAMPLES
 
 
 FactSections = list[tuple[str, list[tuple[str, str]]]]

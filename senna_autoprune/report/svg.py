@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from senna_autoprune.report.drawing import style
+from senna_autoprune.errors import visible
+from senna_autoprune.report.drawing import show_texts, style
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -67,6 +68,7 @@ def inline_svg(figure: Any, name: str, description: str) -> Markup:
     from matplotlib import pyplot
 
     file = io.StringIO()
+    show_texts(figure)
     figure.savefig(file, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     pyplot.close(figure)
     text = file.getvalue()
@@ -82,6 +84,6 @@ def inline_svg(figure: Any, name: str, description: str) -> Markup:
     width = float(box[1].split()[2])
     opening = (
         f'<svg viewBox="{box[1]}" style="max-width: {width * 96 / 72:.0f}px" role="img" '
-        f'aria-label="{escape(description)}" xmlns:xlink="http://www.w3.org/1999/xlink" xmlns="http://www.w3.org/2000/svg">'
+        f'aria-label="{escape(visible(description))}" xmlns:xlink="http://www.w3.org/1999/xlink" xmlns="http://www.w3.org/2000/svg">'
     )
     return Markup(opening + body.strip())

@@ -10,10 +10,9 @@ from typing import Any
 
 from senna_autoprune.demo import label_of_run
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation.runs.store import ANSWERS, CONFIG, CONFIG_BYTES, RunStore
+from senna_autoprune.evaluation.runs.store import ANSWERS, RunStore, read_description
 from senna_autoprune.files.atomic import write_atomically
 from senna_autoprune.files.regular import read_regular
-from senna_autoprune.files.yaml_files import read_yaml
 from senna_autoprune.replay.pages import base64_text, environment
 from senna_autoprune.report.page import PACKAGE, frame
 from senna_autoprune.report.run import facts
@@ -38,12 +37,12 @@ def write_sweep_report(directory: str | Path, out: str | Path | None = None) -> 
     """
     directory = Path(directory)
     folder = make_folder(out, directory)
-    description, table = read_yaml(directory / CONFIG, CONFIG_BYTES), _table(directory)
+    description, table = read_description(directory), _table(directory)
     try:
         tables, summary = grids(table), summary_grid(table)
         drawn = _inline(directory, table)
         count = f"{table['facts']['questions']} questions, {table['facts']['scenes']['count']} scenes"
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
         raise SennaPruneError(f"{directory / TABLE} is not a table of this senna-prune: run the sweep's command again") from error
     tables += read_grids(directory)
     page = (

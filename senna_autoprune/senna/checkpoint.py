@@ -21,6 +21,7 @@ from transformers import GenerationConfig
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.senna import original
 from senna_autoprune.senna.configuration import SennaConfig, check_config
+from senna_autoprune.senna.folder import check_folder
 from senna_autoprune.senna.images import SennaImageProcessor
 from senna_autoprune.senna.lora import base_of, merge, refuse_wrapped
 from senna_autoprune.senna.modeling import SennaForConditionalGeneration
@@ -280,6 +281,7 @@ def load_senna(
             or tokenizer.
     """
     directory = _directory(path_or_hub_id, "checkpoint")
+    check_folder(directory)
     if isinstance(dtype, str):
         if dtype not in DTYPES:
             raise SennaPruneError(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
@@ -291,6 +293,8 @@ def load_senna(
         found.provenance |= {"checkpoint": str(path_or_hub_id), "base": str(base), **merge(found.model, directory)}
         return found
     tower = None if vision_tower is None else _directory(vision_tower, "vision tower")
+    if tower is not None:
+        check_folder(tower)
     values = read_json(directory / "config.json")
     own_layout = values.get("model_type") == SennaConfig.model_type
     if not own_layout and not (values.get("model_type") == original.MODEL_TYPE or "mm_vision_tower" in values):

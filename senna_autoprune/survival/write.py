@@ -146,7 +146,7 @@ def read_grids(folder: Path) -> list[Grid]:
             raise KeyError(FORMAT)
         found = [grid for grid in grids(result) if grid.rows and len(grid.columns) > 2]
         said = sentence(result)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise SennaPruneError(f"{file} is no result of senna-prune survival ({type(error).__name__}: {error}): run it again") from error
     if found and said:
         found[0].notes.insert(0, said)

@@ -19,8 +19,8 @@ from senna_autoprune.evaluation.measures.parsing import parse_plan
 from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
 from senna_autoprune.evaluation.runs.store import RunStore
 from senna_autoprune.files.atomic import disk_errors, replace_file, write_atomically
+from senna_autoprune.files.csv_cells import as_data
 
-DANGEROUS = tuple("=+-@'＝＋－＠")
 TEXTS = ("token", "scene", "type", "setting", "status", "label", "answer", "reason", "data")
 WHOLE = ("question", "right", "new_tokens", "kv_bytes")
 COLUMNS = (
@@ -54,11 +54,6 @@ def _line(question: QuestionRow, answer: AnswerRow, data: str | None) -> dict[st
     if question.type == "plan" and label.valid and answer.answer is not None:
         cells["right"] = int(parse_plan(answer.answer) == label)
     return cells | {name: (answer.trace or {}).get(name) for name in ("average_tokens", "mutual_information", "k")}
-
-
-def as_data(value: object) -> object:
-    """``value``, which no spreadsheet will run."""
-    return f"'{value}" if isinstance(value, str) and value.lstrip().startswith(DANGEROUS) else value
 
 
 def csv_text(found: list[dict[str, Any]]) -> str:

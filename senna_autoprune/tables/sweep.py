@@ -12,6 +12,7 @@ from typing import Any
 from senna_autoprune.evaluation.measures.flips import SEVERITIES
 from senna_autoprune.evaluation.runs.rows import MAJORITY, NO_IMAGE
 from senna_autoprune.files.atomic import write_atomically
+from senna_autoprune.files.csv_cells import as_data
 from senna_autoprune.tables.complexity import complexity_grids
 from senna_autoprune.tables.grid import UNDEFINED, Grid, interval, markdown, percent
 
@@ -219,11 +220,15 @@ def to_csv(table: Mapping[str, Any]) -> str:
     writer.writeheader()
     for name, entry in table["plain"].items():
         kind = "control" if name != "unpruned" else "unpruned"
-        writer.writerow({"source": "ours", "row": name, "kind": kind, "setting": name, "status": "ok", **_flat(entry)})
+        writer.writerow(_cells({"row": name, "kind": kind, "setting": name, "status": "ok", **_flat(entry)}))
     for cell in table["cells"]:
         shown = {key: cell[key] for key in ("row", "kind", "budget", "setting", "status")}
-        writer.writerow({"source": "ours", **shown, **_flat(cell)})
+        writer.writerow(_cells({**shown, **_flat(cell)}))
     return out.getvalue()
+
+
+def _cells(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {"source": "ours", **{name: as_data(value) for name, value in values.items()}}
 
 
 def _flat(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from tests.hostile import checkpoints, code, configs, images, questions, runs, tables
+from tests.hostile import checkpoints, code, configs, images, pipes, questions, resources, runs, tables
 from tests.hostile.case import Case
+
+KINDS = (images, questions, tables, checkpoints, code, configs, runs, resources, pipes)
 
 
 def all_cases() -> list[Case]:
     """Every case, in the order of the files."""
-    return [*images.CASES, *questions.CASES, *tables.CASES, *checkpoints.CASES, *code.CASES, *configs.CASES, *runs.CASES]
+    return [case for kind in KINDS for case in kind.CASES]

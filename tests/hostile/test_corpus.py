@@ -15,6 +15,7 @@ import torch
 
 import senna_autoprune.senna
 from senna_autoprune.cli import main
+from senna_autoprune.errors import visible
 from tests.hostile import corpus, guard
 from tests.hostile.case import FAILED_SAMPLES, Case, Place
 from tests.hostile.world import VERSION, World, eval_arguments, make_world
@@ -89,7 +90,8 @@ def test_hostile_input(case: Case, world: World, tmp_path: Path, monkeypatch: py
     argv = case.make(place)
     monkeypatch.chdir(place.work)
     before = guard.listing(tmp_path, place.run)
-    found = guard.call(main, argv, tmp_path, place.run)
+    named = [place.canary] if "canary" in " ".join([case.line, *argv]) else []  # by the user, or by a path that the user's file holds
+    found = guard.call(main, argv, tmp_path, place.run, (place.input, place.work, world.folder, *named))
 
     assert not found.offences
     assert guard.listing(tmp_path, place.run) in (before, {**before, str(place.run): before.get(str(place.run))})
@@ -97,6 +99,7 @@ def test_hostile_input(case: Case, world: World, tmp_path: Path, monkeypatch: py
     assert not place.pwned.exists()
     assert found.cpu_s < guard.CPU_S
     assert "Warning" not in found.err
+    assert visible(found.out) == found.out and visible(found.err) == found.err
     assert found.code in case.codes, found.err[-800:]
     if found.code == FAILED_SAMPLES:
         assert re.search(case.line, " ".join((found.out + found.err).split()))

@@ -40,6 +40,7 @@ from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
 
 STORE_BYTES = 80 * 2**20  # Ray's least, about: rows are small and travel inside messages
 DEATHS = 3  # of workers over one unit without a new row, or over loading, before the run stops
+LISTENS_S = 5.0  # seconds for a cluster to take a connection
 PATIENCE = 30.0  # seconds without a loaded worker before the user is told what the cluster has
 
 
@@ -303,6 +304,20 @@ def _import_ray(address: str | None) -> Any:
     return ray
 
 
+def _require_listener(address: str) -> None:
+    """Raises SennaPruneError if nobody listens at HOST:PORT within some seconds; Ray itself would try for a minute."""
+    host, _, port = address.rpartition(":")
+    if not host:
+        return  # auto, local: Ray's own words
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=LISTENS_S):
+            pass
+    except (OSError, ValueError, OverflowError) as error:
+        raise SennaPruneError(
+            f"--ray-address {address}: nobody listens there ({error}): start the cluster, or correct HOST:PORT"
+        ) from error
+
+
 def _connect(ray: Any, address: str | None, workers: int, stack: contextlib.ExitStack) -> None:
     """Start or join a cluster; leaving ``stack`` undoes it."""
     if ray.is_initialized():
@@ -316,6 +331,7 @@ def _connect(ray: Any, address: str | None, workers: int, stack: contextlib.Exit
         return
     if "://" in address:
         raise SennaPruneError(f"--ray-address {address}: run on a node of the cluster (`ray job submit` does) with --ray-address auto")
+    _require_listener(address)
     stack.callback(ray.shutdown)
     try:
         ray.init(address, **quiet)

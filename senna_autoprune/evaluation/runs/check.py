@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, StringConstraints, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.files.json_files import LONGEST_NAME, text_fault
 from senna_autoprune.files.regular import require_own
 
 _SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")  # ends a journal that names another file (SQLite's file format, section 3)
@@ -40,8 +42,17 @@ _KINDS: dict[str, dict[str, tuple[str, ...]]] = {  # table -> column -> what SQL
     },
     "truths": {"question": ("integer",), **dict.fromkeys(("facts", "earlier", "future"), ("text",))},
 }
+_ORDER = {  # of the tables that are read by it
+    "questions": ("question", "token", "type", "text", "label", "images", "scene", "scene_known", "attributes"),
+    "truths": ("question", "facts", "earlier", "future"),
+}
 _FIRST = {"questions", "answers"}  # what runs have that were made before prompts were kept
 
+
+LONGEST_VALUE = 4_000_000  # bytes of one value; a prompt or a trace of a hundred layers has thousands
+_NAMES = {"questions": ("token", "type", "scene"), "answers": ("setting", "status"), "sent": ("setting",)}  # short texts
+# what a run's own schema is made of
+_SQL_WORDS = {"CREATE", "TABLE", "IF", "NOT", "EXISTS", "NULL", "PRIMARY", "KEY", "UNIQUE", "INTEGER", "INT", "TEXT", "REAL"}
 
 _LONGEST_MS = 1e12  # thirty years; an infinite time fits into no JSON
 
@@ -73,8 +84,9 @@ class _Future(TypedDict):
     boxes: list[list[tuple[float, float, float, float, float]]]
 
 
+_Name = Annotated[str, StringConstraints(max_length=LONGEST_NAME)]
 _EARLIER, _FUTURE = TypeAdapter(list[tuple[str, float, str]]), TypeAdapter(_Future | None)
-_IMAGES, _ATTRIBUTES, _TRACE = TypeAdapter(tuple[str, ...]), TypeAdapter(dict[str, str]), TypeAdapter(_Trace)
+_IMAGES, _ATTRIBUTES, _TRACE = TypeAdapter(tuple[str, ...]), TypeAdapter(dict[_Name, _Name]), TypeAdapter(_Trace)
 
 
 def require_plain(path: Path) -> None:
@@ -104,10 +116,21 @@ def check_layout(connection: sqlite3.Connection, path: Path) -> None:
         SennaPruneError: this is not what a run writes.
         sqlite3.DatabaseError: this is no database, or a column is missing.
     """
-    found = {name: kind for kind, name in connection.execute("SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'")}
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
+    schema = connection.execute("SELECT type, name, sql FROM sqlite_master WHERE NOT (type = 'index' AND sql IS NULL)").fetchall()
+    found = {name: kind for kind, name, _ in schema}
     if found and (found != dict.fromkeys(found, "table") or not _FIRST <= found.keys() <= _KINDS.keys()):
         raise _foreign(path, f"it holds {', '.join(f'{kind} {name}' for name, kind in sorted(found.items()))}")
+    for _, name, sql in schema:
+        if not _plain_table(name, str(sql)):
+            raise _foreign(path, f"the table {name} is made of more than its columns")
+        columns = tuple(column for _, column, *_ in connection.execute(f"PRAGMA table_info({name})"))
+        if columns != _ORDER.get(name, columns):
+            raise _foreign(path, f"the table {name} has its columns in another order")
     for table in found:
+        for column in _NAMES.get(table, ()):
+            if connection.execute(f"SELECT 1 FROM {table} WHERE length({column}) > {LONGEST_NAME} LIMIT 1").fetchone():
+                raise _foreign(path, f"{table}.{column} holds a name of more than {LONGEST_NAME} characters")
         for column, kinds in _KINDS[table].items():
             allowed = ", ".join(f"'{kind}'" for kind in kinds)
             asked = f"SELECT typeof({column}) FROM {table} WHERE typeof({column}) NOT IN ({allowed})"
@@ -116,6 +139,13 @@ def check_layout(connection: sqlite3.Connection, path: Path) -> None:
             wrong = connection.execute(f"{asked} LIMIT 1").fetchone()
             if wrong:
                 raise _foreign(path, f"{table}.{column} holds a value of kind {wrong[0]}")
+
+
+def _plain_table(name: str, sql: str) -> bool:
+    """Whether a table is nothing but its columns: a computed one, a check or a default is a program."""
+    words = {word.upper() for word in re.findall(r"\w+", sql)}
+    own = {word.upper() for word in (name, *_KINDS[name])}
+    return words <= _SQL_WORDS | own and re.search(r"[^\w\s,()\"]", sql) is None
 
 
 def images_of(text: str, path: Path) -> tuple[str, ...]:
@@ -146,7 +176,10 @@ def truths_of(facts: str, earlier: str, future: str, path: Path) -> dict[str, An
 
 def _parsed(kind: TypeAdapter[Any], text: str, path: Path, column: str) -> Any:
     try:
-        return kind.validate_python(json.loads(text))
+        value = json.loads(text)
+        if fault := text_fault(value):
+            raise _foreign(path, f"{column}: {fault}")
+        return kind.validate_python(value)
     except ValidationError as error:
         first = error.errors()[0]
         raise _foreign(path, f"{column}: {'.'.join(map(str, first['loc']))} {first['msg']}") from error

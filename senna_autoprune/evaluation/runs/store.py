@@ -24,6 +24,7 @@ from typing import Any, Self
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.runs.check import attributes_of, check_layout, images_of, require_plain, trace_of, truths_of
+from senna_autoprune.evaluation.runs.description import check_description
 from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
 from senna_autoprune.files.atomic import disk_errors, full_disk, remove_parts, replace_file, write_atomically
 from senna_autoprune.files.lock import RunLock
@@ -137,9 +138,8 @@ class RunStore:
 
     @property
     def config(self) -> dict[str, Any]:
-        """config.yaml as plain data."""
-        require_own(self.directory / CONFIG)
-        return read_yaml(self.directory / CONFIG, CONFIG_BYTES)
+        """config.yaml as plain data. SennaPruneError: altered, so that it is not what a run writes."""
+        return read_description(self.directory)
 
     def finished(self) -> set[tuple[int, str]]:
         """(question, setting) of every row, failed ones included."""
@@ -301,6 +301,12 @@ def _match_or_write(directory: Path, description: dict[str, Any]) -> None:
     if found:
         shown = "; ".join(f"{name}: {_short(there)} there, {_short(here)} now" for name, there, here in found)
         raise SennaPruneError(f"the run directory {directory} was made with other settings ({shown}); give another with --out")
+
+
+def read_description(directory: Path) -> dict[str, Any]:
+    """A run's config.yaml. SennaPruneError: it is a link, unreadable, or not what a run writes."""
+    require_own(directory / CONFIG)
+    return check_description(read_yaml(directory / CONFIG, CONFIG_BYTES), directory / CONFIG)
 
 
 def differences(there: Any, here: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:

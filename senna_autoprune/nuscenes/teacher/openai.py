@@ -22,7 +22,9 @@ from typing import Any
 import httpx
 
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.files.image_files import MAX_BYTES
 from senna_autoprune.files.json_files import text_fault
+from senna_autoprune.files.regular import read_regular
 from senna_autoprune.nuscenes.teacher.backend import MAX_NEW_TOKENS, TeacherError
 from senna_autoprune.nuscenes.teacher.secrets import Mask
 
@@ -140,7 +142,7 @@ class OpenAIBackend:
 
     def _request(self, question: str, image: Path) -> dict[str, Any]:
         kind = mimetypes.guess_type(image.name)[0] or "image/jpeg"
-        data = base64.b64encode(image.read_bytes()).decode()
+        data = base64.b64encode(read_regular(image, MAX_BYTES)).decode()
         return {
             "model": self.identity["model"],
             "messages": [

@@ -17,9 +17,12 @@ from types import TracebackType
 from typing import Any
 
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.files.image_files import MAX_BYTES
 from senna_autoprune.files.json_files import text_fault
+from senna_autoprune.files.regular import read_regular
 from senna_autoprune.nuscenes.teacher.backend import Backend, TeacherError
 
+MOST_CACHED = 4_000_000  # bytes of one kept answer
 FAILURES_IN_A_ROW = 8  # then the teacher, not the question, is at fault
 
 
@@ -91,7 +94,7 @@ class Teacher:
 
     def _answer(self, question: str, image: Path) -> str:
         try:
-            image_sha256 = hashlib.sha256(image.read_bytes()).hexdigest()
+            image_sha256 = hashlib.sha256(read_regular(image, MAX_BYTES)).hexdigest()
         except OSError as error:
             raise self._failure(TeacherError(f"{image}: {error.strerror}")) from error
         entry = {**self._backend.identity, "question": question, "image_sha256": image_sha256}
@@ -133,8 +136,8 @@ class Teacher:
 def _cached_answer(path: Path) -> str | None:
     """The answer kept in a cache file; None if there is none or it is not one of ours (it is then written anew)."""
     try:
-        entry = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        entry = json.loads(read_regular(path, MOST_CACHED))
+    except (OSError, ValueError, RecursionError, SennaPruneError):
         return None
     answer = entry.get("answer") if isinstance(entry, dict) else None
     return answer if isinstance(answer, str) and answer and text_fault(answer) is None else None

@@ -1,0 +1,19 @@
+"""Cells of a CSV file that no spreadsheet runs, and no terminal obeys.
+
+A spreadsheet takes a cell that begins with = + - or @ for a formula, quoted or not. So text that does (after white space,
+full-width signs too) gets an apostrophe in front, and so does text that begins with one: ``cell.removeprefix("'")`` is the text.
+"""
+
+from __future__ import annotations
+
+from senna_autoprune.errors import visible
+
+DANGEROUS = tuple("=+-@'＝＋－＠")
+
+
+def as_data(value: object) -> object:
+    """``value``, which no spreadsheet will run; numbers as they are."""
+    if not isinstance(value, str):
+        return value
+    text = visible(value)
+    return f"'{text}" if text.lstrip().startswith(DANGEROUS) else text
