@@ -172,14 +172,14 @@ def test_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def argv(folder: Path) -> list[str]:
         asked = ["budget", "--model", "fake", "--questions", str(folder.parent / "qa.json"), "--margin", "9", "--safety", "12"]
-        return [*asked, "--grid", "0.2,0.4", "--out", str(folder)]
+        return [*asked, "--grid", "0.3,0.4", "--out", str(folder)]
 
     def make(folder: Path) -> None:
         folder.parent.mkdir()
-        question_file(folder.parent, 24, 3)
+        question_file(folder.parent, 60, 3)
 
     with without_waiting():
-        whole = survives(argv, make, tmp_path, kills=2)
+        whole = survives(argv, make, tmp_path, kills=1)
     assert {"budget.json", "report.html", "figures/staircase.png"} <= whole.keys()
 
 

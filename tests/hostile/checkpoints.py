@@ -161,7 +161,7 @@ _bytes("an 8-bit type", FILE, _header(lambda h: h[NORM].update(dtype="F8_E4M3", 
 _bytes("a pickle named safetensors", FILE, lambda data: pickle.dumps({"a": 1}), BROKEN)
 _folder("weight file is a folder", lambda m, _: ((m / FILE).unlink(), (m / FILE).mkdir()), r"no weights in")
 _folder("weight file is a link to itself", lambda m, _: ((m / FILE).unlink(), (m / FILE).symlink_to(FILE)), r"no weights in")
-_folder("weight file is a pipe", lambda m, _: ((m / FILE).unlink(), os.mkfifo(m / FILE)), r"no weights in")
+_folder("weight file is a pipe", lambda m, _: ((m / FILE).unlink(), os.mkfifo(m / FILE)), r"no regular file")
 _folder("sparse weight file of 100 GB", lambda m, _: os.truncate(m / FILE, 100 << 30), BROKEN)
 
 # --- indices ----------------------------------------------------------------------------------------------------------

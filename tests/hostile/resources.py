@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from PIL import Image
 
 from tests.hostile.case import FAILED_SAMPLES, Corpus, Place
@@ -33,17 +32,17 @@ def _image(name: str, content: Callable[[], bytes], line: str) -> None:
 
 
 def _progressive(scans: int) -> bytes:
-    """A progressive JPEG of 4,000 x 4,000 whose last scan comes again and again: each costs a walk over the whole picture."""
+    """A progressive JPEG whose last scan comes again and again: each costs a walk over the whole picture."""
     file = io.BytesIO()
-    Image.new("RGB", (4000, 4000)).save(file, "JPEG", progressive=True)
+    Image.new("RGB", (1000, 1000)).save(file, "JPEG", progressive=True)
     data = file.getvalue()
     last = data.rindex(b"\xff\xda")
     return data[:last] + data[last:-2] * scans + b"\xff\xd9"
 
 
 BROKEN = r"broken image: .*1-0\.png"
-_image("PPM with a comment of 20 MB", lambda: b"P6\n#" + b"x" * 20_000_000 + b"\n8 8\n255\n" + bytes(192), BROKEN)
-_image("PPM with a comment of 20 MB before its range", lambda: b"P6\n8 8\n#" + b"x" * 20_000_000 + b"\n255\n" + bytes(192), BROKEN)
+_image("PPM with a comment of 5 MB", lambda: b"P6\n#" + b"x" * 5_000_000 + b"\n8 8\n255\n" + bytes(192), BROKEN)
+_image("PPM with a comment of 5 MB before its range", lambda: b"P6\n8 8\n#" + b"x" * 5_000_000 + b"\n255\n" + bytes(192), BROKEN)
 _image("PPM of text with a million comments", lambda: b"P3\n600 600\n255\n" + b"#x\n" * 1_000_000 + b"1 " * 1_080_000, BROKEN)
 _image("PPM whose width has 5,000 digits", lambda: b"P6\n" + b"1" * 5000 + b" 8\n255\n", BROKEN)
 _image("JPEG of 1,000 scans", lambda: _progressive(1000), BROKEN)
@@ -87,20 +86,20 @@ def _sql(*statements: str) -> Callable[[sqlite3.Connection], None]:
     return lambda connection: [connection.execute(statement) for statement in statements] and None
 
 
-GROWS = "hex(zeroblob(400000000))"
+GROWS = "hex(zeroblob(4000000))"
 _database(
     "a computed column", _remade("answers", lambda sql: sql.replace("reason TEXT", f"reason TEXT GENERATED ALWAYS AS ({GROWS}) VIRTUAL"))
 )
-_database("a check that counts", _remade("answers", lambda sql: sql.replace("reason TEXT", "reason TEXT CHECK (length(reason) < 9)")))
+_database("a check that counts", _remade("answers", lambda sql: sql.replace("reason TEXT", "reason TEXT CHECK (reason > 0)")))
 _database("a default that grows", _remade("answers", lambda sql: sql.replace("reason TEXT", f"reason TEXT DEFAULT ({GROWS})")))
 _database("one column more", _sql("ALTER TABLE questions ADD COLUMN more TEXT"))
 _database(
     "columns in another order",
     _remade("questions", lambda sql: sql.replace("text TEXT NOT NULL, label TEXT", "label TEXT NOT NULL, text TEXT")),
 )
-_database("an answer of 50 MB", _sql("UPDATE answers SET answer = hex(zeroblob(25000000)) WHERE question = 0"))
+_database("an answer of 5 MB", _sql("UPDATE answers SET answer = hex(zeroblob(2500000)) WHERE question = 0"))
 _database(
-    "a trace of 50 MB", _sql("UPDATE answers SET trace = hex(zeroblob(25000000)) WHERE question = 0"), "curves", "run", "--out", "run/c.png"
+    "a trace of 5 MB", _sql("UPDATE answers SET trace = hex(zeroblob(2500000)) WHERE question = 0"), "curves", "run", "--out", "run/c.png"
 )
 _database("a token of 3 MB", _sql("UPDATE questions SET token = hex(zeroblob(1500000))"))
 _database("a place of 3 MB", _sql("UPDATE questions SET attributes = '{\"location\": \"' || hex(zeroblob(1500000)) || '\"}'"))
@@ -205,8 +204,8 @@ def _adapter(name: str, content: Callable[[], str], line: str) -> None:
 
 
 _adapter("an adapter of a billion laughs", _laughs, "aliases are not allowed")
-_adapter("an adapter of 5 MB", lambda: yaml.safe_dump({"prompt": "x" * 5_000_000}), "larger than")
-_adapter("an adapter nested beyond all depth", lambda: "[" * 20_000, r"adapter\.yaml")
+_adapter("an adapter of 5 MB", lambda: "prompt: " + "x" * 5_000_000, "larger than")
+_adapter("an adapter nested beyond all depth", lambda: "[" * 5000, r"adapter\.yaml")
 _adapter("an adapter with an integer of 5,000 digits", lambda: f"views: {'9' * 5000}", r"adapter\.yaml")
 
 

@@ -22,7 +22,7 @@ from tests.hostile.world import VERSION, World, eval_arguments, make_world
 
 CASES = corpus.all_cases()
 # other lines of stderr that are right
-PROGRESS = re.compile(r"loading |run folder |scene |using the embedded |answers |\d+ answers = |frames |\s*$")
+PROGRESS = re.compile(r"loading |run folder |scene |using the embedded |answers |. ━|finished before: |\d+ answers = |frames |\s*$")
 
 
 @pytest.fixture(scope="module", autouse=True)
