@@ -15,5 +15,5 @@ def as_data(value: object) -> object:
     """``value``, which no spreadsheet will run; numbers as they are."""
     if not isinstance(value, str):
         return value
-    text = visible(value)
+    text = "\r\n".join(map(visible, value.split("\r\n")))
     return f"'{text}" if text.lstrip().startswith(DANGEROUS) else text

@@ -2,7 +2,7 @@
 
 A spreadsheet takes a cell that begins with = + - or @ for a formula, quoted or not. So in CSV text that does (after white space,
 full-width signs too) gets an apostrophe in front, and so does text that begins with one: ``cell.removeprefix("'")`` is what the
-model wrote. Parquet holds the text as it is.
+model wrote, but for control codes, which are spelt out. Parquet holds the text as it is.
 """
 
 from __future__ import annotations
