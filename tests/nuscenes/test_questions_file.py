@@ -144,7 +144,7 @@ def test_broken_files_say_what_and_where(tmp_path, content, says):
 
 def test_unreadable_files(tmp_path):
     for path in (tmp_path / "none.json", tmp_path):
-        with pytest.raises(SennaPruneError, match="cannot read|no regular file"):
+        with pytest.raises(SennaPruneError, match=r"cannot read|no regular file"):
             read_questions(path)
     (tmp_path / "latin.json").write_bytes(b'["\xff"]')
     with pytest.raises(SennaPruneError, match="cannot read"):
