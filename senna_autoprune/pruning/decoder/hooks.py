@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import wraps
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +61,7 @@ class PruningHooks:
         self.prefill: Prefill | None = None
         self.decode: Decode | None = None
         self.restored: Tensor | None = None
+        self.whole: WeakSet[Any] = WeakSet()  # caches of unpruned prompts, looked into once
         self.decoded = False  # any step over the cache of a pruned prefill
         self.timer = HostTimer()  # runs in the hooks and in what they ask of the attention
         self.stack = ExitStack()
@@ -187,7 +189,9 @@ class PruningHooks:
         kv_bytes = 0
         if cache is not None and cache.get_seq_length():
             kv_bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers[: len(self.layers)])
-            if state.cut:
+            if not state.cut:
+                self.whole.add(cache)
+            else:
                 remember(self.decoder, cache.layers[len(self.layers) - 1].keys)
             leave(cache, state.left)
         for sample in range(state.batch):
@@ -294,8 +298,10 @@ class PruningHooks:
             length: tokens in the cache and of this step; a mask that counts more was made for another prompt.
         """
         last = cache.layers[len(self.layers) - 1] if len(cache.layers) >= len(self.layers) else None
-        if recognised(self.decoder, getattr(last, "keys", None)):
-            refuse()
+        if cache not in self.whole:
+            if recognised(self.decoder, getattr(last, "keys", None)):
+                refuse()
+            self.whole.add(cache)
         if isinstance(mask, Tensor) and mask.dim() == 2 and mask.shape[1] > length and self.policy.budget.retention != 1:
             raise SennaPruneError(
                 f"attention_mask counts {mask.shape[1]} tokens, but the cache and this step hold {length}: the cache is not of this "
