@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--split", default="val", help="split by its devkit name, or all (default: %(default)s)")
     parser.add_argument("--method", default="autoprune", help="pruning method (default: %(default)s)")
     parser.add_argument("--retention", type=float, default=0.25, help="share of the visual tokens (default: %(default)s)")
-    parser.add_argument("--limit", type=int, help="only the first N questions")
+    parser.add_argument("--limit", type=int, help="only N questions, of all scenes in turn")
     parser.add_argument("--device", default="cpu", help="any torch device (default: %(default)s)")
     parser.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16 (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="run folder")

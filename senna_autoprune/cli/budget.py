@@ -27,7 +27,7 @@ from senna_autoprune.cli.options import (
 
 asking = block(
     "Questions",
-    click.option("--limit", type=int, help="Only the first N questions."),
+    click.option("--limit", type=int, help="Only N questions, of all scenes in turn."),
     block(ASKING, click.option("--max-new-tokens", type=int, help="Longest answer. Default: 16.")),
     prompt_option,
     block(MACHINE, click.option("--batch-size", type=int, help="Questions asked together; answers stay the same. Default: 1.")),

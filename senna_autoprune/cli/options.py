@@ -128,7 +128,7 @@ config_option = block(
 asking_options = block(
     QUESTIONS,
     click.option("--types", help="Question types to ask, separated by commas, or all. Default: plan."),
-    click.option("--limit", type=int, help="Only N questions of those types: the first, or with --limit-scenes evenly of its scenes."),
+    click.option("--limit", type=int, help="Only N questions of those types, of all scenes in turn, drawn by --seed."),
     click.option("--limit-scenes", type=int, help="Only the questions of N scenes, drawn by --seed."),
     block(ASKING, click.option("--max-new-tokens", type=int, help="Longest answer. Default: the adapter's, by question type.")),
     prompt_option,

@@ -34,7 +34,7 @@ from senna_autoprune.cli.options import (
 @click.option("--tokens-per-view", help="Budgets as visual tokens of each view.")
 @method_option_values
 @click.option("--types", help="Question types to look with, separated by commas, or all. Default: plan.")
-@click.option("--limit", type=int, help="Only the first N questions of those types.")
+@click.option("--limit", type=int, help="Only N questions of those types, of all scenes in turn.")
 @prompt_option
 @device_options
 @click.option("--seed", type=int, help="Of random pruning and the bootstrap. Default: 0.")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from senna_autoprune.adapters.reading import Reading
 from senna_autoprune.evaluation.answering.driver import OnRow, Prepared, answer_all, engine_of
 from senna_autoprune.evaluation.answering.engine import Asking, Engine, ModelFacts
-from senna_autoprune.evaluation.answering.questions import load_questions
+from senna_autoprune.evaluation.answering.questions import DRAWN, asks_the_first, load_questions
 from senna_autoprune.evaluation.answering.settings import Setting
 from senna_autoprune.evaluation.answering.speed import Speed
 from senna_autoprune.evaluation.answering.truths import truths_identity
@@ -53,7 +53,7 @@ class RunResult:
 def prepare(config: EvalConfig) -> Prepared:
     """SennaPruneError: a bad method, option, budget or question file, or no images where they should be."""
     settings = settings_of(config)
-    questions, root = load_questions(config)
+    questions, root = load_questions(config, run_directory(config))
     return Prepared(questions, Asking.of(config, settings, root))
 
 
@@ -82,14 +82,16 @@ def _given(config: AskConfig) -> dict[str, Any]:
     return {**given, "types": list(QUESTION_TYPES)} if config.types == ALL_TYPES else given
 
 
-def describe(config: AskConfig, facts: ModelFacts, prepared: Prepared) -> dict[str, Any]:
-    """What ``config.yaml`` holds. ``config`` and ``identity`` decide whether a run may be continued; the rest is for
-    the reader.
+def describe(config: AskConfig, facts: ModelFacts, prepared: Prepared, directory: Path) -> dict[str, Any]:
+    """What ``config.yaml`` of the run in ``directory`` holds. ``config`` and ``identity`` decide whether a run may be continued; the
+    rest is for the reader.
     """
     assert config.questions is not None
     given = _given(config)
     asked = {question.type for question in prepared.questions}
     given["types"] = [kind for kind in config.types if kind in QUESTION_TYPES or kind in asked]
+    if config.limit is not None and config.limit_scenes is None and not asks_the_first(config, directory):
+        given[DRAWN] = "by seed, over all scenes"
     sidecar = read_sidecar(config.questions)
     return {
         "config": {key: value for key, value in given.items() if key not in (*PLACES, *SUMMARY_ONLY)},
@@ -130,8 +132,9 @@ def evaluate(
     """
     engine = engine_of(engine)
     prepared = prepared or prepare(config)
-    description = describe(config, engine.facts(), prepared)
-    with RunStore.start(run_directory(config), description, prepared.questions) as store:
+    directory = run_directory(config)
+    description = describe(config, engine.facts(), prepared, directory)
+    with RunStore.start(directory, description, prepared.questions) as store:
         if retry_failed:
             store.forget_failed()
         reading = Reading.of(description.get("adapter"))

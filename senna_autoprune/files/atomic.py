@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from senna_autoprune.errors import SennaPruneError
@@ -26,12 +26,13 @@ def remove_parts(directory: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def replace_file(path: Path, content: str | bytes) -> None:
+def replace_file(path: Path, content: str | bytes | Iterable[bytes]) -> None:
     """A file that a reader sees whole, old or new; a link under its name is replaced, not followed. OSError as it comes."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content.encode("utf-8") if isinstance(content, str) else content)
+            parts = [content.encode("utf-8")] if isinstance(content, str) else [content] if isinstance(content, bytes) else content
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(name, 0o644)

@@ -14,27 +14,35 @@ from pathlib import Path
 from typing import Any
 
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.files.json_files import text_fault
 from senna_autoprune.files.regular import open_regular_text
 
 CHUNK = 1 << 20  # characters read at once, at least
 LONGEST = 1 << 24  # characters of one element; beyond this the file is no such list
 _SPACE = re.compile("[ \t\r\n\ufeff]*")
+_ODD = re.compile("\\\\[ubf]|[\x7f-\x9f\ud800-\udfff]")  # in JSON: an escape that may be no text, or a code that is none
 _COMMA = re.compile("[ \t\r\n]*,[ \t\r\n]*")
 
 
-def iter_elements(path: str | PathLike[str], file: str, holds: str, noun: str, remedy: str) -> Iterator[Any]:
+def iter_elements(path: str | PathLike[str], file: str, holds: str, noun: str, remedy: str, text: bool = False) -> Iterator[Any]:
     """The elements of a file that is one JSON list, decoded one at a time.
 
     Elements must be objects or lists to be told from their own beginnings at a chunk's end; anything else is an error.
 
     Args:
         file, holds, noun, remedy: for an error: what the file is called, its contents, one element of it, and what to do then.
+        text: strings must be text (``json_files.text_fault``), for they will be stored or shown.
     Raises:
         SennaPruneError: the file is missing, unreadable, no JSON list, cut off or broken, when the fault is reached.
     """
     reader = _Reader(Path(path), holds, noun, remedy)
     try:
-        yield from reader.elements()
+        for number, value in enumerate(reader.elements()):
+            if text and _ODD.search(reader.text, reader.start, reader.at) is not None:  # else there is nothing to look for
+                fault = text_fault(value)
+                if fault:
+                    raise reader.broken(number, fault)
+            yield value
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise SennaPruneError(f"{path}: cannot read the {file} ({reason})") from error
@@ -46,6 +54,7 @@ class _Reader:
     def __init__(self, path: Path, holds: str, noun: str, remedy: str) -> None:
         self.path, self.holds, self.noun, self.remedy = path, holds, noun, remedy
         self.text, self.at, self.done = "", 0, False
+        self.start = 0  # of the element decoded last
 
     def elements(self) -> Iterator[Any]:
         decode = json.JSONDecoder().raw_decode
@@ -71,7 +80,8 @@ class _Reader:
                     if comma is None or self.text[comma.end() : comma.end() + 1] not in ("{", "["):
                         break
                     try:
-                        value, self.at = decode(self.text, comma.end())
+                        self.start = comma.end()
+                        value, self.at = decode(self.text, self.start)
                     except (ValueError, RecursionError):  # not yet wholly read, perhaps: the careful way says
                         break
             self.at += 1
@@ -82,18 +92,19 @@ class _Reader:
         """The element that begins here, reading on until it is whole."""
         while True:
             try:
+                self.start = self.at
                 value, self.at = json.JSONDecoder().raw_decode(self.text, self.at)
                 return value
             except json.JSONDecodeError as error:
                 if len(self.text) - self.at > LONGEST:
-                    raise self._broken(number, f"longer than {LONGEST} characters") from error
+                    raise self.broken(number, f"longer than {LONGEST} characters") from error
                 if self.done:
-                    raise self._broken(number, error.msg) from error
+                    raise self.broken(number, error.msg) from error
                 self._more()
             except RecursionError as error:
-                raise self._broken(number, "nested too deeply") from error
+                raise self.broken(number, "nested too deeply") from error
             except ValueError as error:  # an integer of thousands of digits
-                raise self._broken(number, str(error)) from error
+                raise self.broken(number, str(error)) from error
 
     def _more(self) -> None:
         chunk = self.file.read(max(CHUNK, len(self.text) - self.at))  # doubling: a long element is not decoded again and again
@@ -107,7 +118,7 @@ class _Reader:
                 return self.text[self.at : self.at + 1]
             self._more()
 
-    def _broken(self, number: int, reason: str) -> SennaPruneError:
+    def broken(self, number: int, reason: str) -> SennaPruneError:
         return SennaPruneError(f"{self.path}: {self.noun} {number} is broken or cut off ({reason}): {self.remedy}")
 
     def _cut_or_broken(self, number: int, here: str) -> SennaPruneError:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 SPEEDS: tuple[str, ...] = ("KEEP", "ACCELERATE", "DECELERATE", "STOP")
 PATHS: tuple[str, ...] = ("STRAIGHT", "RIGHT_CHANGE", "LEFT_CHANGE", "RIGHT_TURN", "LEFT_TURN")
@@ -48,6 +49,7 @@ class Plan:
 INVALID_PLAN = Plan(INVALID, INVALID)
 
 
+@lru_cache(maxsize=4096)  # few answers, each of many questions, read by many measures
 def parse_plan(text: str) -> Plan:
     """``SPEED, PATH`` and nothing else; anything else is ``INVALID_PLAN``. Never raises on a string."""
     match = _PLAN.fullmatch(text)

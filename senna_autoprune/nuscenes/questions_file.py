@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -183,7 +184,13 @@ def write_sidecar(path: str | os.PathLike[str], sidecar: dict[str, Any]) -> None
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
-    """Hex digest of a file's content."""
+    """Hex digest of a file's content; of one that was not written to since it was last asked for, from memory."""
+    found = os.stat(path)
+    return _sha256_of(os.fspath(path), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+@lru_cache(maxsize=16)
+def _sha256_of(path: str, *_written: int) -> str:
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -258,11 +265,19 @@ class QuestionWriter:
 
 def iter_json_list(path: Path) -> Iterator[Any]:
     """The records of a question file, decoded one at a time. SennaPruneError at the first fault, text that is none among them."""
-    for number, value in enumerate(iter_elements(path, "question file", "questions", "record", _REMEDY)):
-        fault = text_fault(value)
-        if fault:
-            raise SennaPruneError(f"{path}: record {number} is broken or cut off ({fault}): {_REMEDY}")
-        yield value
+    return iter_elements(path, "question file", "questions", "record", _REMEDY, text=True)
+
+
+def checked_line(line: bytes, where: str) -> list[Question]:
+    """The questions of one record that stands on a line of its own (a comma may follow). SennaPruneError as ``read_questions``."""
+    try:
+        value = json.loads(line.rstrip(b",\n"))
+    except (ValueError, RecursionError) as error:
+        raise SennaPruneError(f"{where} is broken or cut off ({error}): {_REMEDY}") from error
+    fault = text_fault(value)
+    if fault:
+        raise SennaPruneError(f"{where} is broken or cut off ({fault}): {_REMEDY}")
+    return list(_checked(value, where))
 
 
 def _checked(value: Any, where: str) -> Iterator[Question]:

@@ -6,6 +6,7 @@ Neither map masks nor LIDAR segmentation nor any file but the tables is needed.
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -18,7 +19,10 @@ from senna_autoprune.nuscenes.table_check import check_tables
 if TYPE_CHECKING:
     from nuscenes.nuscenes import NuScenes
 
+logger = logging.getLogger(__name__)
+
 LIDAR = "LIDAR_TOP"
+_LARGE_BYTES = 2e8  # of tables: seconds of reading, said whoever asked for them
 _BYTES_A_SECOND = 45e6  # a guess for one core of a small machine; tools/maintain/trainval_replica.py measures yours
 _MEMORY_A_BYTE = {"sample_annotation": 2.9, "sample_data": 0.7, "ego_pose": 0.7}  # of what is kept; other tables as they are
 
@@ -34,7 +38,7 @@ def load_tables(
     *,
     channels: Mapping[str, str] | None = None,
     sweeps: bool = False,
-    say: Callable[[str], None] = lambda line: None,
+    say: Callable[[str], None] | None = None,
 ) -> NuScenes:
     """The devkit's tables of ``DATAROOT/VERSION``: keyframes and their poses (``devkit.KeyframeTables``).
 
@@ -42,7 +46,7 @@ def load_tables(
         dataroot: may begin with ``~``, and may be the folder of the tables itself.
         channels: our channel -> the name it has in these tables, e.g. ``{"CAM_FRONT": "CAM_FRONT_WIDE"}``.
         sweeps: keep the LIDAR sweeps' rows and poses, which lie between the keyframes (for resampling).
-        say: called with a line before reading, after each large table, and at the end.
+        say: called with a line before reading, after each large table, and at the end; None: lines about large tables are logged.
     Raises:
         SennaPruneError: the folder or a table is missing or broken, a column that is read holds what it must not, no keyframe has one
             of the seven channels, or memory does not suffice.
@@ -52,7 +56,9 @@ def load_tables(
     if unknown:
         raise SennaPruneError(f"--channels {unknown[0]}=...: name one of {', '.join(needed_channels())} on the left")
     root = find_root(dataroot, version)
-    cost = _cost(os.path.join(root, version))
+    size, cost = _cost(os.path.join(root, version))
+    if say is None:
+        say = _log if size > _LARGE_BYTES else _quiet
     say(f"{version} from {root}: {cost}")
     started = time.perf_counter()
     collecting = gc.isenabled()
@@ -76,6 +82,14 @@ def load_tables(
     return nusc
 
 
+def _log(line: str) -> None:
+    logger.warning(f"loading {line}")
+
+
+def _quiet(line: str) -> None:
+    """Of what is there in a moment."""
+
+
 def find_root(dataroot: str | os.PathLike[str], version: str) -> str:
     """The data root that is meant: ``~`` and backslashes understood, and the folder of the tables itself taken for its parent."""
     text = os.path.expanduser(os.fspath(dataroot))
@@ -86,8 +100,8 @@ def find_root(dataroot: str | os.PathLike[str], version: str) -> str:
     return os.path.dirname(root) if is_tables and not os.path.isdir(os.path.join(root, version)) else root
 
 
-def _cost(folder: str) -> str:
-    """How large the tables are, how long reading takes and how much memory they will fill, in words."""
+def _cost(folder: str) -> tuple[int, str]:
+    """How large the tables are in bytes; and that, how long reading takes and how much memory they will fill in words."""
     sizes = {}
     try:
         with os.scandir(folder) as entries:
@@ -96,7 +110,7 @@ def _cost(folder: str) -> str:
         pass  # reading says what is wrong
     size = sum(sizes.values())
     memory = sum(_MEMORY_A_BYTE.get(name, 1.0) * size for name, size in sizes.items()) + 3e8
-    return f"{size / 1e9:.2f} GB of tables, about {max(1, round(size / _BYTES_A_SECOND))} s and {memory / 1e9:.1f} GB of memory"
+    return size, f"{size / 1e9:.2f} GB of tables, about {max(1, round(size / _BYTES_A_SECOND))} s and {memory / 1e9:.1f} GB of memory"
 
 
 def _require_channels(nusc: NuScenes) -> None:

@@ -234,7 +234,7 @@ def _flips(
 
 def _run_shot(row: QuestionRow, root: Path, before: dict[int, str], after: dict[int, str], nusc: Any) -> Shot:
     images = tuple(str(root / image) for image in row.images)
-    placed = QuestionRow(**{**row.__dict__, "images": images, "earlier": {key: str(root / path) for key, path in row.earlier.items()}})
+    placed = replace(row, images=images, earlier={key: str(root / path) for key, path in row.earlier.items()})
     geometry = None
     if nusc is not None:
         try:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from senna_autoprune.evaluation.runs.rows import AnswerRow
+from senna_autoprune.evaluation.runs.rows import AnswerRow, whole
 from senna_autoprune.pruning.parts.curves import retention_curve
 
 CURE = "`senna-prune calibrate` chooses a gamma for this model"
@@ -54,7 +54,7 @@ def adaptation(one: Family) -> str:
 
 def family(name: str, curve: str, setting: str, answers: Sequence[AnswerRow]) -> Family | None:
     """The family of ``setting``; None if none of its answers has a curve."""
-    traces = [row.trace for row in answers if row.setting == setting and row.trace is not None]
+    traces = [whole(row.trace) for row in answers if row.setting == setting and row.trace is not None]
     curved = [trace for trace in traces if trace["k"] is not None and trace["mutual_information"] is not None]
     return Family(name, curve, curved) if curved else None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from senna_autoprune.demo import label_of_run
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.config import BUDGETS
+from senna_autoprune.evaluation.runs.rows import AnswerRow
 from senna_autoprune.evaluation.runs.store import RunStore
 from senna_autoprune.evaluation.sweep.config import budget_name
 from senna_autoprune.report.curve_figures import Family, draw_curves, family
@@ -37,7 +38,10 @@ def curves_of(run: str | Path, budget: str | None = None) -> RunCurves:
         SennaPruneError: no run, no such budget, or no answer of AutoPrune's paper mode with a measured complexity.
     """
     with RunStore.read(run) as store:
-        description, answers = store.config, store.answers()
+        return _curves(run, budget, store.config, store.answers)
+
+
+def _curves(run: str | Path, budget: str | None, description: Mapping[str, Any], answers: Callable[[str], list[AnswerRow]]) -> RunCurves:
     found: dict[str, list[Family]] = {}
     values: dict[str, float] = {}
     for name, entry in _settings(run, description).items():
@@ -46,7 +50,7 @@ def curves_of(run: str | Path, budget: str | None = None) -> RunCurves:
         # the release integrates another curve, and no other method has one
         if entry.get("method") != "autoprune" or stated is None or options.get("mode") == "release":
             continue
-        drawn = family(_title(options), options.get("curve", "logistic"), name, answers)
+        drawn = family(_title(options), options.get("curve", "logistic"), name, answers(name))
         if drawn is not None:
             found.setdefault(_budget(stated), []).append(drawn)
             values[_budget(stated)] = stated[1]

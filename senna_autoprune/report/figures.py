@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from senna_autoprune.evaluation.runs.rows import UNPRUNED
 from senna_autoprune.report.information import QUARTERS, Measured
@@ -19,6 +20,8 @@ WIDTH = 4.7  # inches: about the width of a phone, so that nothing must be scale
 ROW = 0.27  # inches
 MOST_CONDITIONS = 30
 NAME = 28  # characters of a name beside an axis
+MOST_POINTS = 5000  # drawn each for itself; of more the density is drawn: a dot a question would be a page of 90 MB
+BINS = 60  # of a density
 Metrics = dict[str, Any]
 
 
@@ -131,7 +134,7 @@ def schedule(metrics: Metrics) -> Figure | None:
 
 
 def correctness(found: Sequence[Measured], unit: str) -> Figure | None:
-    """Mutual information of right and of wrong answers, a dot a question."""
+    """Mutual information of right and of wrong answers, a dot a question; of many the density."""
     if not found:
         return None
     groups = {
@@ -146,8 +149,13 @@ def correctness(found: Sequence[Measured], unit: str) -> Figure | None:
         random = np.random.default_rng(0)  # only to spread dots that would cover each other
         for place, (name, values) in enumerate(groups.items()):
             colour = ink.good if name.endswith("right") else ink.bad
-            spread = random.uniform(-0.26, 0.26, len(values))
-            axis.scatter(values, place + spread, s=9, color=colour, alpha=0.55, linewidths=0)
+            if len(values) > MOST_POINTS:
+                counts, edges = np.histogram(values, BINS)
+                half = 0.3 * counts / counts.max()
+                axis.stairs(place + half, edges, baseline=place - half, fill=True, color=colour, alpha=0.55, linewidth=0)
+            else:
+                spread = random.uniform(-0.26, 0.26, len(values))
+                axis.scatter(values, place + spread, s=9, color=colour, alpha=0.55, linewidths=0)
             if values:
                 middle = float(np.median(values))
                 axis.plot([middle, middle], [place - 0.36, place + 0.36], color=ink.text, linewidth=1.6)
@@ -158,8 +166,10 @@ def correctness(found: Sequence[Measured], unit: str) -> Figure | None:
     said = "; ".join(
         f"{name}: {len(values)} questions" + (f", median {np.median(values):.3f}" if values else "") for name, values in groups.items()
     )
-    caption = "Mutual information of right and wrong answers: a dot a question, a line the median."
-    return Figure("correctness", caption, f"Dots along an axis of {unit}. {said}.", draw)
+    many = any(len(values) > MOST_POINTS for values in groups.values())
+    dots = f"a dot a question (of more than {MOST_POINTS} their density)" if many else "a dot a question"
+    caption = f"Mutual information of right and wrong answers: {dots}, a line the median."
+    return Figure("correctness", caption, f"{'Densities' if many else 'Dots'} along an axis of {unit}. {said}.", draw)
 
 
 def tokens(found: Sequence[Measured], unit: str) -> Figure | None:
@@ -169,14 +179,21 @@ def tokens(found: Sequence[Measured], unit: str) -> Figure | None:
     information = np.array([one.information for one in found])
     quarters = np.array([one.quarters for one in found])  # (Q, 4)
     average = np.array([one.tokens for one in found])
+    many = len(found) > MOST_POINTS
 
     def draw(ink: Ink) -> Any:
         from matplotlib import pyplot
 
         figure, axis = pyplot.subplots(figsize=(WIDTH, 3.1))
         for place in range(len(QUARTERS)):
-            axis.scatter(information, quarters[:, place], s=9, color=ink.accent, alpha=0.6, linewidths=0)
-        axis.scatter(information, average, s=12, marker="_", color=ink.lit, linewidths=1.2)
+            if many:
+                _band(axis, information, quarters[:, place], ink.accent)
+            else:
+                axis.scatter(information, quarters[:, place], s=9, color=ink.accent, alpha=0.6, linewidths=0)
+        if many:
+            _band(axis, information, average, ink.lit)
+        else:
+            axis.scatter(information, average, s=12, marker="_", color=ink.lit, linewidths=1.2)
         middles = dict(zip((*QUARTERS, "all layers"), np.median([*quarters.T, average], axis=1).tolist(), strict=True))
         axis.set_xlabel(unit)
         axis.set_ylabel("visual tokens entering a layer")
@@ -189,11 +206,12 @@ def tokens(found: Sequence[Measured], unit: str) -> Figure | None:
         f"{name}: {values[low].mean():.1f} tokens below the median of the information, {values[high].mean():.1f} above"
         for name, values in zip((*QUARTERS, "all layers"), (*quarters.T, average), strict=True)
     )
+    shown = "of every sixtieth of the questions the median and the middle 80 %" if many else "a dot a question"
     caption = (
-        "Mutual information and tokens kept, a dot a question. The budget fixes the average over all layers; mutual "
+        f"Mutual information and tokens kept, {shown}. The budget fixes the average over all layers; mutual "
         "information only decides how tokens are spread over the depth."
     )
-    return Figure("tokens", caption, f"Scatter plot of visual tokens against {unit}. {said}.", draw)
+    return Figure("tokens", caption, f"{'Bands' if many else 'Scatter plot'} of visual tokens against {unit}. {said}.", draw)
 
 
 def conditions(metrics: Metrics) -> Figure | None:
@@ -225,6 +243,15 @@ def conditions(metrics: Metrics) -> Figure | None:
     )
     caption = "Accuracy by condition: ring unpruned, dot pruned; in brackets the number of questions."
     return Figure("conditions", caption, f"Dot plot. {said}.", draw)
+
+
+def _band(axis: Any, x: NDArray[np.float64], y: NDArray[np.float64], colour: str) -> None:
+    """Median and middle 80 % of y in ``BINS`` parts of the points, equally many in each, by rising x."""
+    order = np.array_split(np.argsort(x, kind="stable"), BINS)
+    middles = [float(np.median(x[part])) for part in order]
+    low, middle, high = np.array([np.quantile(y[part], [0.1, 0.5, 0.9]) for part in order]).T
+    axis.fill_between(middles, low, high, color=colour, alpha=0.25, linewidth=0)
+    axis.plot(middles, middle, color=colour, linewidth=1.4)
 
 
 def _name_lines(axis: Any, heights: dict[str, float]) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from senna_autoprune.adapters.reading import Reading
 from senna_autoprune.evaluation.measures.metrics import share
 from senna_autoprune.evaluation.measures.rightness import labelled, right
-from senna_autoprune.evaluation.runs.rows import UNPRUNED, AnswerRow, QuestionRow
+from senna_autoprune.evaluation.runs.rows import UNPRUNED, AnswerRow, QuestionRow, whole
 from senna_autoprune.report.run import Run, section
 from senna_autoprune.tables.grid import Grid, number, percent
 
@@ -61,22 +62,26 @@ def measured(questions: Sequence[QuestionRow], answers: Sequence[AnswerRow], met
         row, text = after.get(question.question), before.get(question.question)
         if question.type != kind or row is None or text is None or row.words is None:
             continue
-        if row.trace is not None and row.trace["mutual_information"] is not None:
+        trace = None if row.trace is None else whole(row.trace)
+        if trace is not None and trace["mutual_information"] is not None:
             found.append(
                 Measured(
-                    row.trace["mutual_information"],
+                    trace["mutual_information"],
                     right(question, text, reading),
                     right(question, row.words, reading),
-                    row.trace["average_tokens"],
-                    _quarters(row.trace["tokens_per_layer"]),
+                    trace["average_tokens"],
+                    _quarters(trace["tokens_per_layer"]),
                 )
             )
     return found
 
 
 def _quarters(entering: Sequence[int]) -> tuple[float, ...]:
-    parts = np.array_split(np.asarray(entering, dtype=float), len(QUARTERS))
-    return tuple(float(part.mean()) if len(part) else float("nan") for part in parts)
+    """As ``numpy.array_split`` splits: the first quarters are the longer ones."""
+    each, more = divmod(len(entering), len(QUARTERS))
+    edges = [number * each + min(number, more) for number in range(len(QUARTERS) + 1)]
+    parts = [entering[start:end] for start, end in pairwise(edges)]
+    return tuple(sum(part) / len(part) if part else float("nan") for part in parts)
 
 
 def information_of(run: Run) -> tuple[list[Measured], str]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from nuscenes.nuscenes import NuScenes
 
+from senna_autoprune.nuscenes.tables import load_tables
 from tests.fixtures import shared
 
 READ = ("category", "instance", "sensor", "calibrated_sensor", "log", "scene")
@@ -45,3 +46,18 @@ def test_the_devkits_methods_work_on_them(subset, devkit):
     assert ours[0] == theirs[0]
     assert [str(box) for box in ours[1]] == [str(box) for box in theirs[1]]
     np.testing.assert_array_equal(ours[2], theirs[2])
+
+
+def test_large_tables_are_announced_whoever_reads_them(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = str(shared("nuscenes", "subset"))
+    load_tables(root, "v1.0-mini")
+    assert not caplog.records  # small ones are there in a moment
+    monkeypatch.setattr("senna_autoprune.nuscenes.tables._LARGE_BYTES", 0)
+    load_tables(root, "v1.0-mini")
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[0].startswith(f"loading v1.0-mini from {root}: ") and lines[0].endswith(" GB of memory")
+    assert [line.split(":")[0] for line in lines[1:4]] == ["loading sample_data", "loading ego_pose", "loading sample_annotation"]
+    assert "keyframes" in lines[4] and len(lines) == 5
+    assert capsys.readouterr().out == ""

@@ -216,6 +216,8 @@ def compare(directory: Path, unbroken: Path, kept: Rows) -> None:
         raise Differs(f"{directory.name}: answers.jsonl differs")
     measures = [untimed(json.loads((run / "metrics.json").read_text())) for run in (directory, unbroken)]
     settings = [read_yaml(run / "config.yaml") for run in (directory, unbroken)]
+    for described in settings:
+        described.pop("database", None)  # its number, another one in every run
     for description in (*settings, *(measure["run"] for measure in measures)):
         del description["places"]["out"]
     if measures[0] != measures[1]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from senna_autoprune.adapters.reading import Reading
 from senna_autoprune.evaluation.answering.engine import Asking, Engine, Unit, Verdicts
+from senna_autoprune.evaluation.answering.pictures import Pictures
 from senna_autoprune.evaluation.answering.questions import samples_of
 from senna_autoprune.evaluation.answering.sanity import FirstAnswers
 from senna_autoprune.evaluation.answering.speed import Speed, SpeedMeter
@@ -72,28 +73,33 @@ def answer_all(
         reading: of the run's adapter; None: as Senna's are read.
     Raises:
         Unreadable: see ``sanity.FirstAnswers``.
+        SennaPruneError: the images are not those that the store's answers were made from, or the store cannot be written.
     """
+    pictures = Pictures.of(store, prepared.asking.root)
     asking = prepared.asking
     names = [setting.name for setting in asking.settings]
-    everything = {(question.question, name) for question in prepared.questions for name in names}
     finished = store.finished()
-    done = len(everything & finished)
-    units = []
+    wanted, done, units = len(prepared.questions) * len(names), 0, []
     for samples in divide(samples_of(prepared.questions), asking.batch_size):
-        pairs = {(question.question, name) for sample in samples for question in sample for name in names}
-        if todo := pairs - finished:
-            units.append(Unit(tuple(map(tuple, samples)), frozenset(todo)))
+        pairs = frozenset((question.question, name) for sample in samples for question in sample for name in names)
+        todo = pairs - finished if finished else pairs
+        done += len(pairs) - len(todo)
+        if todo:
+            units.append(Unit(tuple(map(tuple, samples)), todo))
     first = None if force else FirstAnswers(prepared.questions, reading or Reading.of(None))
     if first is not None:
-        for row in store.answers(UNPRUNED):
+        for row in store.iter_answers(UNPRUNED):
             first.look(row)
+            if first.settled:
+                break
+    asked = {question.question: question for question in prepared.questions}
     meter = SpeedMeter(engine, len(names))
     for row in engine.answer(asking, units, Verdicts(store.proven(), unreachable)):
-        store.add(row)
+        store.add(row, pictures.new(asked[row.question]) if row.status == "ok" else ())
         meter.row()
         done += 1
         if on_row is not None:
-            on_row(row, done, len(everything))
+            on_row(row, done, wanted)
         if first is not None:
             first.look(row)
     return meter.speed()

@@ -29,9 +29,10 @@ def versions() -> dict[str, str]:
 
 
 def model_fingerprint(senna: DrivingModel | Senna) -> dict[str, str]:
-    """SHA-256 of the weights *as loaded* (names, shapes, dtypes and bytes, the vision tower's included), the
-    configuration and the
-    tokenizer: two checkpoints with equal fingerprints answer alike, wherever their files came from."""
+    """SHA-256 of the weights *as loaded* (names, shapes, dtypes and bytes, the vision tower's included), of the configuration, the
+    tokenizer, the processor (image sizes, means, lengths) and the generation's settings: two checkpoints with equal fingerprints
+    answer alike, wherever their files came from.
+    """
     weights = hashlib.sha256()
     for name, tensor in sorted(senna.model.state_dict().items()):
         weights.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
@@ -45,7 +46,26 @@ def model_fingerprint(senna: DrivingModel | Senna) -> dict[str, str]:
         "weights_sha256": weights.hexdigest(),
         "config_sha256": _sha256(json.dumps(config, sort_keys=True, default=str)),
         "tokenizer_sha256": _sha256(vocabulary),
+        "processor_sha256": _sha256(_plain(senna.processor)),
+        "generation_config_sha256": _sha256(_plain(senna.model.generation_config)),
     }
+
+
+_SAID_ONLY = ("name_or_path", "processor_class", "image_processor_type", "transformers_version", "auto_map", "tokenizer")
+
+
+def _plain(settings: Any) -> str:
+    """What a processor or a generation config decides, as text: without names, paths and versions. Empty for one that tells nothing
+    (a Python adapter's own).
+    """
+
+    def told(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: told(one) for key, one in value.items() if not str(key).startswith("_") and key not in _SAID_ONLY}
+        return [told(one) for one in value] if isinstance(value, list | tuple) else value
+
+    plain = getattr(settings, "to_dict", None)
+    return json.dumps(told(plain()), sort_keys=True, default=str) if plain is not None else ""
 
 
 def _bytes_of(tensor: torch.Tensor) -> Any:

@@ -7,26 +7,33 @@ every sample is a scene of its own, and the run says so: the bootstrap then resa
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Sequence
-from itertools import zip_longest
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.evaluation.answering.drawn import Asked, drawn
 from senna_autoprune.evaluation.answering.truths import with_truths
 from senna_autoprune.evaluation.config import AskConfig
 from senna_autoprune.evaluation.measures.breakdown import attributes_of
 from senna_autoprune.evaluation.measures.weighted import WEIGHT
 from senna_autoprune.evaluation.runs.rows import QuestionRow
+from senna_autoprune.evaluation.runs.store import CONFIG, CONFIG_BYTES
+from senna_autoprune.files.regular import require_own
+from senna_autoprune.files.yaml_files import read_yaml
 from senna_autoprune.nuscenes.questions_file import Question, iter_questions, read_sidecar
 from senna_autoprune.nuscenes.scene_facts import scene_facts
 
+DRAWN = "drawn"  # key of a run's config: its questions were drawn (``drawn.py``), not the first of the file
 
-def load_questions(config: AskConfig) -> tuple[list[QuestionRow], Path]:
+
+def load_questions(config: AskConfig, directory: Path | None = None) -> tuple[list[QuestionRow], Path]:
     """The questions a configuration asks for, in file order, and the folder that their image paths are relative to.
+
+    Args:
+        directory: of the run, which may have been begun by an older version (``asks_the_first``).
 
     The folder is ``config.images``, else the sidecar's ``dataroot``, else the question file's own folder.
 
@@ -39,54 +46,49 @@ def load_questions(config: AskConfig) -> tuple[list[QuestionRow], Path]:
     if path.is_dir():
         raise SennaPruneError(f"{path} is a folder: name a question file, made by `senna-prune questions build`")
     sidecar = read_sidecar(path)
-    wanted, held = _wanted(path, config, sidecar)
+    wanted, held = _wanted(path, config, directory)
+    _require_different(path, wanted)
     if not wanted:
         there = ", ".join(sorted(held)) or "nothing"
         raise SennaPruneError(f"{path} has no question of type {', '.join(config.types)} (it has {there}); see --types")
-    rows, records = [row for row, _ in wanted], [record for _, record in wanted]
+    rows = [_row(number, record, sidecar) for number, record in wanted]
     root = Path(config.images or sidecar.get("dataroot") or path.parent)
     _require_some_images(rows, root)
-    return with_truths(rows, records, config, root), root
+    return with_truths(rows, [record for _, record in wanted], config, root), root
 
 
-_Asked = tuple[QuestionRow, Question]
-
-
-def _wanted(path: Path, config: AskConfig, sidecar: dict[str, Any]) -> tuple[list[_Asked], set[str]]:
-    """The questions asked for in file order, and the types met on the way. Reading stops where nothing more is needed, and no more is
-    kept than may still be asked.
-    """
+def _wanted(path: Path, config: AskConfig, directory: Path | None) -> tuple[list[Asked], set[str]]:
+    """The questions asked for in file order, and the types met on the way."""
+    limited = config.limit is not None or config.limit_scenes is not None
+    if limited and not asks_the_first(config, directory):
+        return drawn(path, config.types, config.limit, config.limit_scenes, config.seed)
+    found: list[Asked] = []
     held: set[str] = set()
-    asked: dict[tuple[str, str], int] = {}
-    scenes: dict[str, list[_Asked]] = {}  # in order of appearance; with --limit-scenes those of the lowest ranks so far
-    ranks: dict[str, bytes] = {}
-    count = 0
-    for index, record in enumerate(iter_questions(path)):
-        held.add(record.type)
-        if record.type not in config.types:
-            continue
-        first = asked.setdefault((record.token, record.text), index)
-        if first != index:
-            raise SennaPruneError(f"{path}: record {index} asks the same as record {first} and would count twice: remove one of them")
-        scene = record.scene or record.token
-        if config.limit_scenes is not None:
-            ranks.setdefault(scene, hashlib.sha256(f"{config.seed} {scene}".encode()).digest())
-            if scene not in scenes and len(scenes) == config.limit_scenes:
-                last = max(scenes, key=ranks.__getitem__)
-                if ranks[last] < ranks[scene]:
-                    continue
-                del scenes[last]
-        scenes.setdefault(scene, []).append((_row(index, record, sidecar), record))
-        count += 1
-        if config.limit_scenes is None and count == config.limit:
-            break
-    return sorted(_spread(list(scenes.values()), config.limit), key=lambda pair: pair[0].question), held
+    for number, question in enumerate(iter_questions(path)):
+        held.add(question.type)
+        if question.type in config.types:
+            found.append((number, question))
+            if len(found) == config.limit:
+                break
+    return found, held
 
 
-def _spread(scenes: list[list[_Asked]], limit: int | None) -> list[_Asked]:
-    """At most ``limit`` questions, one of each scene in turn."""
-    turns = [pair for turn in zip_longest(*scenes) for pair in turn if pair is not None]
-    return turns[:limit]
+def _require_different(path: Path, asked: Sequence[Asked]) -> None:
+    first: dict[tuple[str, str], int] = {}
+    for number, question in asked:
+        before = first.setdefault((question.token, question.text), number)
+        if before != number:
+            raise SennaPruneError(f"{path}: record {number} asks the same as record {before} and would count twice: remove one of them")
+
+
+def asks_the_first(config: AskConfig, directory: Path | None) -> bool:
+    """Whether a run was begun when ``--limit N`` asked the first N questions of a file: it goes on with those."""
+    place = None if directory is None or config.limit is None or config.limit_scenes is not None else directory / CONFIG
+    if place is None or not place.is_file():
+        return False
+    require_own(place)
+    begun = read_yaml(place, CONFIG_BYTES).get("config")
+    return isinstance(begun, dict) and begun.get("limit") is not None and DRAWN not in begun
 
 
 def _row(index: int, record: Question, sidecar: dict[str, Any]) -> QuestionRow:

@@ -36,6 +36,11 @@ class FirstAnswers:
         plans = self.questions if self.reading.kind("plan") == "plan" else ()
         self._plans = {question.question: question.text for question in plans if question.type == "plan"}
 
+    @property
+    def settled(self) -> bool:
+        """Whether no further row is looked at."""
+        return not self._left or not self._plans
+
     def look(self, row: AnswerRow) -> None:
         """Take in a row. Unreadable: it was the tenth, and none of the ten can be read."""
         if not self._left or row.setting != UNPRUNED or row.question not in self._plans:

@@ -81,7 +81,7 @@ def check(config: BudgetConfig, reading: Reading | None = None) -> tuple[list[Qu
     for row in config.candidates:
         for share in config.grid:
             row.setting(("retention", share), calibrated(row, None)).policy(config.seed)
-    asked, root = load_questions(config)
+    asked, root = load_questions(config, directory_of(config))
     adapter = adapter_before_loading(config) if reading is None else reading.adapter
     if adapter is None and config.adapter is not None:  # in Python, and says nothing of itself before it is loaded
         outcome = Outcome(AGREEMENT, Reading())
@@ -130,7 +130,7 @@ def search(
     directory, config = directory_of(config), replace(config, measure=outcome.measure)
     unpruned = Setting(UNPRUNED)
     asking = Asking.of(config, [unpruned, Setting(NO_IMAGE, blind=True)], root)
-    description = describe(config, facts, Prepared(questions, asking))
+    description = describe(config, facts, Prepared(questions, asking), directory)
     with RunStore.start(directory, description, questions) as store:
         if retry_failed:
             store.forget_failed()

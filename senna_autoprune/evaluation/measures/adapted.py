@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from senna_autoprune.evaluation.measures.clusters import Clusters, clusters_of
 from senna_autoprune.evaluation.measures.intervals import Paired
 from senna_autoprune.evaluation.measures.paired_tests import scene_test
 from senna_autoprune.evaluation.measures.retention import accuracy, accuracy_retention, mcnemar
@@ -56,12 +57,21 @@ def adapted_measures(
         interval, ``retention``, ``scene_test_against`` and ``mcnemar_against`` (unpruned, random, uniform, no-image).
     """
     kind = reading.kind(questions[0].type)
-    read = {name: [reading.answer(q.type, found[q.question], q.text) for q in questions] for name, found in texts.items()}
+    parsed: dict[tuple[str, str], Any] = {}  # few texts, each of many questions
+
+    def answer(text: str, asked: str) -> Any:
+        key = (text, asked)
+        if key not in parsed:
+            parsed[key] = reading.answer(questions[0].type, text, asked)
+        return parsed[key]
+
+    read = {name: [answer(found[q.question], q.text) for q in questions] for name, found in texts.items()}
     labels = [None if q.label.strip() == "" else reading.label(q.type, q.label, q.text) for q in questions]
     futures = [None if q.future is None else Future.of(q.future) for q in questions]
     with_future = any(future is not None for future in futures)
     known = [n for n in range(len(questions)) if (futures[n] if with_future else labels[n]) is not None]
-    scenes = [q.scene for q in questions]
+    scenes = clusters_of(questions)
+    labelled = Clusters(scenes[n] for n in known)
     right: dict[str, list[bool]] = {}
     if kind in CLOSED and known:
         right = {name: [reading.same(found[n], labels[n]) for n in known] for name, found in read.items()}
@@ -75,7 +85,7 @@ def adapted_measures(
             same = [reading.same(a, b) for a, b in zip(found, read[UNPRUNED], strict=True)]
             entry["agreement"] = {**reading.agreement(found, read[UNPRUNED]), "interval": accuracy(same, scenes).to_dict()}
         if right:
-            entry.update(_closed(name, right, [scenes[n] for n in known], seed))
+            entry.update(_closed(name, right, labelled, seed))
         result[name] = entry
     return result
 

@@ -7,6 +7,7 @@ that is resampled, sign-flipped and counted; where it is unknown each sample is 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,9 +30,23 @@ def cluster_of(question: InScene) -> str:
     return question.scene
 
 
-def clusters_of(questions: Iterable[InScene]) -> list[str]:
+class Clusters(list[str]):
+    """The cluster of each question, which knows them as numbers, too: many measures sum by the same ones."""
+
+    @cached_property
+    def codes(self) -> tuple[NDArray[np.intp], int]:
+        """(Q,) the number of each question's cluster, in order of first appearance, and how many there are."""
+        return _codes(self)
+
+
+def clusters_of(questions: Iterable[InScene]) -> Clusters:
     """``cluster_of`` each question, in order."""
-    return [cluster_of(question) for question in questions]
+    return Clusters(cluster_of(question) for question in questions)
+
+
+def _codes(clusters: Sequence[Hashable]) -> tuple[NDArray[np.intp], int]:
+    order = {cluster: i for i, cluster in enumerate(dict.fromkeys(clusters))}
+    return np.array([order[cluster] for cluster in clusters], dtype=np.intp), len(order)
 
 
 def by_cluster(rows: Array, clusters: Sequence[Hashable]) -> Array:
@@ -43,10 +58,13 @@ def by_cluster(rows: Array, clusters: Sequence[Hashable]) -> Array:
     """
     if len(rows) != len(clusters):
         raise ValueError(f"{len(rows)} rows, {len(clusters)} clusters")
-    order = {cluster: i for i, cluster in enumerate(dict.fromkeys(clusters))}
-    sums = np.zeros((len(order), *rows.shape[1:]), dtype=np.float64)
-    np.add.at(sums, [order[cluster] for cluster in clusters], rows)
-    return sums
+    codes, count = clusters.codes if isinstance(clusters, Clusters) else _codes(clusters)
+    if not len(rows):
+        return np.zeros((0, *rows.shape[1:]))
+    if rows.ndim == 1:
+        return np.bincount(codes, weights=rows, minlength=count)
+    columns = [np.bincount(codes, weights=column, minlength=count) for column in rows.reshape(len(rows), -1).T]
+    return np.stack(columns, axis=1).reshape(count, *rows.shape[1:])
 
 
 def scene_warning(scenes: int) -> str | None:

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
-from senna_autoprune.evaluation.runs.rows import AnswerRow
+from senna_autoprune.evaluation.runs.rows import AnswerRow, whole
 
 _CLAMPED = 1e-12  # a k at or below this is eq. 8's clamp at 0: the curve is flat and nothing adapts to the question
 CLAMP_WARNING = 0.9
+_COLUMNS = ("average_tokens", "retention_tokens", "flops_full", "flops_pruned")  # numbers that every trace has
+_MAYBE = ("mutual_information", "k", "pruner_ms")
+_TOGETHER = 1024  # lists summed at once
 
 
-def median(values: Sequence[float | None]) -> float | None:
+def median(values: Iterable[float | None]) -> float | None:
     """Median of what is there; None of nothing."""
-    known = [value for value in values if value is not None]
-    return float(np.median(known)) if known else None
+    known = np.array([value for value in values if value is not None], dtype=float)
+    return float(np.median(known)) if len(known) else None
 
 
-def spread(values: Sequence[float | None]) -> dict[str, float | None]:
+def spread(values: Iterable[float | None]) -> dict[str, float | None]:
     """Median with the 10th and 90th percentile."""
-    known = [value for value in values if value is not None]
-    if not known:
+    known = np.array([value for value in values if value is not None], dtype=float)
+    if not len(known):
         return {"median": None, "p10": None, "p90": None}
     p10, middle, p90 = np.quantile(known, [0.1, 0.5, 0.9])
     return {"median": float(middle), "p10": float(p10), "p90": float(p90)}
@@ -52,11 +56,11 @@ def total_ms(row: AnswerRow) -> float | None:
 
 def full_tokens(rows: Sequence[AnswerRow]) -> tuple[float, float] | None:
     """(visual tokens, visual tokens per view) of an unpruned prompt, averaged over the questions of rows with a trace."""
-    full = {
-        row.question: (row.trace["visual_tokens"], row.trace["visual_tokens"] / max(len(row.trace["per_view"]), 1))
-        for row in rows
-        if row.trace is not None
-    }
+    full = {}
+    for row in rows:
+        if row.trace is not None and row.question not in full:  # the same under every setting
+            trace = whole(row.trace)
+            full[row.question] = (trace["visual_tokens"], trace["visual_tokens"] / max(len(trace["per_view"]), 1))
     if not full:
         return None
     total, per_view = np.mean(list(full.values()), axis=0)
@@ -76,7 +80,7 @@ def cost_measures(rows: Sequence[AnswerRow], unpruned: Sequence[AnswerRow], full
         not measured), ``clamped`` (share of questions whose k is at its clamp), ``notes`` with their counts. Rows
         without a trace keep all tokens: ratios 1.
     """
-    traces = [row.trace for row in rows if row.trace is not None]
+    traces = _Traces(row.trace for row in rows if row.trace is not None)
     measures: dict[str, Any] = {
         "count": len(rows),
         "vision_ms": median([row.vision_ms for row in rows]),
@@ -89,7 +93,7 @@ def cost_measures(rows: Sequence[AnswerRow], unpruned: Sequence[AnswerRow], full
         "kv_ratio": paired_ratio(rows, unpruned, attrgetter("kv_bytes")),
         "total_ratio": paired_ratio(rows, unpruned, total_ms),
     }
-    measures.update(_trace_measures(traces) if traces else _nothing_pruned(full))
+    measures.update(traces.measures() if traces.count else _nothing_pruned(full))
     return {**measures, **_gain(measures["prefill_ratio"]["median"], measures["flops_ratio"])}
 
 
@@ -113,32 +117,73 @@ def _nothing_pruned(full: tuple[float, float] | None) -> dict[str, Any]:
     }
 
 
-def _trace_measures(traces: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    averages = [trace["average_tokens"] for trace in traces]
-    views = [len(trace["per_view"]) for trace in traces]
-    full = sum(trace["flops_full"] for trace in traces)
-    steepness = [trace["k"] for trace in traces if trace["k"] is not None]
-    notes = Counter(note for trace in traces for note in trace["notes"])
-    return {
-        "pruned": True,
-        "tokens_per_layer": float(np.mean(averages)),
-        "tokens_per_view": float(np.mean([a / v for a, v in zip(averages, views, strict=True) if v])) if any(views) else None,
-        "retention_tokens": float(np.mean([trace["retention_tokens"] for trace in traces])),
-        "flops_ratio": sum(trace["flops_pruned"] for trace in traces) / full if full else None,
-        "kept_per_view": _mean_rows([trace["per_view"] for trace in traces]),
-        "schedule": _mean_rows([trace["tokens_per_layer"] for trace in traces]),
-        "mutual_information": spread([trace["mutual_information"] for trace in traces]),
-        "k": spread(steepness),
-        "pruner_ms": spread([trace.get("pruner_ms") for trace in traces]),
-        "clamped": sum(k <= _CLAMPED for k in steepness) / len(steepness) if steepness else None,
-        "notes": dict(notes.most_common(20)),
-    }
+class _Traces:
+    """Columns of traces, each trace looked at once: half a million of them as objects would fill gigabytes."""
+
+    def __init__(self, traces: Iterable[Mapping[str, Any]]) -> None:
+        self.count = 0
+        columns = {name: array("d") for name in (*_COLUMNS, *_MAYBE, "views")}
+        self._columns, self._notes = columns, Counter[str]()
+        self._lists = {name: _MeanRow() for name in ("per_view", "tokens_per_layer")}
+        for stored in traces:
+            trace = whole(stored)
+            self.count += 1
+            for name in _COLUMNS:
+                columns[name].append(trace[name])
+            for name in _MAYBE:
+                if trace.get(name) is not None:
+                    columns[name].append(trace[name])
+            columns["views"].append(len(trace["per_view"]))
+            for name, mean in self._lists.items():
+                mean.add(trace[name])
+            self._notes.update(trace["notes"])
+
+    def measures(self) -> dict[str, Any]:
+        """Of at least one trace."""
+        columns = {name: np.array(values) for name, values in self._columns.items()}
+        average, views, steepness = columns["average_tokens"], columns["views"], columns["k"]
+        full = float(columns["flops_full"].sum())
+        seen = views > 0
+        return {
+            "pruned": True,
+            "tokens_per_layer": float(average.mean()),
+            "tokens_per_view": float((average[seen] / views[seen]).mean()) if seen.any() else None,
+            "retention_tokens": float(columns["retention_tokens"].mean()),
+            "flops_ratio": float(columns["flops_pruned"].sum()) / full if full else None,
+            "kept_per_view": self._lists["per_view"].mean(),
+            "schedule": self._lists["tokens_per_layer"].mean(),
+            "mutual_information": spread(columns["mutual_information"]),
+            "k": spread(steepness),
+            "pruner_ms": spread(columns["pruner_ms"]),
+            "clamped": float((steepness <= _CLAMPED).mean()) if len(steepness) else None,
+            "notes": dict(self._notes.most_common(20)),
+        }
 
 
-def _mean_rows(rows: Sequence[Sequence[float]]) -> list[float] | None:
-    """Mean of equally long lists, position by position; None if they differ in length (samples with other numbers of
-    views).
-    """
-    if len({len(row) for row in rows}) != 1:
-        return None
-    return [float(value) for value in np.mean(rows, axis=0)]
+class _MeanRow:
+    """Mean of equally long lists, position by position; None if they differ in length (samples with other numbers of views)."""
+
+    def __init__(self) -> None:
+        self._rows: list[Sequence[float]] = []
+        self._sum: Any = None
+        self._count, self._length = 0, -1
+
+    def add(self, row: Sequence[float]) -> None:
+        self._length = len(row) if self._length in (-1, len(row)) else -2
+        if self._length >= 0:
+            self._rows.append(row)
+            if len(self._rows) == _TOGETHER:
+                self._add_up()
+
+    def _add_up(self) -> None:
+        if self._rows:
+            total = np.asarray(self._rows, dtype=float).sum(axis=0)
+            self._sum = total if self._sum is None else self._sum + total
+            self._count += len(self._rows)
+            self._rows = []
+
+    def mean(self) -> list[float] | None:
+        if self._length < 0:
+            return None
+        self._add_up()
+        return [float(value) for value in self._sum / self._count]

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from senna_autoprune.evaluation.measures.intervals import scenes_upper
@@ -35,7 +36,7 @@ HARMLESS = ("both_wrong", "repaired", "wording")
 _BRAKES = frozenset({"STOP", "DECELERATE"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Flip:
     """One changed answer. ``question`` is its index in the question file; ``token`` opens the sample in a replay."""
 
@@ -50,7 +51,7 @@ class Flip:
     pruned: str
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 def _side(path: str) -> str | None:
@@ -111,6 +112,7 @@ def _plain_severity(label: object, unpruned: object, pruned: object) -> str:
     return "broken" if unpruned == label else "both_wrong"
 
 
+@lru_cache(maxsize=4096)  # few pairs of plans, each of many questions
 def severity(question_type: str, label: str, unpruned: str, pruned: str) -> str:
     """Severity of a changed answer of any question type, from the raw texts."""
     if question_type == "plan":

@@ -31,17 +31,17 @@ class _Counts:
     fp: int = 0
     fn: int = 0
 
-    def add(self, key: str, truth: str, answer: str) -> None:
+    def add(self, key: str, truth: str, answer: str, times: int) -> None:
         """The original's rule: a key found in the answer is a TP if the *true* label is anywhere in it, whatever the
         key.
         """
         if key in answer:
             if truth in answer:
-                self.tp += 1
+                self.tp += times
             else:
-                self.fp += 1
+                self.fp += times
         elif key in truth:
-            self.fn += 1
+            self.fn += times
 
     def f1(self) -> float:
         precision = self.tp / (self.tp + self.fp) if self.tp + self.fp else 0
@@ -98,22 +98,29 @@ def planning_metric(records: Iterable[Mapping[str, str]], saved_to: str = "", ec
     classes = {f"{speed}_{path}": [0, 0] for speed in SPEED_KEYS for path in CLASS_PATHS}  # [number, number right]
     saved: dict[str, Any] = {}
     outcomes: list[bool] = []
+    seen: dict[tuple[str, str], list[Any]] = {}  # (label, answer) -> right or wrong, how often: few pairs make up many records
     for record in records:
         if PLAN_MARK not in record["question"]:
             continue
         label, answer = record["gt"], record["answer"]
+        pair = seen.get((label, answer))
+        if pair is None:
+            speed, path = split_label(label)
+            classes[f"{speed}_{path}"]  # the original's KeyError is raised here
+            pair = seen[label, answer] = [speed in answer and path in answer, 0]
+        pair[1] += 1
+        if not pair[0]:
+            saved[record["token"]] = {"gt": label, "pred": answer}
+        outcomes.append(pair[0])
+    for (label, answer), (right, times) in seen.items():
         speed, path = split_label(label)
         for key, counts in speeds.items():
-            counts.add(key, speed, answer)
+            counts.add(key, speed, answer, times)
         for key, counts in paths.items():
-            counts.add(key, path, answer)
-        right = speed in answer and path in answer
-        if not right:
-            saved[record["token"]] = {"gt": label, "pred": answer}
+            counts.add(key, path, answer, times)
         tally = classes[f"{speed}_{path}"]
-        tally[0] += 1
-        tally[1] += right
-        outcomes.append(right)
+        tally[0] += times
+        tally[1] += right * times
 
     f1_score = {key: counts.f1() for key, counts in {**speeds, **paths}.items()}
     total, right_count = len(outcomes), sum(outcomes)

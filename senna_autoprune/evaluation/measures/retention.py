@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -57,10 +58,13 @@ def by_scene(rows: Array, scenes: Sequence[Hashable]) -> Array:
     return by_cluster(rows, scenes)
 
 
+@lru_cache(maxsize=2)  # (2000, 850) is 14 MB, drawn once for all measures of a run
 def resample_counts(scenes: int, resamples: int, seed: int) -> Array:
     """How often each scene is drawn in each resample, (B, S) float64: S draws with replacement, seeded."""
     rng = np.random.default_rng(seed)
-    return rng.multinomial(scenes, np.full(scenes, 1 / scenes), size=resamples).astype(np.float64)
+    counts = rng.multinomial(scenes, np.full(scenes, 1 / scenes), size=resamples).astype(np.float64)
+    counts.setflags(write=False)
+    return counts
 
 
 def _interval(point: float, samples: Array, scenes: int, resamples: int, level: float) -> Interval:
@@ -124,14 +128,22 @@ def hit_statistics(hits: Sequence[bool]) -> Array:
 
 def plan_statistics(labels: Sequence[Plan], answers: Sequence[Plan]) -> Array:
     """(Q, 50): the one-hot confusion counts of each question, as ``macro_f1_measure`` reads them."""
-    speed_index = {name: i for i, name in enumerate(SPEEDS)}
-    path_index = {name: i for i, name in enumerate(PATHS)}
     cut = len(SPEEDS) * (len(SPEEDS) + 1)
+    speeds = _cells([p.speed for p in labels], [p.speed for p in answers], SPEEDS)
+    paths = _cells([p.path for p in labels], [p.path for p in answers], PATHS)
     rows = np.zeros((len(labels), cut + len(PATHS) * (len(PATHS) + 1)))
-    for row, label, answer in zip(rows, labels, answers, strict=True):
-        row[speed_index[label.speed] * (len(SPEEDS) + 1) + speed_index.get(answer.speed, len(SPEEDS))] = 1
-        row[cut + path_index[label.path] * (len(PATHS) + 1) + path_index.get(answer.path, len(PATHS))] = 1
+    at = np.arange(len(labels))
+    rows[at, speeds] = 1
+    rows[at, cut + paths] = 1
     return rows
+
+
+def _cells(labels: Sequence[str], answers: Sequence[str], classes: Sequence[str]) -> Array:
+    """The place of each pair in a flattened confusion matrix, (Q,); answers of no class are in the last column."""
+    index = {name: i for i, name in enumerate(classes)}
+    wide = len(classes) + 1
+    pairs = zip(labels, answers, strict=True)
+    return np.array([index[label] * wide + index.get(answer, len(classes)) for label, answer in pairs], dtype=np.intp)
 
 
 def accuracy(hits: Sequence[bool], scenes: Sequence[Hashable]) -> Interval:
@@ -188,8 +200,9 @@ def mcnemar(unpruned_right: Sequence[bool], pruned_right: Sequence[bool]) -> McN
     """
     from scipy.stats import binomtest
 
-    pairs = list(zip(unpruned_right, pruned_right, strict=True))
-    lost = sum(u and not p for u, p in pairs)
-    gained = sum(p and not u for u, p in pairs)
+    if len(unpruned_right) != len(pruned_right):
+        raise ValueError(f"{len(unpruned_right)} answers before, {len(pruned_right)} after")
+    before, after = np.asarray(unpruned_right, dtype=bool), np.asarray(pruned_right, dtype=bool)
+    lost, gained = int((before & ~after).sum()), int((after & ~before).sum())
     p_value = float(binomtest(lost, lost + gained, 0.5).pvalue) if lost + gained else 1.0
     return McNemar(lost, gained, p_value)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from senna_autoprune.evaluation.measures import controls, metrics
 from senna_autoprune.evaluation.measures.adapted import Reading, adapted_measures, judges, read_severity
 from senna_autoprune.evaluation.measures.breakdown import breakdown
-from senna_autoprune.evaluation.measures.clusters import clusters_of, scene_warning
+from senna_autoprune.evaluation.measures.clusters import Clusters, clusters_of, scene_warning
 from senna_autoprune.evaluation.measures.cost import cost_measures, full_tokens
 from senna_autoprune.evaluation.measures.flips import DANGEROUS, Flip, flip_table, severity, sort_flips
 from senna_autoprune.evaluation.measures.intervals import Paired
@@ -48,6 +49,7 @@ SCHEMA = 1
 SENNA_TYPES = {"vru", "motion", "light", "description", "explanation"}  # beside plan: each has measures of its own here
 
 Texts = dict[int, str]  # question -> answer
+Official = tuple[dict[str, Any], list[bool] | None]  # the original metric, and which answers it calls right
 
 
 def texts_of(questions: Sequence[QuestionRow], by_setting: Mapping[str, Sequence[AnswerRow]], reading: Reading | None) -> dict[str, Texts]:
@@ -111,8 +113,9 @@ def summarise(
     plans = [q for q in kept if q.type == "plan" and parse_plan(q.label).valid and reads_plans]
     if plans:
         _add_plan_controls(texts, result, plans, seed)
+        read = _Plans.of(plans, {name: texts[name] for name in result["settings"]})
         for name in result["settings"]:
-            result["settings"][name]["plan"] = _plan_entry(plans, texts, name, seed, resamples)
+            result["settings"][name]["plan"] = _plan_entry(read, name, seed, resamples)
         _add_holm(result["settings"])
     for kind in sorted({q.type for q in kept} & SENNA_TYPES):
         group = [q for q in kept if q.type == kind]
@@ -184,7 +187,7 @@ def _add_plan_controls(texts: dict[str, Texts], result: dict[str, Any], plans: l
     }
 
 
-def _official(plans: Sequence[QuestionRow], texts: Texts) -> tuple[dict[str, Any], list[bool] | None]:
+def _official(plans: Sequence[QuestionRow], texts: Texts) -> Official:
     """The original metric of one setting's answers, and which of them it calls right; where it raises, its exception."""
     try:
         score = planning_metric(official_records(plans, texts))
@@ -193,30 +196,45 @@ def _official(plans: Sequence[QuestionRow], texts: Texts) -> tuple[dict[str, Any
     return {"accuracy": score.accuracy, "correct": score.correct_count, "f1_score": score.f1_score}, score.correct
 
 
-def _plan_entry(plans: list[QuestionRow], texts: Mapping[str, Texts], name: str, seed: int, resamples: int) -> dict[str, Any]:
-    labels, scenes = [parse_plan(q.label) for q in plans], clusters_of(plans)
-    here = [texts[name][q.question] for q in plans]
-    answers = [parse_plan(text) for text in here]
-    hits = _equal(answers, labels)
-    official, official_hits = _official(plans, texts[name])
+@dataclass(frozen=True)
+class _Plans:
+    """Planning questions with every setting's answers, read once for all measures. rights: which are right; official: see ``_official``."""
+
+    labels: list[Plan]
+    scenes: Clusters
+    texts: dict[str, list[str]]
+    answers: dict[str, list[Plan]]
+    rights: dict[str, list[bool]]
+    official: dict[str, Official]
+
+    @classmethod
+    def of(cls, plans: Sequence[QuestionRow], texts: Mapping[str, Texts]) -> _Plans:
+        labels = [parse_plan(q.label) for q in plans]
+        said = {name: [found[q.question] for q in plans] for name, found in texts.items()}
+        answers = {name: list(map(parse_plan, found)) for name, found in said.items()}
+        rights = {name: _equal(found, labels) for name, found in answers.items()}
+        return cls(labels, clusters_of(plans), said, answers, rights, {name: _official(plans, found) for name, found in texts.items()})
+
+
+def _plan_entry(plans: _Plans, name: str, seed: int, resamples: int) -> dict[str, Any]:
+    labels, scenes, answers, hits = plans.labels, plans.scenes, plans.answers[name], plans.rights[name]
+    official, official_hits = plans.official[name]
     entry = {
         **metrics.plan_measures(labels, answers),
         "exact_accuracy_interval": accuracy(hits, scenes).to_dict(),
         "official": official,
     }
-    others = [other for other in (UNPRUNED, *PRUNING_CONTROLS, NO_IMAGE, MAJORITY) if other in texts and other != name]
-    rights = {other: _equal([parse_plan(texts[other][q.question]) for q in plans], labels) for other in others}
+    others = [other for other in (UNPRUNED, *PRUNING_CONTROLS, NO_IMAGE, MAJORITY) if other in plans.rights and other != name]
+    rights = {other: plans.rights[other] for other in others}
     entry["mcnemar_against"] = {other: mcnemar(right, hits).to_dict() for other, right in rights.items()}
     entry["scene_test_against"] = {other: scene_test(Paired.of(right, hits, scenes), seed).to_dict() for other, right in rights.items()}
-    if UNPRUNED not in texts:
+    if UNPRUNED not in plans.rights:
         return entry
-    reference = [texts[UNPRUNED][q.question] for q in plans]
-    before = [parse_plan(text) for text in reference]
-    _, before_official = _official(plans, texts[UNPRUNED])
-    entry["agreement"] = metrics.agreement(here, reference)
-    statistics = (plan_statistics(labels, answers), plan_statistics(labels, before))
+    _, before_official = plans.official[UNPRUNED]
+    entry["agreement"] = metrics.agreement(plans.texts[name], plans.texts[UNPRUNED])
+    statistics = (plan_statistics(labels, answers), plan_statistics(labels, plans.answers[UNPRUNED]))
     entry["retention"] = {
-        "exact_accuracy": accuracy_retention(_equal(before, labels), hits, scenes).to_dict(),
+        "exact_accuracy": accuracy_retention(plans.rights[UNPRUNED], hits, scenes).to_dict(),
         "macro_f1": retention(*statistics, scenes, macro_f1_measure, resamples, seed).to_dict(),
     }
     if official_hits is not None and before_official is not None:
@@ -265,7 +283,7 @@ def _breakdown(plans: Sequence[QuestionRow], unpruned: Texts, pruned: Texts) -> 
 
 
 def _equal(answers: Sequence[Plan], labels: Sequence[Plan]) -> list[bool]:
-    return [answer == label for answer, label in zip(answers, labels, strict=True)]
+    return [answer is label or answer == label for answer, label in zip(answers, labels, strict=True)]  # parsed texts are one object
 
 
 def _label_is_readable(question: QuestionRow, reading: Reading | None = None) -> bool:

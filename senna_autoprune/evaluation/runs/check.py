@@ -16,6 +16,7 @@ from pydantic import ConfigDict, StringConstraints, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.evaluation.runs.rows import StoredTrace
 from senna_autoprune.files.json_files import LONGEST_NAME, text_fault
 from senna_autoprune.files.regular import require_own
 
@@ -41,6 +42,8 @@ _KINDS: dict[str, dict[str, tuple[str, ...]]] = {  # table -> column -> what SQL
         **dict.fromkeys(("prompt", "missing_frames"), ("integer", "null")),
     },
     "truths": {"question": ("integer",), **dict.fromkeys(("facts", "earlier", "future"), ("text",))},
+    "run": {"id": ("text",)},
+    "seen": {**dict.fromkeys(("image", "sha256"), ("text",)), **dict.fromkeys(("size", "mtime_ns", "ctime_ns", "inode"), ("integer",))},
 }
 _ORDER = {  # of the tables that are read by it
     "questions": ("question", "token", "type", "text", "label", "images", "scene", "scene_known", "attributes"),
@@ -131,14 +134,19 @@ def check_layout(connection: sqlite3.Connection, path: Path) -> None:
         for column in _NAMES.get(table, ()):
             if connection.execute(f"SELECT 1 FROM {table} WHERE length({column}) > {LONGEST_NAME} LIMIT 1").fetchone():
                 raise _foreign(path, f"{table}.{column} holds a name of more than {LONGEST_NAME} characters")
-        for column, kinds in _KINDS[table].items():
-            allowed = ", ".join(f"'{kind}'" for kind in kinds)
-            asked = f"SELECT typeof({column}) FROM {table} WHERE typeof({column}) NOT IN ({allowed})"
-            if "real" in kinds:
-                asked += f" OR abs({column}) > {_LONGEST_MS:g}"
-            wrong = connection.execute(f"{asked} LIMIT 1").fetchone()
-            if wrong:
-                raise _foreign(path, f"{table}.{column} holds a value of kind {wrong[0]}")
+        wrong = {column: _wrong(column, kinds) for column, kinds in _KINDS[table].items()}
+        if connection.execute(f"SELECT 1 FROM {table} WHERE {' OR '.join(wrong.values())} LIMIT 1").fetchone() is None:
+            continue  # one look at a table of a million rows, not one a column
+        for column, condition in wrong.items():
+            kind = connection.execute(f"SELECT typeof({column}) FROM {table} WHERE {condition} LIMIT 1").fetchone()
+            if kind:
+                raise _foreign(path, f"{table}.{column} holds a value of kind {kind[0]}")
+
+
+def _wrong(column: str, kinds: tuple[str, ...]) -> str:
+    """The condition that a value is none that this column has."""
+    allowed = ", ".join(f"'{kind}'" for kind in kinds)
+    return f"typeof({column}) NOT IN ({allowed})" + (f" OR abs({column}) > {_LONGEST_MS:g}" if "real" in kinds else "")
 
 
 def _plain_table(name: str, sql: str) -> bool:
@@ -158,10 +166,13 @@ def attributes_of(text: str, path: Path) -> dict[str, str]:
     return _parsed(_ATTRIBUTES, text, path, "attributes")
 
 
-def trace_of(text: str, path: Path) -> dict[str, Any]:
+def trace_of(text: str, path: Path) -> StoredTrace:
     """What pruning did in an answer."""
-    _parsed(_TRACE, text, path, "trace")
-    return json.loads(text)
+    try:
+        _TRACE.validate_json(text)
+    except ValidationError:  # or JSON that only Python's reader takes
+        _parsed(_TRACE, text, path, "trace")
+    return StoredTrace(text)
 
 
 def truths_of(facts: str, earlier: str, future: str, path: Path) -> dict[str, Any]:

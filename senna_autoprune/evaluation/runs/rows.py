@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +28,43 @@ CUT = "did not end within"  # how the reason of an "ok" row begins whose answer 
 UNREACHABLE = "n/a"  # status of a row whose setting is impossible on this model; its reason says what would be possible
 
 
-@dataclass(frozen=True)
+class StoredTrace(Mapping[str, Any]):
+    """A trace as its JSON text, an eighth of what it takes as objects: half a million of them are in memory at once. It is parsed
+    whenever it is looked at; who needs several of its values takes ``whole(trace)`` first.
+    """
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def whole(self) -> dict[str, Any]:
+        """All of it."""
+        found: dict[str, Any] = json.loads(self.text)
+        return found
+
+    def __getitem__(self, name: str) -> Any:
+        return self.whole()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.whole())
+
+    def __len__(self) -> int:
+        return len(self.whole())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Mapping) and self.whole() == dict(other)
+
+    def __repr__(self) -> str:
+        return repr(self.whole())
+
+
+def whole(trace: Mapping[str, Any]) -> dict[str, Any]:
+    """A trace as a dict, parsed once."""
+    return trace.whole() if isinstance(trace, StoredTrace) else dict(trace)
+
+
+@dataclass(frozen=True, slots=True)
 class QuestionRow:
     """A question as a run keeps it. ``question``: index in the question file. ``scene_known`` is False where the scene
     is unknown and ``scene`` is the sample's own token.
@@ -50,14 +87,14 @@ class QuestionRow:
     future: dict[str, Any] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class AnswerRow:
     """One answer. ``status`` is "ok", or "failed" with a ``reason``, or in a sweep "n/a" with the reason why its setting
     is impossible. An "ok" row has a reason only where its answer did not end (CUT). A failed row may still hold the
     answer's text (an empty or an endless one). Times in ms:
     ``vision_ms`` of the sample's features (shared by its rows), ``prefill_ms`` of the first forward call of the decoder
     with the features given, ``decode_ms`` of all later ones; these two and ``kv_bytes`` are a row's equal share of its
-    batch. ``trace``: what pruning did (JSON-ready).
+    batch. ``trace``: what pruning did (JSON-ready; of a stored row a ``StoredTrace``, which is read when it is looked at).
 
     ``said``: the answer in words that the run's adapter reads, where a Python adapter read it by itself. ``sent``: the prompt,
     verbatim (None from ``RunStore.answers``; see ``RunStore.sent``); ``missing_frames``: pictures that stood for an earlier one that
@@ -74,7 +111,7 @@ class AnswerRow:
     decode_ms: float | None = None
     new_tokens: int | None = None
     kv_bytes: int | None = None
-    trace: dict[str, Any] | None = None
+    trace: Mapping[str, Any] | None = None
     said: str | None = None
     sent: str | None = field(default=None, compare=False)
     missing_frames: int | None = field(default=None, compare=False)
@@ -88,3 +125,17 @@ class AnswerRow:
     def cut(self) -> bool:
         """Whether the answer was cut at the longest length allowed, so that its end is nobody's answer."""
         return self.status == "ok" and self.reason is not None and self.reason.startswith(CUT)
+
+
+@dataclass(frozen=True, slots=True)
+class SeenImage:
+    """An image file that an answer was made from. image: as the question names it. A file whose other numbers are all as they were has
+    not changed; where one differs (a copy has times of its own), ``size`` and ``sha256`` of its content say.
+    """
+
+    image: str
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+    sha256: str

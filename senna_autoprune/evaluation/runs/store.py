@@ -1,8 +1,9 @@
 """A run directory: what was asked, every answer as soon as it exists, and the measures at the end.
 
     config.yaml     settings, and what they met: hashes of model and questions, versions (written once)
-    answers.sqlite  one row a (question, setting), committed as it is computed, and the prompt it answers; the questions
-                    themselves, so that a run can be measured, reported and replayed without its question file
+    answers.sqlite  one row a (question, setting), committed as it is computed (groups.py), and the prompt it answers; the questions
+                    themselves, so that a run can be measured, reported and replayed without its question file; which image files
+                    the answers have seen; a number that config.yaml names, so that no other database passes for this run's
     answers.jsonl   the answers as text once a run is finished, without times: the same for equal answers
     metrics.json    written atomically when a run is summarised
     run.lock        held while a process works here (lock.py)
@@ -15,26 +16,35 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
+import re
+import secrets
 import sqlite3
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, fields
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
+from sys import intern
 from types import TracebackType
 from typing import Any, Self
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.runs.check import attributes_of, check_layout, images_of, require_plain, trace_of, truths_of
 from senna_autoprune.evaluation.runs.description import check_description
-from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
-from senna_autoprune.files.atomic import disk_errors, full_disk, remove_parts, replace_file, write_atomically
+from senna_autoprune.evaluation.runs.groups import Groups
+from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow, SeenImage, StoredTrace
+from senna_autoprune.files.atomic import disk_errors, full_disk, remove_parts, replace_file
 from senna_autoprune.files.lock import RunLock
 from senna_autoprune.files.regular import require_own
 from senna_autoprune.files.yaml_files import dump_yaml, read_yaml
+
+logger = logging.getLogger(__name__)
 
 CONFIG, ANSWERS, METRICS = "config.yaml", "answers.sqlite", "metrics.json"
 CONFIG_BYTES = 4_000_000  # of config.yaml: a sweep writes down some hundred bytes a setting
 ANSWER_LINES = "answers.jsonl"
 COMPARED = ("config", "identity")  # sections of config.yaml that must be the same to continue
+LATER = ("processor_sha256", "generation_config_sha256")  # of the identity, which runs made before do not state
+DATABASE = "database"  # section of config.yaml: the number that answers.sqlite holds, too
 SCHEMA_VERSION = 1
 CODE = "adapter_code"  # how the names of hashes of a Python adapter's code begin (``adapters.code``)
 BUSY_S = 60.0  # how long a commit waits for readers of a run under way
@@ -52,6 +62,10 @@ CREATE TABLE IF NOT EXISTS sent (
     question INTEGER NOT NULL, setting TEXT NOT NULL, prompt INTEGER, missing_frames INTEGER, said TEXT,
     PRIMARY KEY (question, setting));
 CREATE TABLE IF NOT EXISTS truths (question INTEGER PRIMARY KEY, facts TEXT NOT NULL, earlier TEXT NOT NULL, future TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS run (id TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS seen (
+    image TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL, inode INTEGER NOT NULL,
+    sha256 TEXT NOT NULL);
 """
 _ANSWER = [field.name for field in fields(AnswerRow) if field.name not in ("trace", "said", "sent", "missing_frames")]
 
@@ -63,6 +77,9 @@ class RunStore:
         self.directory = directory
         self._connection = connection
         self._lock = lock
+        self._groups = Groups(self._commit)
+        self._id: str | None = None
+        self._unsaid: list[SeenImage] = []  # images that go with the next group
 
     @classmethod
     def start(cls, directory: str | Path, description: dict[str, Any], questions: Iterable[QuestionRow]) -> RunStore:
@@ -83,12 +100,14 @@ class RunStore:
         try:
             with _run_errors(directory):
                 remove_parts(directory)
-                _match_or_write(directory, description)
+                named = _match_or_write(directory, description)
                 require_plain(directory / ANSWERS)
-                connection = sqlite3.connect(directory / ANSWERS, timeout=BUSY_S)
+                connection = sqlite3.connect(directory / ANSWERS, timeout=BUSY_S, check_same_thread=False)  # see groups.py
                 check_layout(connection, directory / ANSWERS)
                 store = cls(directory, connection, lock)
-                store._prepare(questions)
+                store._require_this_runs(named)
+                store._prepare(list(questions))
+                store._name_database(named)
                 return store
         except BaseException:
             lock.__exit__(None, None, None)
@@ -115,43 +134,98 @@ class RunStore:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._connection.close()
-        if self._lock is not None:
-            self._lock.__exit__(None, None, None)
+        try:
+            self._groups.flush()
+        except SennaPruneError:
+            if kind is None:
+                raise  # else it is said already, or something worse is
+        finally:
+            self._groups.close()
+            self._connection.close()
+            if self._lock is not None:
+                self._lock.__exit__(None, None, None)
 
-    def _prepare(self, questions: Iterable[QuestionRow]) -> None:
+    # --- is this database this run's? ---------------------------------------------------------------------------------
+
+    def _stored_id(self) -> str | None:
+        """The database's number; None of one made before there were any, and of an empty one."""
+        found = next(iter(self._rows_of("run", "SELECT id FROM run")), None)
+        return None if found is None else str(found[0])
+
+    def _require_this_runs(self, named: str | None) -> None:
+        """SennaPruneError: the database is not the one that config.yaml names, or has lost what the run had."""
+        there, path = self._stored_id(), self.directory / ANSWERS
+        remedy = "put it back, or give another directory with --out"
+        if named is not None and there != named:
+            what = "is empty or was made before" if there is None else f"is another run's ({there[:8]} there, {named[:8]} in {CONFIG})"
+            raise SennaPruneError(f"{path} {what}, not the database that this run began: {remedy}")
+        known = self._rows_of("answers", "SELECT COUNT(*) FROM answers WHERE status = 'ok'")
+        held = next(iter(known), (0,))[0]
+        if named is None and there is not None and held:
+            raise SennaPruneError(f"{path} is another run's ({there[:8]}; {CONFIG} names none): {remedy}")
+        finished = _finished_before(self.directory)
+        if held < finished:
+            raise SennaPruneError(f"{path} holds {held} answers, {ANSWER_LINES} beside it {finished}: some were lost; {remedy}")
+
+    def _name_database(self, named: str | None) -> None:
+        """config.yaml names the database, from the moment on that there is one."""
+        self._id = self._stored_id()
+        if named is None and self._id is not None:
+            self.describe(self.config)
+        elif self._id is None:
+            logger.warning(f"{self.directory} was made before runs named their databases: it goes on, that is not compared")
+
+    def _require_asked(self, questions: Sequence[QuestionRow]) -> None:
+        """SennaPruneError: the database holds other questions than are asked now."""
+        asked = {(row.question, row.token, row.text) for row in questions}
+        there = set(self._connection.execute("SELECT question, token, text FROM questions"))
+        if asked and asked != there:
+            raise SennaPruneError(
+                f"{self.directory / ANSWERS} holds {len(there)} questions, {len(there - asked)} of which are not among the {len(asked)} "
+                "asked now: give another directory with --out"
+            )
+
+    def _prepare(self, questions: Sequence[QuestionRow]) -> None:
         version = self._connection.execute("PRAGMA user_version").fetchone()[0]
         if version not in (0, SCHEMA_VERSION):
             raise SennaPruneError(f"{self.directory / ANSWERS} was written by another version of senna-prune")
         self._connection.execute("PRAGMA synchronous = FULL")
         self._connection.executescript(f"BEGIN; {_SCHEMA} COMMIT;")  # all tables or none, whenever it is killed
-        if version == 0:
+        if version != 0:
+            self._require_asked(questions)
+        else:
             with self._connection:
-                rows = list(questions)
-                self._connection.execute("DELETE FROM questions")
-                self._connection.execute("DELETE FROM truths")
-                self._connection.executemany("INSERT INTO questions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", map(_pack_question, rows))
-                self._connection.executemany("INSERT INTO truths VALUES (?, ?, ?, ?)", filter(None, map(_pack_truths, rows)))
+                for table in ("questions", "truths", "run"):
+                    self._connection.execute(f"DELETE FROM {table}")
+                self._connection.execute("INSERT INTO run VALUES (?)", (secrets.token_hex(16),))
+                self._connection.executemany("INSERT INTO questions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", map(_pack_question, questions))
+                self._connection.executemany("INSERT INTO truths VALUES (?, ?, ?, ?)", filter(None, map(_pack_truths, questions)))
                 self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")  # last, in the same transaction
 
     # --- what is there ----------------------------------------------------------------------------------------------
 
     @property
     def config(self) -> dict[str, Any]:
-        """config.yaml as plain data. SennaPruneError: altered, so that it is not what a run writes."""
-        return read_description(self.directory)
+        """config.yaml as plain data, without the database's number, which differs between equal runs.
+
+        SennaPruneError: altered, so that it is not what a run writes.
+        """
+        return {name: section for name, section in read_description(self.directory).items() if name != DATABASE}
 
     def finished(self) -> set[tuple[int, str]]:
         """(question, setting) of every row, failed ones included."""
+        self._groups.flush()
         return set(self._connection.execute("SELECT question, setting FROM answers"))
 
     def counts(self) -> tuple[int, int]:
         """Answers so far, failed ones included, and questions."""
+        self._groups.flush()
         with _run_errors(self.directory):
             return tuple(self._connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in ("answers", "questions"))  # type: ignore[return-value]
 
     def proven(self) -> set[str]:
         """Settings that have answered at least once."""
+        self._groups.flush()
         rows = self._connection.execute("SELECT DISTINCT setting FROM answers WHERE status = 'ok'")
         return {setting for (setting,) in rows}
 
@@ -163,39 +237,53 @@ class RunStore:
             truths = {q: truths_of(facts, earlier, future, path) for q, facts, earlier, future in known}
             return [
                 QuestionRow(
-                    q,
+                    question,
                     token,
-                    kind,
-                    text,
-                    label,
+                    intern(kind),
+                    intern(text),  # few texts, each of many questions
+                    intern(label),
                     images_of(images, path),
-                    scene,
+                    intern(scene),
                     bool(known),
                     attributes_of(attributes, path),
-                    **truths.get(q, {}),
+                    **truths.get(question, {}),
                 )
-                for q, token, kind, text, label, images, scene, known, attributes in self._connection.execute(
+                for question, token, kind, text, label, images, scene, known, attributes in self._connection.execute(
                     "SELECT * FROM questions ORDER BY question"
                 )
             ]
 
     def answers(self, setting: str | None = None) -> list[AnswerRow]:
         """Rows so far, ordered by question, of one setting or of all."""
+        return list(self.iter_answers(setting))
+
+    def iter_answers(self, setting: str | None = None) -> Iterator[AnswerRow]:
+        """``answers``, one by one."""
         where, values = ("WHERE setting = ?", (setting,)) if setting is not None else ("", ())
         path = self.directory / ANSWERS
+        self._groups.flush()
         with _run_errors(self.directory):
             asked = "SELECT question, setting, said, missing_frames FROM sent WHERE said IS NOT NULL OR missing_frames > 0"
             told = {(question, name): found for question, name, *found in self._rows_of("sent", asked)}
-            return [
-                AnswerRow(
-                    **dict(zip(_ANSWER, numbers, strict=True)),
-                    trace=trace_of(trace, path) if trace is not None else None,
-                    **dict(zip(("said", "missing_frames"), told.get((numbers[0], numbers[1]), ()), strict=False)),
+            stored = self._connection.execute(f"SELECT {', '.join(_ANSWER)}, trace FROM answers {where} ORDER BY question, setting", values)
+            for question, name, status, answer, *numbers, trace in stored:
+                said, missing = told.get((question, name), (None, None)) if told else (None, None)
+                yield AnswerRow(  # type: ignore[misc]  # the numbers end before the trace
+                    question,
+                    intern(name),
+                    intern(status),
+                    None if answer is None else intern(answer),  # most are plans
+                    *numbers,
+                    trace=None if trace is None else trace_of(trace, path),
+                    said=said,
+                    missing_frames=missing,
                 )
-                for *numbers, trace in self._connection.execute(
-                    f"SELECT {', '.join(_ANSWER)}, trace FROM answers {where} ORDER BY question, setting", values
-                )
-            ]
+
+    def seen(self) -> list[SeenImage]:
+        """The image files that answers so far were made from; none where a run was made before they were kept."""
+        self._groups.flush()
+        with _run_errors(self.directory):
+            return [SeenImage(*row) for row in self._rows_of("seen", "SELECT image, size, mtime_ns, ctime_ns, inode, sha256 FROM seen")]
 
     def sent(self) -> dict[tuple[int, str], tuple[str, int]]:
         """(question, setting) -> the prompt as it was sent, verbatim, and how many of its pictures stood for a missing one.
@@ -203,6 +291,7 @@ class RunStore:
         Empty for answers of runs made before prompts were kept.
         """
         asked = "SELECT question, setting, text, missing_frames FROM sent JOIN prompts USING (prompt)"
+        self._groups.flush()
         with _run_errors(self.directory):
             return {(question, name): (text, missing) for question, name, text, missing in self._rows_of("prompts", asked)}
 
@@ -215,26 +304,46 @@ class RunStore:
 
     def describe(self, description: dict[str, Any]) -> None:
         """Write config.yaml anew: the sections that are not compared may change when a run is continued."""
+        named = {} if self._id is None else {DATABASE: {"id": self._id}}
         with _run_errors(self.directory):
-            replace_file(self.directory / CONFIG, dump_yaml(description))
+            replace_file(self.directory / CONFIG, dump_yaml({**description, **named}))
 
-    def add(self, row: AnswerRow) -> None:
-        """Commit one answer. SennaPruneError if the disk is full or read-only; what was committed before stays."""
-        trace = json.dumps(row.trace) if row.trace is not None else None
+    def add(self, row: AnswerRow, seen: Iterable[SeenImage] = ()) -> None:
+        """Keep one answer, and the image files that it is the first to be made from; both are committed within ``groups.SECONDS``.
+
+        Raises:
+            SennaPruneError: the disk is full or read-only; what was committed before stays.
+        """
+        self._unsaid += seen  # before the row: they are committed with it
+        self._groups.add(row)
+
+    def flush(self) -> None:
+        """Commit what was added. SennaPruneError as in ``add``."""
+        self._groups.flush()
+
+    def _commit(self, rows: list[AnswerRow]) -> None:
+        seen = list(self._unsaid)
         with _run_errors(self.directory), self._connection:
-            self._connection.execute(
-                f"INSERT INTO answers ({', '.join(_ANSWER)}, trace) VALUES ({', '.join('?' * len(_ANSWER))}, ?)",
-                [*(getattr(row, name) for name in _ANSWER), trace],
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?, ?)",
+                [(one.image, one.size, one.mtime_ns, one.ctime_ns, one.inode, one.sha256) for one in seen],
             )
-            if row.sent is not None:
-                self._connection.execute("INSERT OR IGNORE INTO prompts (text) VALUES (?)", (row.sent,))
-                self._connection.execute(
-                    "INSERT OR REPLACE INTO sent SELECT ?, ?, prompt, ?, ? FROM prompts WHERE text = ?",
-                    (row.question, row.setting, row.missing_frames or 0, row.said, row.sent),
-                )
+            self._connection.executemany(
+                f"INSERT INTO answers ({', '.join(_ANSWER)}, trace) VALUES ({', '.join('?' * len(_ANSWER))}, ?)",
+                [(*(getattr(row, name) for name in _ANSWER), _trace_text(row)) for row in rows],
+            )
+            for row in rows:
+                if row.sent is not None:
+                    self._connection.execute("INSERT OR IGNORE INTO prompts (text) VALUES (?)", (row.sent,))
+                    self._connection.execute(
+                        "INSERT OR REPLACE INTO sent SELECT ?, ?, prompt, ?, ? FROM prompts WHERE text = ?",
+                        (row.question, row.setting, row.missing_frames or 0, row.said, row.sent),
+                    )
+        self._unsaid = self._unsaid[len(seen) :]
 
     def forget_failed(self) -> int:
         """Drop failed rows so that they are tried again; returns how many."""
+        self._groups.flush()
         with _run_errors(self.directory), self._connection:
             self._connection.execute(
                 "DELETE FROM sent WHERE (question, setting) IN (SELECT question, setting FROM answers WHERE status = 'failed')"
@@ -244,7 +353,8 @@ class RunStore:
     def write_answers(self, rows: Iterable[AnswerRow]) -> Path:
         """answers.jsonl, atomically: one JSON object a row, in the order given, with everything but the times."""
         path = self.directory / ANSWER_LINES
-        write_atomically(path, "".join(json.dumps(_untimed(row)) + "\n" for row in rows))
+        with _run_errors(self.directory):
+            replace_file(path, (_line(row).encode() for row in rows))
         return path
 
     def write_metrics(self, metrics: dict[str, Any]) -> Path:
@@ -255,12 +365,34 @@ class RunStore:
         return path
 
 
-def _untimed(row: AnswerRow) -> dict[str, Any]:
-    kept_apart = ("sent", "missing_frames", *(("said",) if row.said is None else ()))
-    data = {name: value for name, value in asdict(row).items() if not name.endswith("_ms") and name not in kept_apart}
-    if row.trace is not None:
-        data["trace"] = {name: value for name, value in row.trace.items() if not name.endswith("_ms")}
-    return data
+_TOLD = [name for name in _ANSWER if not name.endswith("_ms")]
+_TIMES = re.compile(r', "\w+_ms": (?:null|[-+.0-9eE]+)(?=[,}])')  # of a trace's text; inside a string the quotes would be escaped
+_encode = json.JSONEncoder().encode
+
+
+def _line(row: AnswerRow) -> str:
+    """A row as JSON without its times, spelled as ``json.dumps`` does."""
+    if not isinstance(row.trace, StoredTrace):
+        trace = _encode(None if row.trace is None else {name: one for name, one in row.trace.items() if not name.endswith("_ms")})
+    else:  # as it stands: taking half a million apart and together again takes a quarter of a minute
+        trace = _TIMES.sub("", row.trace.text)
+    said = "" if row.said is None else f', "said": {_encode(row.said)}'
+    return f'{_encode({name: getattr(row, name) for name in _TOLD})[:-1]}, "trace": {trace}{said}}}\n'
+
+
+def _trace_text(row: AnswerRow) -> str | None:
+    return None if row.trace is None else row.trace.text if isinstance(row.trace, StoredTrace) else json.dumps(row.trace)
+
+
+def _finished_before(directory: Path) -> int:
+    """Good answers that the run had when it was last finished."""
+    path = directory / ANSWER_LINES
+    try:
+        require_own(path)
+        with path.open("rb") as file:
+            return sum(b'"status": "ok"' in line for line in file)
+    except FileNotFoundError:
+        return 0
 
 
 def _pack_question(row: QuestionRow) -> tuple[Any, ...]:
@@ -270,10 +402,10 @@ def _pack_question(row: QuestionRow) -> tuple[Any, ...]:
         row.type,
         row.text,
         row.label,
-        json.dumps(row.images),
+        _encode(row.images),
         row.scene,
         int(row.scene_known),
-        json.dumps(row.attributes),
+        _encode(row.attributes),
     )
 
 
@@ -285,22 +417,32 @@ def _pack_truths(row: QuestionRow) -> tuple[Any, ...] | None:
     return row.question, json.dumps(dict(row.facts)), json.dumps(earlier), json.dumps(row.future)
 
 
-def _match_or_write(directory: Path, description: dict[str, Any]) -> None:
+def _match_or_write(directory: Path, description: dict[str, Any]) -> str | None:
+    """The number of the database that config.yaml names; None where it names none (yet)."""
     path = directory / CONFIG
     require_own(path)
     if not path.exists():
         if (directory / ANSWERS).exists():
             raise SennaPruneError(f"{directory} has answers but no {CONFIG}: give another directory with --out")
         replace_file(path, dump_yaml(description))
-        return
+        return None
     stored = read_yaml(path, CONFIG_BYTES)
-    found = differences({key: stored.get(key) for key in COMPARED}, {key: description.get(key) for key in COMPARED})
+    wanted = {key: description.get(key) for key in COMPARED}
     known = stored.get("identity")
+    unknown = [name for name in LATER if isinstance(known, dict) and name not in known and name in (wanted["identity"] or {})]
+    if unknown:
+        wanted["identity"] = {name: value for name, value in wanted["identity"].items() if name not in unknown}  # type: ignore[union-attr]
+    found = differences({key: stored.get(key) for key in COMPARED}, wanted)
     if isinstance(known, dict) and not any(str(name).startswith(CODE) for name in known):  # made before code was hashed
         found = [one for one in found if not one[0].startswith(CODE)]
     if found:
         shown = "; ".join(f"{name}: {_short(there)} there, {_short(here)} now" for name, there, here in found)
         raise SennaPruneError(f"the run directory {directory} was made with other settings ({shown}); give another with --out")
+    if unknown:
+        names = ", ".join(name.removesuffix("_sha256").replace("_", " ") for name in unknown)
+        logger.warning(f"{directory} was made before runs noted their {names}: it goes on, that is not compared")
+    number = stored.get(DATABASE)
+    return str(number["id"]) if isinstance(number, dict) and "id" in number else None
 
 
 def read_description(directory: Path) -> dict[str, Any]:

@@ -111,11 +111,8 @@ def _information(
 ) -> dict[str, Any]:
     """MI of the first adaptive cell (it is measured before anything is cut, so the budget does not matter) against complexity."""
     first = next((cell.setting.name for cell in cells if cell.row.label == ADAPTIVE), None)
-    measured = {
-        row.question: row.trace["mutual_information"]
-        for row in rows
-        if row.setting == first and row.trace is not None and row.trace.get("mutual_information") is not None
-    }
+    stated = {row.question: row.trace.get("mutual_information") for row in rows if row.setting == first and row.trace is not None}
+    measured = {question: information for question, information in stated.items() if information is not None}
     found: dict[str, Any] = {}
     for kind in ("all", *dict.fromkeys(q.type for q in asked)):
         at = [i for i, q in enumerate(asked) if q.question in measured and kind in ("all", q.type)]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from senna_autoprune.adapters.reading import Reading
 from senna_autoprune.evaluation.answering.driver import OnRow, Prepared, Samples, answer_all, engine_of
 from senna_autoprune.evaluation.answering.engine import Asking, Engine
-from senna_autoprune.evaluation.answering.questions import load_questions, samples_of
+from senna_autoprune.evaluation.answering.questions import DRAWN, load_questions, samples_of
 from senna_autoprune.evaluation.answering.settings import Setting
 from senna_autoprune.evaluation.answering.speed import Speed
 from senna_autoprune.evaluation.config import ALL_TYPES, ENGINE_KEYS, QUESTION_TYPES, AskConfig
@@ -62,7 +62,7 @@ def check(config: SweepConfig) -> tuple[list[QuestionRow], Path]:
         SennaPruneError: a bad method option, question file, or no images where they should be.
     """
     cells_of(config, None)
-    return load_questions(config)
+    return load_questions(config, directory_of(config))
 
 
 def settings_of(config: SweepConfig, cells: Sequence[Cell] | None = None) -> list[Setting]:
@@ -121,9 +121,9 @@ def sweep(
     engine = engine_of(engine)
     questions, root = check(config)
     facts = engine.facts()
-    description = describe(config, facts, Prepared(questions, Asking.of(config, PLAIN, root)))
+    description = describe(config, facts, Prepared(questions, Asking.of(config, PLAIN, root)), directory_of(config))
     swept = {key: value for key, value in to_dict(config).items() if key not in _ASK}
-    description["config"] = {key: value for key, value in description["config"].items() if key in _ASK}
+    description["config"] = {key: value for key, value in description["config"].items() if key in (*_ASK, DRAWN)}
     with RunStore.start(directory_of(config), description, questions) as store:
         before = store.config
         calibration = before.get("calibration")
@@ -134,7 +134,7 @@ def sweep(
         cells = cells_of(config, calibration)
         settings = settings_of(config, cells)
         prepared = Prepared(questions, Asking.of(config, settings, root))
-        description["settings"] = {**before.get("settings", {}), **describe(config, facts, prepared)["settings"]}
+        description["settings"] = {**before.get("settings", {}), **describe(config, facts, prepared, directory_of(config))["settings"]}
         store.describe({**description, "sweep": swept, **({"calibration": calibration} if calibration else {})})
         if retry_failed:
             store.forget_failed()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import numpy as np
 import pytest
 
 from senna_autoprune.evaluation.measures.cost import cost_measures
-from senna_autoprune.evaluation.runs.rows import AnswerRow
+from senna_autoprune.evaluation.runs.rows import AnswerRow, StoredTrace
 
 
 def trace(full: float, pruned: float, average: float = 4.0, views: int = 2, k: float | None = 0.2) -> dict[str, Any]:
@@ -51,3 +53,39 @@ def test_a_gain_is_measured_over_bound() -> None:
 def test_the_clamp_counts_questions_with_a_curve() -> None:
     rows = [row(0, trace=trace(1, 1, k=0.0)), row(1, trace=trace(1, 1, k=0.3)), row(2, trace=trace(1, 1, k=None))]
     assert cost_measures(rows, [])["clamped"] == 0.5
+
+
+def _by_lists(traces: list[dict[str, Any]]) -> dict[str, Any]:
+    """The slow twin: every trace in memory, a list a measure."""
+
+    def spread(values: list[float]) -> dict[str, float | None]:
+        return dict(zip(("p10", "median", "p90"), np.quantile(values, [0.1, 0.5, 0.9]), strict=True)) if values else {}
+
+    def known(name: str) -> list[float]:
+        return [one[name] for one in traces if one.get(name) is not None]
+
+    return {
+        "tokens_per_layer": np.mean(known("average_tokens")),
+        "tokens_per_view": np.mean([one["average_tokens"] / len(one["per_view"]) for one in traces]),
+        "retention_tokens": np.mean(known("retention_tokens")),
+        "flops_ratio": sum(known("flops_pruned")) / sum(known("flops_full")),
+        "kept_per_view": list(np.mean([one["per_view"] for one in traces], axis=0)),
+        "schedule": list(np.mean([one["tokens_per_layer"] for one in traces], axis=0)),
+        "mutual_information": spread(known("mutual_information")),
+        "k": spread(known("k")),
+        "pruner_ms": spread(known("pruner_ms")),
+        "clamped": np.mean([k <= 1e-12 for k in known("k")]),
+    }
+
+
+def test_columns_of_stored_traces_are_the_lists_of_whole_ones() -> None:
+    rng = np.random.default_rng(0)
+    traces = []
+    for number in range(2500):
+        one = trace(float(rng.uniform(5, 9)), float(rng.uniform(1, 5)), float(rng.uniform(1, 9)), 3, rng.choice([None, 0.0, 0.3]))
+        one["tokens_per_layer"] = [int(rng.integers(12)) for _ in range(4)]
+        one["pruner_ms"] = None if number % 7 == 0 else float(rng.random())
+        traces.append(one)
+    found = cost_measures([row(n, trace=StoredTrace(json.dumps(one))) for n, one in enumerate(traces)], [])
+    for name, value in _by_lists(traces).items():
+        assert found[name] == pytest.approx(value, rel=1e-12), name

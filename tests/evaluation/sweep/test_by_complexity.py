@@ -61,7 +61,7 @@ def test_grids_say_it(made):
 
 def test_nothing_without_complexity(made):
     cells, questions, rows = made
-    bare = [QuestionRow(**{**q.__dict__, "attributes": {}}) for q in questions]
+    bare = [replace(q, attributes={}) for q in questions]
     assert by_complexity(cells, bare, rows) is None
     assert by_complexity(cells, questions[:20], rows) is None
 
