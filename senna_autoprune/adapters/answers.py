@@ -144,7 +144,7 @@ def read_choice(text: str, question: str = "") -> Answer:
     A letter the question does not offer, two different letters, or words of none of the options are invalid.
     """
     options = options_of(question)
-    said = " ".join(text.split())
+    said = " ".join(text.replace("*", "").split()).strip("\"'`")  # without Markdown's stars and quotes around
     words = [letter for letter, option in options.items() if _plain(option) == _plain(said) and said]
     first = _LETTER_FIRST.match(said)
     letters = {match[1].upper() for match in _LETTER_SAID.finditer(said)}
@@ -186,6 +186,8 @@ def _plain(text: str) -> str:
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?"
 _PAIR = re.compile(rf"[\[(]\s*({_NUMBER})\s*,\s*({_NUMBER})\s*[\])]", re.ASCII)
+_TWO = re.compile(r"[\[(]([^\[\](),]*),([^\[\](),]*)[\])]")  # two of anything
+_NO_NUMBER = re.compile(r"[-+]?(nan|inf|infinity|none|null|\?|-)?", re.IGNORECASE)
 _BARE = re.compile(_NUMBER, re.ASCII)
 _NESTED_LIST = re.compile(r"\[[^\[\]]*\]", re.ASCII)
 MOST_POINTS = 1000
@@ -197,6 +199,12 @@ def read_waypoints(text: str, dt: float, axes: str, count: int | None = None) ->
     A text that holds pairs is read by its pairs alone, so that "at 0.5 s: (1.2, 0.1)" gives one point.
     """
     pairs = [(float(x), float(y)) for x, y in _PAIR.findall(text)]
+    for two in (
+        [part.strip() for part in found] for found in _TWO.findall(text)
+    ):  # a point that is left out would shift all later ones in time
+        numbers = [re.fullmatch(_NUMBER, part, re.ASCII) is not None for part in two]
+        if not all(numbers) and all(number or _NO_NUMBER.fullmatch(part) for number, part in zip(numbers, two, strict=True)):
+            return Invalid(text, f"({two[0]}, {two[1]}) is no waypoint")
     if not pairs:
         lists = [[float(number) for number in _BARE.findall(one)] for one in _NESTED_LIST.findall(text)]
         if len(lists) == 1:

@@ -27,6 +27,7 @@ from pydantic.dataclasses import dataclass
 
 from senna_autoprune.adapters.prompt import placeholders
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.evaluation.config import ALL_TYPES
 from senna_autoprune.files.yaml_files import build, suggest
 
 AXES = ("right-forward", "forward-left", "forward-right")  # of a pair: what its first and second number measure
@@ -177,6 +178,9 @@ class Parse:
             raise ValueError(f"path belongs to kind json, not {self.kind}")
         if "label" in (self.kind, self.then if self.kind == "json" else "") and not self.labels:
             raise ValueError("kind label needs labels: the closed set an answer may name")
+        for name in self.by_type:
+            if name not in ALL_TYPES:
+                raise ValueError(f"by_type: unknown question type {name!r}{suggest(name, ALL_TYPES)}")
         if any(one.by_type for one in self.by_type.values()):
             raise ValueError("by_type within by_type")
         return self
@@ -208,6 +212,8 @@ class Score:
     def _ahead(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         if any(not 0 < time <= LONGEST_S for time in value) or list(value) != sorted(set(value)):
             raise ValueError(f"horizons are seconds ahead, ascending, at most {LONGEST_S:g}")
+        if any(abs(2 * time - round(2 * time)) > 1e-6 for time in value):
+            raise ValueError("horizons are whole half seconds: there the true path is known")
         return value
 
 

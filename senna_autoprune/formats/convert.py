@@ -114,15 +114,15 @@ def _answer(pair: Pair) -> str:
 
 
 def _placed(root: Path, path: str, there: dict[str, bool]) -> str:
-    """The path as it is opened from ``root``; ``there`` remembers whether it exists."""
+    """The path as it is opened from ``root``; ``there`` remembers whether it exists. Backslashes are tried as slashes."""
     if path in there:
         return path
-    if os.path.isfile(root / path):
-        there[path] = True
-        return path
-    inside = _NUSCENES.fullmatch(path)
-    if inside is not None and inside[1] != path and (inside[1] in there or os.path.isfile(root / inside[1])):
-        there.setdefault(inside[1], True)
-        return inside[1]
+    for one in dict.fromkeys((path, path.replace("\\", "/"))):
+        inside = _NUSCENES.fullmatch(one)
+        for place in (one, *([inside[1]] if inside is not None and inside[1] != one else [])):
+            if place in there or os.path.isfile(root / place):
+                there.setdefault(place, True)
+                if there[place]:
+                    return place
     there[path] = False
     return path

@@ -29,7 +29,23 @@ def test_options_are_read_from_the_question():
 
 
 @pytest.mark.parametrize(
-    "text", ["D", "d", "D.", "(D)", "D)", " D \n", "D. Going ahead.", "D: Going ahead", "Going ahead", "The answer is D.", "Answer: D"]
+    "text",
+    [
+        "D",
+        "d",
+        "D.",
+        "(D)",
+        "D)",
+        " D \n",
+        "D. Going ahead.",
+        "D: Going ahead",
+        "Going ahead",
+        "The answer is D.",
+        "Answer: D",
+        "**D**",
+        "**D.** Going ahead",
+        '"D"',
+    ],
 )
 def test_a_choice_is_its_letter_or_its_words(text):
     assert parse(text, AUTO, "choice", MOVING) == Choice("D")
@@ -68,10 +84,33 @@ def test_waypoints_in_pairs_or_in_one_list(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "slow down", "[1.5, 0.0, 3.0]", "[1, 2] and [3, 4] and [5, 6]", "[1.5, 0.0]", "I go 1.5 then 0 3 4", "[1e999, 0], [1, 1]"]
+    "text",
+    [
+        "",
+        "slow down",
+        "[1.5, 0.0, 3.0]",
+        "[1, 2] and [3, 4] and [5, 6]",
+        "[1.5, 0.0]",
+        "I go 1.5 then 0 3 4",
+        "[1e999, 0], [1, 1]",
+        "[1, 2], [nan, 2]",
+    ],
 )
 def test_waypoints_that_are_none(text):
     assert isinstance(parse(text, PATH), Invalid)
+
+
+@pytest.mark.parametrize(
+    "text", ["[1, 2], [nan, 4], [5, 6]", "(1, 2), (None, 4), (5, 6)", "[1, 2], [3, ], [5, 6]", "[1, 2], [inf, inf], [5, 6]"]
+)
+def test_a_waypoint_that_is_none_is_not_left_out(text):
+    """All later ones would come half a second early."""
+    assert isinstance(parse(text, Parse(kind="waypoints")), Invalid)
+
+
+def test_words_in_brackets_are_no_waypoints():
+    assert parse("(slowly, surely) [1.5, 0.0], (right, ahead) [3.0, -0.25]", PATH) == Waypoints(POINTS, 0.5)
+    assert isinstance(parse("[" + " " * 99_000, PATH), Invalid)
 
 
 def test_a_json_path():

@@ -36,6 +36,8 @@ def test_a_file_of_some_lines_is_an_adapter(tmp_path):
 
 
 FAULTS = [
+    ({"parse": {"by_type": {"choise": {"kind": "choice"}}}}, r"by_type: unknown question type 'choise' \(did you mean 'choice'"),
+    ({"score": {"horizons_s": [0.7]}}, "score.horizons_s: horizons are whole half seconds"),
     ({"viewz": {}}, "unknown key 'viewz'.*views"),
     ({"views": {"camras": THREE}}, r"unknown key 'views.camras' \(did you mean 'cameras'"),
     ({"views": {"frames": [0.0, -0.5], "cameras": THREE}}, "views.frames: frames must ascend"),

@@ -180,3 +180,14 @@ def test_the_command_says_what_came_out(place):
     assert "converted from llava (l.json), licence: unknown" in result.output and "no sidecar" not in result.output
     with pytest.raises(SennaPruneError, match="is the file to be converted"):
         convert(path, place, path)
+
+
+@pytest.mark.parametrize(
+    "path", ["C:\\\\data\\\\samples\\\\CAM_FRONT\\\\a.jpg", "samples\\\\CAM_FRONT\\\\a.jpg", "/else/samples/CAM_FRONT/a.jpg"]
+)
+def test_paths_of_other_machines(tmp_path, path):
+    (tmp_path / "samples" / "CAM_FRONT").mkdir(parents=True)
+    (tmp_path / "samples" / "CAM_FRONT" / "a.jpg").touch()
+    (tmp_path / "in.json").write_text(json.dumps([{"question": "Q?", "answer": "A", "img_paths": [path]}]))
+    convert(tmp_path / "in.json", tmp_path, tmp_path / "out.json")
+    assert json.loads((tmp_path / "out.json").read_text())[0]["images"] == ["samples/CAM_FRONT/a.jpg"]

@@ -14,9 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from senna_autoprune.adapters.answers import TO_RIGHT_FORWARD
+import numpy as np
+
+from senna_autoprune.adapters.answers import TO_RIGHT_FORWARD, Waypoints
 from senna_autoprune.adapters.prompt import FACTS, placeholders
 from senna_autoprune.adapters.reading import Reading
+from senna_autoprune.adapters.waypoints import at_steps
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.measures.breakdown import UNKNOWN, command_of, speed_of
 from senna_autoprune.evaluation.runs.rows import QuestionRow
@@ -108,6 +111,7 @@ def from_tables(rows: Sequence[QuestionRow], adapter: Adapter, nusc: NuScenes, r
     for row in rows:
         token, plans, facts = row.token, reading.kind(row.type) == "waypoints", dict(row.facts)
         if token in there and plans and token not in futures:
+            at_steps(Waypoints(np.zeros((1, 2)), adapter.parse.of(row.type).dt), 1)  # SennaPruneError: they miss the half seconds
             futures[token] = future_of(nusc, token, steps).to_dict()
         if token in there and "history" in _facts(adapter) and "history" not in facts:
             if token not in driven:
