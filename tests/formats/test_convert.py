@@ -183,7 +183,7 @@ def test_the_command_says_what_came_out(place):
 
 
 @pytest.mark.parametrize(
-    "path", ["C:\\\\data\\\\samples\\\\CAM_FRONT\\\\a.jpg", "samples\\\\CAM_FRONT\\\\a.jpg", "/else/samples/CAM_FRONT/a.jpg"]
+    "path", ["C:\\data\\samples\\CAM_FRONT\\a.jpg", "samples\\CAM_FRONT\\a.jpg", "/else/samples/CAM_FRONT/a.jpg"]
 )
 def test_paths_of_other_machines(tmp_path, path):
     (tmp_path / "samples" / "CAM_FRONT").mkdir(parents=True)
