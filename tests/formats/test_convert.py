@@ -182,9 +182,7 @@ def test_the_command_says_what_came_out(place):
         convert(path, place, path)
 
 
-@pytest.mark.parametrize(
-    "path", ["C:\\data\\samples\\CAM_FRONT\\a.jpg", "samples\\CAM_FRONT\\a.jpg", "/else/samples/CAM_FRONT/a.jpg"]
-)
+@pytest.mark.parametrize("path", ["C:\\data\\samples\\CAM_FRONT\\a.jpg", "samples\\CAM_FRONT\\a.jpg", "/else/samples/CAM_FRONT/a.jpg"])
 def test_paths_of_other_machines(tmp_path, path):
     (tmp_path / "samples" / "CAM_FRONT").mkdir(parents=True)
     (tmp_path / "samples" / "CAM_FRONT" / "a.jpg").touch()
