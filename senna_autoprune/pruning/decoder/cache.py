@@ -38,6 +38,7 @@ class CachedLayer:
     places: (B, length) the positions by which a sliding window counts; None where the layer has no window. window: that window.
     even: all layers were given equally many. maskless: one token needs no mask from a stock forward (SDPA, flash).
     shown: (B, prompt) bool, the mask of the whole prompt, in the first layer; None: everything was shown.
+    after: (B,) where text goes on behind a prompt with positions of three axes, in the first layer; None: they have one.
     index: of the layer, among those that belong ``together``.
     decoded: tokens since the prefill. expected: the hooks of a policy have prepared the step that is coming.
     """
@@ -53,6 +54,7 @@ class CachedLayer:
     even: bool = True
     maskless: bool = True
     shown: Tensor | None = None
+    after: Tensor | None = None
     decoded: int = 0
     expected: bool = False
     index: int = 0
@@ -63,6 +65,7 @@ class CachedLayer:
         self.valid = None if self.valid is None else self.valid[_on(index, self.valid)]
         self.places = None if self.places is None else self.places[_on(index, self.places)]
         self.shown = None if self.shown is None else self.shown[_on(index, self.shown)]
+        self.after = None if self.after is None else self.after[_on(index, self.after)]
 
     def check(self, keys: Tensor | None, held: int) -> None:
         """Raise SennaPruneError if the layer does not hold what was recorded: somebody has changed its tensors by hand."""

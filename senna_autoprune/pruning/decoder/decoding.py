@@ -29,6 +29,7 @@ class Decode:
         """
         first = self.layers[0]
         tokens = kwargs["inputs_embeds"] if kwargs.get("inputs_embeds") is not None else kwargs["input_ids"]
+        check_positions(first, kwargs.get("position_ids"))
         check_mask(first, kwargs.get("attention_mask"), tokens.shape[1])
         self.expect(True)
         mask = None  # every layer that was cut gets its own
@@ -68,6 +69,21 @@ class Decode:
             kwargs["position_embeddings"] = table_at(decoder, index, hidden, positions)
             kwargs["position_ids"] = positions
         return kwargs
+
+
+def check_positions(first: CachedLayer, positions: Any) -> None:
+    """Raise SennaPruneError if a step's positions of three axes (3 or 4, B, q) do not follow those of the cache's prompt.
+
+    Such a model counts on from the last prompt it has seen, which may have been another.
+    """
+    if first.after is None or not isinstance(positions, Tensor) or positions.dim() != 3:
+        return
+    expected = (first.after + first.decoded).to(positions.device)
+    if not bool((positions[-3:, :, 0] == expected).all()):
+        raise SennaPruneError(
+            "the positions of this step do not follow its pruned prompt: the model counts on from the last prompt it has seen, which was "
+            "another; give position_ids (3, B, n), or ask on before the next prompt"
+        )
 
 
 def check_mask(first: CachedLayer, mask: Any, queries: int) -> None:

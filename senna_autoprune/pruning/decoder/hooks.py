@@ -150,6 +150,9 @@ class PruningHooks:
             )
         check_call(self.decoder, kwargs)
         self.prefill = self._start(visual, kwargs, batch, length, tokens.device)
+        positions = kwargs.get("position_ids")
+        if has_three_axes(self.decoder) and positions is not None and positions.dim() == 3:
+            self.prefill.after = positions[-3:].amax((0, 2)) + 1  # the model itself keeps it for its last prompt only
         self.prefill.deepstack, kwargs = DeepStack.taken(kwargs)
         return args, kwargs
 

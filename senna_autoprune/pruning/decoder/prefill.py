@@ -31,6 +31,7 @@ class Prefill:
     """One context a sample, and what the current layer must be given.
 
     kernel: of the attention. compact: tokens are renumbered after each cut. timer: runs while rows of attention are read.
+    after: (B,) the first position behind a prompt with three axes.
     cache: that the caller gave. length: N of the unpruned prompt, given_valid: (B, N) of it.
     valid: (B, M) bool, False at padding, and places: (B, M) by which a sliding window counts, both of what is left.
     windows: each layer's sliding window. ranked: while every cut so far took the short way (ranked.py).
@@ -50,6 +51,7 @@ class Prefill:
     valid: Tensor | None
     windows: list[int | None]
     ranked: Ranked | None = None
+    after: Tensor | None = None
     deepstack: DeepStack | None = None
     left: list[CachedLayer] = field(default_factory=list)
     cut: bool = False
@@ -93,6 +95,7 @@ class Prefill:
                 places=self.places if window else None,
                 window=window,
                 shown=self.given_valid if index == 0 else None,
+                after=self.after if index == 0 else None,
                 maskless=self.kernel == "sdpa" or "flash" in self.kernel,
             )
         )

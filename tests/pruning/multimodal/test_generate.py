@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
 from senna_autoprune import AutoPrune, SennaPruneError
 from senna_autoprune.pruning.methods.registry import METHODS, build_policy
 from tests.pruning.multimodal import tiny
-from tests.pruning.multimodal.tiny import BAND, FAMILIES, IMAGE, LAYERS, SQUARE, TALL, WIDE, WINDOW, batch, build, decoder_inputs, prompt
+from tests.pruning.multimodal.tiny import (
+    BAND,
+    FAMILIES,
+    IMAGE,
+    LAYERS,
+    QWEN,
+    SQUARE,
+    TALL,
+    WIDE,
+    WINDOW,
+    batch,
+    build,
+    decoder_inputs,
+    prompt,
+)
 from tests.twins import MaskedDecoder
 
 STEPS = 6
@@ -274,3 +290,21 @@ def test_a_conversation_goes_on_or_is_refused():
         ids = torch.cat([first.sequences, more], dim=1)
         with pytest.raises(SennaPruneError, match="start afresh"):
             model.generate(input_ids=ids, past_key_values=first.past_key_values, **options)
+
+
+@pytest.mark.parametrize("family", QWEN)
+@pytest.mark.parametrize("method", ["autoprune", "random"])
+def test_positions_that_the_model_keeps_of_another_prompt_are_refused(method, family):
+    """Qwen counts on from the last prompt it has seen, not from the cache's."""
+    model, question = tiny.model(family), torch.tensor([[3, 9, 4]])
+    inputs, other = prompt(family, [SQUARE]), prompt(family, [SQUARE, SQUARE])
+    start = int(decoder_inputs(model, inputs)[1].max()) + 1
+    with build_policy(method, retention=0.4)(model), torch.no_grad():
+        cache = model(**inputs, use_cache=True).past_key_values
+        again = copy.deepcopy(cache)
+        expected = model(input_ids=question, past_key_values=cache).logits
+        model(**other)
+        with pytest.raises(SennaPruneError, match="do not follow its pruned prompt"):
+            model(input_ids=question, past_key_values=again)
+        positions = torch.arange(start, start + 3).expand(3, 1, 3)
+        assert torch.equal(model(input_ids=question, position_ids=positions, past_key_values=again).logits, expected)
