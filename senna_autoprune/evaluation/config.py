@@ -31,6 +31,7 @@ class AskConfig:
 
     ``device`` and ``dtype``: "auto" is replaced by what it means here, a GPU and bfloat16 or the CPU and float32 (``device.settle``).
 
+    ``engine="local"`` asks in this process, or with ``workers`` models in as many processes of one thread each.
     ``engine="ray"`` asks with ``workers`` models (default 1) on as many Ray actors, each with ``gpus_per_worker`` GPUs
     (default: one if ``device`` is cuda, else none), on the cluster at ``ray_address`` or on a local one.
     """
@@ -81,9 +82,11 @@ class AskConfig:
     @model_validator(mode="after")
     def _one_engine(self) -> Self:
         if self.engine == "local":
-            for name in ENGINE_KEYS[1:]:
+            for name in ENGINE_KEYS[2:]:
                 if getattr(self, name) is not None:
                     raise ValueError(f"{name} belongs to the ray engine; say engine ray, or leave it out")
+            if (self.workers or 1) > 1 and not self.device.startswith("cpu"):
+                raise ValueError(f"workers {self.workers} on device {self.device}: the local engine's workers share a CPU; say engine ray")
         elif self.worker_gpus and self.device != "cuda":
             raise ValueError(f"gpus_per_worker {self.worker_gpus:g} with device {self.device}: with Ray say device cuda, or 0 GPUs")
         return self

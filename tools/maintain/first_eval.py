@@ -5,6 +5,7 @@ The tiny checkpoint under ../shared has random weights: its answers are nonsense
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +27,8 @@ def senna_prune(*arguments: str) -> int:
 def main() -> int:
     """Exit code of the evaluation; 2 when there is nothing to evaluate."""
     if embedded() is not None:
-        return senna_prune("eval", *sys.argv[1:])
+        cores = os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0))
+        return senna_prune("eval", *(("--workers", str(min(cores, 4))) if cores > 1 else ()), *sys.argv[1:])
     if not CHECKPOINT.exists() or not FRAMES.exists():
         print(
             "no embedded model yet, and no ../shared with the recorded checkpoint: "

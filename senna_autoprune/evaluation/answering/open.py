@@ -31,6 +31,11 @@ def open_engine(config: AskConfig, say: Say, directory: Path | None = None) -> A
 
 
 def _open(config: AskConfig, place: ModelPlace, say: Say) -> AbstractContextManager[Engine]:
+    if config.engine == "local" and (config.workers or 1) > 1:
+        from senna_autoprune.evaluation.answering.process_engine import ProcessEngine
+
+        say(f"loading {config.model} in {config.workers} processes of one thread")
+        return ProcessEngine(place, config.workers or 1, say)
     if config.engine == "local":
         from senna_autoprune.evaluation.answering.local_engine import LocalEngine
 

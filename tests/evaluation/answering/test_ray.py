@@ -247,7 +247,6 @@ def test_without_ray_it_is_one_line(
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"workers": 2}, "workers belongs to the ray engine"),
         ({"ray_address": "auto"}, "ray_address belongs to the ray engine"),
         ({"engine": "ray", "gpus_per_worker": 1}, "say device cuda"),
         ({"engine": "ray", "device": "cuda:1"}, "say device cuda"),
