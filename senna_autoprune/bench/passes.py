@@ -20,6 +20,7 @@ from senna_autoprune.bench.shapes import BenchShape
 from senna_autoprune.evaluation.answering.stopwatch import synchronise
 from senna_autoprune.pruning.budget import Allocation
 from senna_autoprune.pruning.context import PromptContext
+from senna_autoprune.pruning.cost import LayerCost
 from senna_autoprune.pruning.decoder.models import CACHE
 from senna_autoprune.pruning.policy import Policy
 from senna_autoprune.pruning.trace import PromptTrace, Trace
@@ -88,7 +89,11 @@ class Pass:
 
 @dataclass
 class BenchRow:
-    """One setting. speedup: median over rounds of unpruned / this prefill time; bound: ratio of FLOPs; reached: speedup / bound."""
+    """One setting. speedup: median over rounds of unpruned / this prefill time; reached: speedup / flops_bound.
+
+    flops_bound: ratio of FLOPs by the paper's formula, which counts attention as n^2. causal_bound: with causal attention counted as it
+    is computed, n (n + 1) / 2; None: the decoder's sizes were not told.
+    """
 
     setting: str
     retention: float | None
@@ -101,6 +106,7 @@ class BenchRow:
     reached: float
     decode_speedup: float
     kv_bytes: int
+    causal_bound: float | None = None
 
 
 def take_turns(
@@ -139,13 +145,23 @@ def take_turns(
     return {name: found[:finished] for name, found in seen.items()}
 
 
-def to_rows(seen: Mapping[str, list[Pass]], visual: int) -> list[BenchRow]:
-    """One BenchRow per setting, in order. The first is the unpruned model, which has ``visual`` visual tokens."""
+def to_rows(seen: Mapping[str, list[Pass]], visual: int, cost: LayerCost | None = None) -> list[BenchRow]:
+    """One BenchRow per setting, in order. The first is the unpruned model, which has ``visual`` visual tokens.
+
+    Args:
+        cost: of a layer of the decoder, for the causal bound.
+    """
     reference = seen[next(iter(seen))]
-    return [_row(name, passes, reference, visual) for name, passes in seen.items()]
+    return [_row(name, passes, reference, visual, cost) for name, passes in seen.items()]
 
 
-def _row(name: str, passes: list[Pass], reference: list[Pass], visual: int) -> BenchRow:
+def causal_bound(trace: PromptTrace, cost: LayerCost) -> float:
+    """Multiply-accumulates of the full over those of the pruned prefill, causal attention counted as it is computed."""
+    full = cost.causal(trace.visual_tokens + trace.text_tokens) * len(trace.tokens_per_layer)
+    return full / sum(cost.causal(count + trace.text_tokens) for count in trace.tokens_per_layer)
+
+
+def _row(name: str, passes: list[Pass], reference: list[Pass], visual: int, cost: LayerCost | None) -> BenchRow:
     pairs = list(zip(reference, passes, strict=True))
     speedup = float(np.median([before.prefill_ms / after.prefill_ms for before, after in pairs]))
     trace, pruner = passes[-1].trace, [one.pruner_ms for one in passes if one.pruner_ms is not None]
@@ -162,6 +178,7 @@ def _row(name: str, passes: list[Pass], reference: list[Pass], visual: int) -> B
         reached=speedup / bound,
         decode_speedup=float(np.median([before.decode_ms / after.decode_ms for before, after in pairs])),
         kv_bytes=passes[-1].kv_bytes,
+        causal_bound=None if cost is None else causal_bound(trace, cost) if trace is not None else 1.0,
     )
 
 

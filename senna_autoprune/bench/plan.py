@@ -17,6 +17,7 @@ from senna_autoprune.bench.sample import SampleCheck, SampledPasses
 from senna_autoprune.bench.shapes import BenchShape, build_decoder, build_prompt
 from senna_autoprune.bench.vision import time_vision
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.pruning.cost import LayerCost
 from senna_autoprune.pruning.methods.registry import build_policy
 from senna_autoprune.pruning.policy import Policy
 from senna_autoprune.senna.configuration import SennaConfig
@@ -31,7 +32,7 @@ class BenchPlan:
 
     vision: Senna's configuration, if its vision stage is to be timed. layers_sample: layers to build; None: all.
     check_sample: build the whole decoder beside the sample and compare. shares: retentions below 1. controls: also the rows at 1.00 and
-    of the lengths alone. clock: of ``CLOCKS``. batch_size: only for the memory it takes.
+    of the lengths alone. clock: of ``CLOCKS``. batch_size: only for the memory it takes. bucket: of the method (AutoPrune's).
 
     Raises:
         SennaPruneError: if the sample is larger than the whole, batches are asked of a sample, there is no sample to check, or the clock
@@ -53,6 +54,7 @@ class BenchPlan:
     clock: str = "wall"
     batch_size: int = 1
     seed: int = 0
+    bucket: int = 1
 
     def __post_init__(self) -> None:
         if self.built > self.shape.layers:
@@ -76,7 +78,8 @@ class BenchPlan:
     def policies(self) -> dict[str, Policy]:
         """The method at every share, and at 1.00 as a control."""
         shares = (1.0, *self.shares) if self.controls else self.shares
-        return {self.name(share): build_policy(self.method, retention=share, seed=self.seed) for share in shares}
+        more = {"bucket": self.bucket} if self.bucket > 1 else {}
+        return {self.name(share): build_policy(self.method, retention=share, seed=self.seed, **more) for share in shares}
 
     def check_memory(self) -> None:
         """Raises:
@@ -163,15 +166,15 @@ def run(plan: BenchPlan, on_step: Callable[[str, int, int | None], None] = lambd
         before_round=passes.new_round,
         on_round=lambda done: on_step("rounds", done, plan.warmup + plan.rounds),
     )
-    visual = int(mask.sum())
+    visual, cost = int(mask.sum()), LayerCost.from_config(model.config)
     whole = {name: seen[f"whole {name}"] for name in names} if plan.check_sample else None
     return BenchResult(
-        rows=to_rows({name: seen[name] for name in names}, visual),
+        rows=to_rows({name: seen[name] for name in names}, visual, cost),
         rounds=len(seen[names[0]]),
         policies=policies,
         vision=vision,
         scaled=passes.describe() if isinstance(passes, SampledPasses) else None,
-        whole=to_rows(whole, visual) if whole else None,
+        whole=to_rows(whole, visual, cost) if whole else None,
         check=[SampleCheck.of(name, seen[name], whole[name]) for name in names] if whole else None,
         model=model,
         prompt=(embeds, mask),

@@ -30,12 +30,13 @@ WIDTH = 160  # of tables that go into a file
 @click.option("--retention", "retentions", default="0.20,0.25,0.40", show_default=True, help="Shares of visual tokens, comma separated.")
 @device_options
 @click.option("--rounds", type=click.IntRange(1), help="Timed rounds; every setting runs once in each.  [default: 9; with --shape 3]")
-@click.option("--warmup", type=click.IntRange(0), help="Rounds before them.  [default: 2; with --shape 1]")
-@click.option("--decode-steps", default=8, show_default=True, type=click.IntRange(1))
+@click.option("--warmup", type=click.IntRange(0), help="Rounds before them.  [default: 1]")
+@click.option("--decode-steps", default=2, show_default=True, type=click.IntRange(1))
 @click.option("--controls/--no-controls", default=True, show_default=True, help="The rows at 1.00 and of the lengths alone.")
 @click.option("--clock", default="wall", show_default=True, type=click.Choice(["wall", "cpu"]), help="cpu: for a machine with other jobs.")
 @click.option("--batch-size", type=click.IntRange(1), help="Also prefill throughput in batches of N.")
 @click.option("--batch-rounds", default=2, show_default=True, type=click.IntRange(1))
+@click.option("--bucket", default=1, show_default=True, type=click.IntRange(1), help="Layers keep multiples of N tokens, so shapes repeat.")
 @click.option("--compare", "earlier_file", metavar="FILE", help="Print against an earlier JSON of this command, setting by setting.")
 @click.option("--seed", default=0, show_default=True)
 def command(
@@ -53,6 +54,7 @@ def command(
     clock: str,
     batch_size: int | None,
     batch_rounds: int,
+    bucket: int,
     earlier_file: str | None,
     seed: int,
     **geometry: int | None,
@@ -98,12 +100,13 @@ def command(
         dtype=getattr(torch, dtype),
         device=device,
         rounds=rounds or (3 if shape_name else 9),
-        warmup=warmup if warmup is not None else (1 if shape_name else 2),
+        warmup=warmup if warmup is not None else 1,
         decode_steps=decode_steps,
         controls=controls,
         clock=clock,
         batch_size=batch_size or 1,
         seed=seed,
+        bucket=bucket,
     )
     machine = describe(dtype, device)
     out = console_for(width=WIDTH)

@@ -86,7 +86,9 @@ class Allocation:
         return (self.selected or self.entering)[layer]
 
 
-def solve_tokens(shape: Sequence[float], visual: int, total: int, *, min_keep: int = 1, fixed: int | None = None) -> list[int]:
+def solve_tokens(
+    shape: Sequence[float], visual: int, total: int, *, min_keep: int = 1, fixed: int | None = None, bucket: int = 1
+) -> list[int]:
     """Integer schedule whose sum, with the ``fixed`` tokens of layers already run, is ``total`` (paper eq. 7, spec step 3).
 
     One global scale s by bisection: n_l = clamp(floor(s f(l)), min_keep, n_{l-1}); what remains is handed out where the
@@ -98,6 +100,7 @@ def solve_tokens(shape: Sequence[float], visual: int, total: int, *, min_keep: i
         total: token-layers to spend, ``fixed`` included.
         min_keep: lower bound of every entry.
         fixed: token-layers spent before the first scheduled one (default V: layer 0 runs on all tokens).
+        bucket: every entry is a multiple of it, so that shapes repeat; less than one bucket of ``total`` may stay unspent.
 
     Returns:
         one integer per entry of ``shape``, non-increasing, in [min_keep, V].
@@ -106,19 +109,21 @@ def solve_tokens(shape: Sequence[float], visual: int, total: int, *, min_keep: i
         SennaPruneError: if the budget is impossible; the message holds the nearest possible one.
     """
     fixed = visual if fixed is None else fixed
-    layers = len(shape) + 1
+    layers, min_keep, visual = len(shape) + 1, -(-min_keep // bucket) * bucket, visual // bucket * bucket
     low, high = fixed + min_keep * len(shape), fixed + visual * len(shape)
-    if not low <= total <= high:
+    if not low <= total <= high and (bucket == 1 or total < low):
         nearest = min(max(total, low), high)
         raise SennaPruneError(
             f"budget: an average of {total / layers:.2f} visual tokens over {layers} layers is impossible with {visual} visual tokens "
             f"(layer 0 runs on all of them); the nearest possible average is {nearest / layers:.2f} "
             f"(retention {nearest / layers / visual:.4f})"
         )
-    return _solve(shape, visual, min_keep, lambda counts: fixed + int(counts.sum()), total)
+    return _solve(shape, visual, min_keep, lambda counts: fixed + int(counts.sum()), total, bucket)
 
 
-def solve_flops(shape: Sequence[float], visual: int, text: int, share: float, cost: LayerCost, *, min_keep: int = 1) -> list[int]:
+def solve_flops(
+    shape: Sequence[float], visual: int, text: int, share: float, cost: LayerCost, *, min_keep: int = 1, bucket: int = 1
+) -> list[int]:
     """Like ``solve_tokens`` for a share of the unpruned prefill's FLOPs, text tokens counted; never above the budget.
 
     Raises:
@@ -131,21 +136,24 @@ def solve_flops(shape: Sequence[float], visual: int, text: int, share: float, co
         tokens = counts.astype(float) + text
         return cost(visual + text) + float(np.asarray(cost(tokens)).sum())  # type: ignore[arg-type]
 
+    min_keep = -(-min_keep // bucket) * bucket
     least = spent(np.full(len(shape), min_keep))
     if share * full < least * (1 - 1e-12):
         raise SennaPruneError(
             f"budget: {share:g} of the full prefill's FLOPs is impossible with {visual} visual and {text} text tokens; "
             f"the nearest possible is {math.ceil(least / full * 1e4) / 1e4:.4f}"
         )
-    return _solve(shape, visual, min_keep, spent, share * full * (1 + 1e-12))
+    return _solve(shape, visual // bucket * bucket, min_keep, spent, share * full * (1 + 1e-12), bucket)
 
 
-def _solve(shape: Sequence[float], visual: int, min_keep: int, spent: Callable[[np.ndarray], float], budget: float) -> list[int]:
+def _solve(
+    shape: Sequence[float], visual: int, min_keep: int, spent: Callable[[np.ndarray], float], budget: float, bucket: int
+) -> list[int]:
     """Largest schedule with ``spent(schedule) <= budget``: bisection on one scale, then the remainder."""
     values = np.maximum(np.asarray(shape, dtype=float), 1e-12 * max(shape))
 
     def counts(scale: float) -> np.ndarray:
-        clipped = np.clip(np.floor(scale * values), min_keep, visual)
+        clipped = np.clip(np.floor(scale * values / bucket) * bucket, min_keep, visual)
         return np.minimum.accumulate(clipped).astype(int)  # n_l <= n_{l-1}
 
     low, high = 0.0, (visual + 1) / values.min()
@@ -158,18 +166,18 @@ def _solve(shape: Sequence[float], visual: int, min_keep: int, spent: Callable[[
         if high - low <= 1e-15 * high:
             break
     schedule = counts(low)
-    fraction = low * values - np.floor(low * values)
+    fraction = low * values / bucket - np.floor(low * values / bucket)
     order = sorted(range(len(values)), key=lambda layer: (-fraction[layer], layer))
     handed_out = True
-    while handed_out:  # each round may unblock deeper layers; ends when a token more would break the budget
+    while handed_out:  # each round may unblock deeper layers; ends when a bucket more would break the budget
         handed_out = False
         for layer in order:
             above = visual if layer == 0 else schedule[layer - 1]
-            if schedule[layer] + 1 > above:
+            if schedule[layer] + bucket > above:
                 continue
-            schedule[layer] += 1
+            schedule[layer] += bucket
             if spent(schedule) > budget:
-                schedule[layer] -= 1
+                schedule[layer] -= bucket
                 continue
             handed_out = True
     return [int(count) for count in schedule]

@@ -38,6 +38,10 @@ class LayerCost:
         attention = 2 * tokens * tokens * self.query_width
         return projections + attention + self.mlp_matrices * tokens * self.hidden * self.mlp
 
+    def causal(self, tokens: float) -> float:
+        """As a causal kernel computes it: a token's scores and values only with those up to it, n (n + 1) / 2 pairs instead of n^2."""
+        return self(tokens) - tokens * (tokens - 1) * self.query_width
+
     def prefill(self, tokens_per_layer: Iterable[float]) -> float:
         """Multiply-accumulates of a prefill, given all tokens (visual + text) entering each layer."""
         return sum(self(tokens) for tokens in tokens_per_layer)

@@ -17,7 +17,7 @@ ANSWER_TOKENS = 16  # of the answer that the stages are added up for
 def settings_table(title: str, rows: Sequence[BenchRow], scaled: bool) -> Grid:
     """Prefill and decode of every setting beside its bound."""
     mark = " (scaled)" if scaled else ""
-    prefill = (f"prefill ms{mark}", "p10-p90", f"speed-up{mark}", "FLOPs bound", f"reached{mark}")
+    prefill = (f"prefill ms{mark}", "p10-p90", f"speed-up{mark}", "FLOPs bound", "causal", f"reached{mark}")
     decode = (f"decode ms/token{mark}", f"decode x{mark}")
     table = Grid(title, ["setting", "tokens a layer", *prefill, *decode, "KV MB"])
     for row in rows:
@@ -29,12 +29,16 @@ def settings_table(title: str, rows: Sequence[BenchRow], scaled: bool) -> Grid:
                 f"{row.prefill_ms.p10:.0f}-{row.prefill_ms.p90:.0f}",
                 f"{row.speedup:.2f}",
                 f"{row.flops_bound:.2f}",
+                "-" if row.causal_bound is None else f"{row.causal_bound:.2f}",
                 f"{row.reached:.2f}",
                 f"{row.decode_ms_per_token.median:.2f}",
                 f"{row.decode_speedup:.2f}",
                 f"{row.kv_bytes / 1e6:.1f}",
             ]
         )
+    table.notes.append(
+        "FLOPs bound: the paper's formula, attention counted as n^2. causal: the true one, attention as it is computed, n (n + 1) / 2."
+    )
     return table
 
 

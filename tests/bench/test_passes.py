@@ -13,12 +13,13 @@ from click.testing import CliRunner
 from senna_autoprune import SennaPruneError
 from senna_autoprune.bench import plan as bench_run
 from senna_autoprune.bench.memory import Need
-from senna_autoprune.bench.passes import Pass, take_turns, to_rows
+from senna_autoprune.bench.passes import Pass, causal_bound, take_turns, to_rows
 from senna_autoprune.bench.plan import BenchPlan
 from senna_autoprune.bench.shapes import BLOCK, SHAPES, BenchShape, build_decoder, build_prompt
 from senna_autoprune.bench.vision import senna_config
-from senna_autoprune.cli.bench import command
+from senna_autoprune.cli.bench import DTYPES, command
 from senna_autoprune.cli.values import parse_shares
+from senna_autoprune.pruning.cost import LayerCost
 
 TINY = ["--layers", "4", "--hidden", "32", "--heads", "4", "--views", "2", "--text-tokens", "20", "--rounds", "3", "--decode-steps", "2"]
 SHAPE = BenchShape(layers=4, hidden=32, heads=4, vocabulary=64, views=2, text_tokens=20)
@@ -129,7 +130,7 @@ def test_the_7b_has_the_parameters_of_vicuna():
 def test_the_command_offers_what_there_is():
     choices = {option.name: list(option.type.choices) for option in command.params if isinstance(option.type, click.Choice)}
     assert choices["shape_name"] == list(SHAPES) and choices["clock"] == list(bench_run.CLOCKS)
-    assert {getattr(torch, name) for name in choices["dtype"]} == {torch.float32, torch.bfloat16, torch.float16}
+    assert {getattr(torch, name) for name in DTYPES} == {torch.float32, torch.bfloat16, torch.float16}
 
 
 def test_a_plan_that_does_not_fit_is_refused_before_anything_is_built(monkeypatch: pytest.MonkeyPatch):
@@ -168,3 +169,24 @@ def test_bad_shapes_and_shares_are_refused():
     for text in ("a", "0.2:0.1:0.1", "0.1:0.2", "1.5", "0", "0.1:0.2:0"):
         with pytest.raises(SennaPruneError, match="--retention"):
             parse_shares(text)
+
+
+def test_the_causal_bound_counts_the_pairs_that_are_computed():
+    result = CliRunner().invoke(command, [*TINY, "--retention", "0.5", "--no-controls", "--bucket", "16"])
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.output.strip().splitlines()[-1])
+    unpruned, pruned = document["rows"]
+    assert unpruned["causal_bound"] == 1 and "n (n + 1) / 2" in result.output and "paper's formula" in result.output
+    plan = BenchPlan(SHAPE, (0.5,), bucket=16)
+    model, (embeds, mask) = build_decoder(SHAPE, torch.float32, "cpu"), build_prompt(SHAPE, torch.float32, "cpu")
+    with plan.policies()["autoprune@0.50"](model, visual_mask=mask) as trace, torch.no_grad():
+        model(inputs_embeds=embeds)
+    assert all(count % 16 == 0 for count in trace[0].tokens_per_layer)
+
+    def work(lengths):  # a sum over pairs and matrices, one by one
+        pairs = sum(2 * 32 for length in lengths for row in range(length) for _ in range(row + 1))
+        return pairs + sum(length * (4 * 32 * 32 + 3 * 32 * SHAPE.mlp_width) for length in lengths)
+
+    expected = work([276] * 4) / work([count + 20 for count in trace[0].tokens_per_layer])
+    assert causal_bound(trace[0], LayerCost.from_config(model.config)) == pytest.approx(expected)
+    assert 1 < pruned["causal_bound"] < pruned["flops_bound"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from senna_autoprune import SennaPruneError
+from senna_autoprune import AutoPrune, SennaPruneError
 from senna_autoprune.pruning.budget import Budget, solve_flops, solve_tokens
 from senna_autoprune.pruning.cost import LayerCost
 
@@ -95,3 +95,23 @@ def test_budget_as_tokens():
         Budget(tokens_per_view=32).average_tokens(768, None)
     with pytest.raises(SennaPruneError, match="nearest possible is 768"):
         Budget(tokens=800).average_tokens(768, 6)
+
+
+@pytest.mark.parametrize("bucket", [1, 8, 32, 50])
+@pytest.mark.parametrize("share", [0.2, 0.25, 0.4, 0.7])
+def test_in_buckets_every_layer_is_a_multiple_and_less_than_a_bucket_stays_unspent(bucket, share):
+    shape, visual = [1 / (1 + math.exp(0.5 * (layer - 9))) for layer in range(1, 24)], 768
+    total = int(share * visual * 24 + 0.5)
+    counts = solve_tokens(shape, visual, total, bucket=bucket)
+    assert all(count % bucket == 0 and count >= bucket for count in counts)
+    assert counts == sorted(counts, reverse=True) and counts[0] <= visual
+    assert total - bucket < visual + sum(counts) <= total
+    if bucket == 1:
+        assert visual + sum(counts) == total
+
+
+def test_a_bucket_larger_than_the_budget_is_refused():
+    with pytest.raises(SennaPruneError, match="nearest possible"):
+        solve_tokens([1.0] * 23, 768, int(0.1 * 768 * 24), bucket=256)
+    with pytest.raises(SennaPruneError, match="bucket must be"):
+        AutoPrune(retention=0.5, bucket=0)

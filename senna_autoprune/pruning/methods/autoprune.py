@@ -35,6 +35,7 @@ class AutoPrune(Policy):
     k0, gamma, x0, beta: eq. 8; None: 0.4, 0.2, 14.9 at 32 layers, scaled by depth in paper mode; beta defaults to gamma.
     indicator, curve: the ablations of Table 4. indicator_scale: factor that brings cosine or attention to MI's mean (calibrate).
     count: "entering" (layer 0 counted in full) or "leaving" (after each cut, as the release counts). min_keep: lower bound a layer.
+    bucket: every layer after the first keeps a multiple of it, within the budget, so that shapes repeat (paper mode).
     noise: release only; per layer the (M,) uniform numbers of its density ties, instead of drawing them from the seed.
 
     Raises:
@@ -52,6 +53,7 @@ class AutoPrune(Policy):
     beta: float | None = None
     indicator_scale: float = 1.0
     min_keep: int = 1
+    bucket: int = 1
     noise: Mapping[int, Tensor] | None = None
 
     paper = "arXiv 2509.23931"
@@ -68,9 +70,17 @@ class AutoPrune(Policy):
         self.positions = "compact" if self.released else "original"  # type: ignore[misc]
         self.needs = frozenset({"cls_scores"}) if self.released else frozenset()  # type: ignore[misc]
         self.spends = "released" if self.released else self.count  # type: ignore[misc]
+        if not isinstance(self.bucket, int) or self.bucket < 1:
+            raise SennaPruneError(f"AutoPrune: bucket must be a whole number of at least 1, got {self.bucket!r}")
         changed = [
             name
-            for name, default in (("indicator", "mutual_information"), ("curve", "logistic"), ("scope", "scene"), ("flops", None))
+            for name, default in (
+                ("indicator", "mutual_information"),
+                ("curve", "logistic"),
+                ("scope", "scene"),
+                ("flops", None),
+                ("bucket", 1),
+            )
             if self.released and getattr(self, name) != default
         ]
         if changed:
@@ -110,10 +120,10 @@ class AutoPrune(Policy):
     def _schedule(self, context: PromptContext, k: float, x: float) -> Allocation:
         """Paper steps 3-6: the renormalised curve as integers."""
         layers, visual = context.layers, context.visual
-        depth = np.arange(1, layers + 1)
+        depth, least = np.arange(1, layers + 1), {"min_keep": self.min_keep, "bucket": self.bucket}
         if self.flops is not None:
             shape = retention_curve(self.curve, k, x, layers, layers)(depth[:-1])
-            counts = solve_flops(shape.tolist(), visual, context.text, self.flops, context.cost, min_keep=self.min_keep)
+            counts = solve_flops(shape.tolist(), visual, context.text, self.flops, context.cost, **least)
         else:
             average = context.average_tokens()
             if average == visual:
@@ -121,9 +131,9 @@ class AutoPrune(Policy):
             shape = retention_curve(self.curve, k, x, layers, average * layers)(depth)
             total = int(average * layers + 0.5)
             if self.count == "entering":
-                counts = solve_tokens(shape[:-1].tolist(), visual, total, min_keep=self.min_keep)
+                counts = solve_tokens(shape[:-1].tolist(), visual, total, **least)
             else:  # what leaves the last layer counts, but cutting there would change nothing
-                counts = solve_tokens(shape.tolist(), visual, total, min_keep=self.min_keep, fixed=0)[:-1]
+                counts = solve_tokens(shape.tolist(), visual, total, **least, fixed=0)[:-1]
         entering = [visual, *counts]
         return Allocation(tuple(entering), self._merge_split(entering) if self.revival == "merge" else None)
 

@@ -71,7 +71,7 @@ def test_a_killed_worker_ends_the_run_and_the_same_command_continues(model: Mode
                 for seat in engine._seats:
                     os.kill(seat.process.pid, signal.SIGKILL)
 
-        with pytest.raises(SennaPruneError, match="it was killed.*the same command continues"):
+        with pytest.raises(SennaPruneError, match=r"it was killed.*the same command continues"):
             evaluate(place.config(), engine, on_row=kill)
     assert 7 <= len(seen) < 30
     finished = evaluate(place.config(), LocalEngine.load(model))

@@ -248,7 +248,7 @@ def test_without_ray_it_is_one_line(
     ("values", "words"),
     [
         ({"ray_address": "auto"}, "ray_address belongs to the ray engine"),
-        ({"engine": "ray", "gpus_per_worker": 1}, "say device cuda"),
+        ({"engine": "ray", "gpus_per_worker": 1, "device": "cpu"}, "say device cuda"),
         ({"engine": "ray", "device": "cuda:1"}, "say device cuda"),
         ({"engine": "dask"}, "engine"),
         ({"engine": "ray", "workers": 0}, "workers"),
