@@ -23,8 +23,9 @@ class PromptTrace:
     tokens_leaving: n_L, what is left if the method cuts after the last layer.
     visual_tokens V, text_tokens t, view_sizes; flops_full, flops_pruned: multiply-accumulates of the prefill (cost.py).
     kv_bytes: this prompt's share of the bytes that the cache held after the prefill; 0 without a cache.
-    pruner_ms: this prompt's share of the prefill's time that went into deciding what stays and gathering it; None where that
-        cannot be told from the model's own work (on a GPU, which the hooks never wait for).
+    pruner_ms: this prompt's share of the prefill's time that went into deciding what stays and gathering it, attention of the
+        text rows included (also where it is computed once and the kernel is spared it: decoder/rows_once.py); None where that cannot be
+        told from the model's own work (on a GPU, which the hooks never wait for).
     notes: what the user must know about these numbers.
     """
 

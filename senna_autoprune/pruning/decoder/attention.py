@@ -76,7 +76,8 @@ def _probing(implementation: str) -> Callable[..., Any]:
             and capture.future is not None
             and rows_once.serves(implementation, module, query, key, attention_mask, kwargs)
         ):
-            output, weights = rows_once.attend(_kernel(implementation, module), module, query, key, value, capture.future, kwargs)
+            parts = (query, key, value, capture.future)
+            output, weights = rows_once.attend(_kernel(implementation, module), module, *parts, kwargs, capture.timer)
             capture.result = [AttentionRows(weights, capture.layouts[0])]
             return output, None
         if capture is not None:

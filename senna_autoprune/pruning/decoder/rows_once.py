@@ -7,6 +7,7 @@ causal attention with as many keys as queries (grouped keys, masks, windows, cap
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -33,12 +34,20 @@ def serves(implementation: str, module: nn.Module, query: Tensor, key: Tensor, m
 
 
 def attend(
-    kernel: Callable[..., Any], module: nn.Module, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, kwargs: dict[str, Any]
+    kernel: Callable[..., Any],
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor,
+    kwargs: dict[str, Any],
+    timer: AbstractContextManager[Any] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One layer's attention.
 
     Args:
         kernel: as transformers calls it, for the rows before. query, key, value: (1, H, M, h). bias: of ``future``.
+        timer: runs while the last rows are computed, though the kernel is spared them.
 
     Returns:
         output (1, M, H, h), and the weights (H, T, M) of the last T rows in float32.
@@ -47,8 +56,9 @@ def attend(
     first = slots - bias.shape[1]
     scaling = kwargs.get("scaling")
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    scores = torch.baddbmm(bias[..., -slots:], query[0, :, first:].float(), key[0].float().transpose(1, 2), alpha=scaling)
-    weights = scores.softmax(-1)  # (H, T, M)
-    rows = torch.bmm(weights.to(value.dtype), value[0])  # (H, T, h)
+    with timer or nullcontext():
+        scores = torch.baddbmm(bias[..., -slots:], query[0, :, first:].float(), key[0].float().transpose(1, 2), alpha=scaling)
+        weights = scores.softmax(-1)  # (H, T, M)
+        rows = torch.bmm(weights.to(value.dtype), value[0])  # (H, T, h)
     before, _ = kernel(module, query[:, :, :first], key[:, :, :first], value[:, :, :first], None, **kwargs)
     return torch.cat([before, rows.transpose(0, 1)[None]], dim=1), weights
