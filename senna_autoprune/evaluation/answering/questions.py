@@ -8,14 +8,16 @@ every sample is a scene of its own, and the run says so: the bootstrap then resa
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
+from sys import intern
 from typing import Any
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.answering.drawn import Asked, drawn
-from senna_autoprune.evaluation.answering.truths import with_truths
+from senna_autoprune.evaluation.answering.truths import asks_for_facts, facts_of, with_truths
 from senna_autoprune.evaluation.config import AskConfig
 from senna_autoprune.evaluation.measures.breakdown import attributes_of
 from senna_autoprune.evaluation.measures.weighted import WEIGHT
@@ -46,37 +48,46 @@ def load_questions(config: AskConfig, directory: Path | None = None) -> tuple[li
     if path.is_dir():
         raise SennaPruneError(f"{path} is a folder: name a question file, made by `senna-prune questions build`")
     sidecar = read_sidecar(path)
-    wanted, held = _wanted(path, config, directory)
-    _require_different(path, wanted)
-    if not wanted:
+    held: set[str] = set()
+    rows: list[QuestionRow] = []
+    states_facts: bool | None = None
+    for number, record in _wanted(path, config, directory, held):  # no record is kept: 200,000 of them fill a gigabyte
+        if states_facts is None:
+            states_facts = asks_for_facts(config)
+        row = _row(number, record, sidecar)
+        rows.append(replace(row, facts=facts_of(record)) if states_facts else row)
+    _require_different(path, rows)
+    if not rows:
         there = ", ".join(sorted(held)) or "nothing"
         raise SennaPruneError(f"{path} has no question of type {', '.join(config.types)} (it has {there}); see --types")
-    rows = [_row(number, record, sidecar) for number, record in wanted]
     root = Path(config.images or sidecar.get("dataroot") or path.parent)
     _require_some_images(rows, root)
-    return with_truths(rows, [record for _, record in wanted], config, root), root
+    return with_truths(rows, config, root), root
 
 
-def _wanted(path: Path, config: AskConfig, directory: Path | None) -> tuple[list[Asked], set[str]]:
-    """The questions asked for in file order, and the types met on the way."""
+def _wanted(path: Path, config: AskConfig, directory: Path | None, held: set[str]) -> Iterator[Asked]:
+    """The questions asked for in file order; ``held`` gets the types met on the way."""
     limited = config.limit is not None or config.limit_scenes is not None
     if limited and not asks_the_first(config, directory):
-        return drawn(path, config.types, config.limit, config.limit_scenes, config.seed)
-    found: list[Asked] = []
-    held: set[str] = set()
+        found, met = drawn(path, config.types, config.limit, config.limit_scenes, config.seed)
+        held |= met
+        yield from found
+        return
+    count = 0
     for number, question in enumerate(iter_questions(path)):
         held.add(question.type)
         if question.type in config.types:
-            found.append((number, question))
-            if len(found) == config.limit:
+            yield number, question
+            count += 1
+            if count == config.limit:
                 break
-    return found, held
 
 
-def _require_different(path: Path, asked: Sequence[Asked]) -> None:
+def _require_different(path: Path, rows: Sequence[QuestionRow]) -> None:
     first: dict[tuple[str, str], int] = {}
-    for number, question in asked:
-        before = first.setdefault((question.token, question.text), number)
+    for row in rows:
+        number = row.question
+        before = first.setdefault((row.token, row.text), number)
         if before != number:
             raise SennaPruneError(f"{path}: record {number} asks the same as record {before} and would count twice: remove one of them")
 
@@ -98,8 +109,8 @@ def _row(index: int, record: Question, sidecar: dict[str, Any]) -> QuestionRow:
         question=index,
         token=record.token,
         type=record.type,
-        text=record.text,
-        label=record.answer,
+        text=intern(record.text),  # few texts, each of many questions
+        label=intern(record.answer),
         images=tuple(record.images),
         scene=scene or record.token,
         scene_known=scene is not None,

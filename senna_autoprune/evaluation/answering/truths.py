@@ -59,18 +59,24 @@ def said_facts(text: str) -> dict[str, str]:
     return {**({"speed": str(speed)} if speed is not None else {}), **({"command": command} if command != UNKNOWN else {})}
 
 
-def with_truths(rows: Sequence[QuestionRow], records: Sequence[Question], config: AskConfig, root: Path) -> list[QuestionRow]:
+def asks_for_facts(config: AskConfig) -> bool:
+    """Whether the adapter's prompt states facts of a question (``facts_of``). SennaPruneError as ``adapter_before_loading``."""
+    adapter = adapter_before_loading(config)
+    return adapter is not None and bool(_facts(adapter))
+
+
+def with_truths(rows: Sequence[QuestionRow], config: AskConfig, root: Path) -> list[QuestionRow]:
     """The questions with what their adapter will ask for, and nothing else: Senna's stay as they are.
 
     Args:
-        records: of the question file, one a row. root: folder of relative image paths.
+        rows: with their facts, where the adapter asks for them. root: folder of relative image paths.
     Raises:
         SennaPruneError: the adapter shows earlier frames, or a history that no record states, and there are no tables to find them in.
     """
     adapter = adapter_before_loading(config)
     if adapter is None:
         return list(rows)
-    rows = [replace(row, facts=facts_of(record)) for row, record in zip(rows, records, strict=True)] if _facts(adapter) else list(rows)
+    rows = list(rows)
     frames = any(adapter.views.frames)
     history = "history" in _facts(adapter) and not all("history" in row.facts for row in rows)
     planned = any(Reading(adapter).kind(row.type) == "waypoints" for row in rows)
