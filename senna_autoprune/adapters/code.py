@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from senna_autoprune.evaluation.runs.store import CODE
+from senna_autoprune.evaluation.runs.identity import CODE
 
 OURS = "senna_autoprune"
 MOST_FILES = 100  # named one by one; of larger packages one hash

@@ -12,8 +12,9 @@ from senna_autoprune.demo import label_of_run
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.config import MOST_RESAMPLES
 from senna_autoprune.evaluation.measures.summary import summarise
+from senna_autoprune.evaluation.runs.identity import METRICS
 from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
-from senna_autoprune.evaluation.runs.store import METRICS, RunStore
+from senna_autoprune.evaluation.runs.store import RunStore
 from senna_autoprune.files.json_files import read_json
 
 RESAMPLES = 2000  # of the bootstrap, where a run does not say

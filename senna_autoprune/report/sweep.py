@@ -10,7 +10,8 @@ from typing import Any
 
 from senna_autoprune.demo import label_of_run
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation.runs.store import ANSWERS, RunStore, read_description
+from senna_autoprune.evaluation.runs.identity import ANSWERS, read_description
+from senna_autoprune.evaluation.runs.store import RunStore
 from senna_autoprune.files.atomic import write_atomically
 from senna_autoprune.files.regular import read_regular
 from senna_autoprune.replay.pages import base64_text, environment

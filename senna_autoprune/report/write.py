@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation.runs.store import CONFIG, CONFIG_BYTES
+from senna_autoprune.evaluation.runs.identity import CONFIG, CONFIG_BYTES
 from senna_autoprune.files.atomic import write_atomically
 from senna_autoprune.files.regular import require_own, require_own_folder
 from senna_autoprune.report.answers import render_answers

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from senna_autoprune.cli import main
-from senna_autoprune.evaluation.runs.store import ANSWERS, RunStore
+from senna_autoprune.evaluation.runs.identity import ANSWERS
+from senna_autoprune.evaluation.runs.store import RunStore
 from senna_autoprune.replay import setup
 from tests.fixtures import shared
 from tests.replay.conftest import DATAROOT

@@ -21,8 +21,8 @@ from senna_autoprune.evaluation.answering.truths import asks_for_facts, facts_of
 from senna_autoprune.evaluation.config import AskConfig
 from senna_autoprune.evaluation.measures.breakdown import attributes_of
 from senna_autoprune.evaluation.measures.weighted import WEIGHT
+from senna_autoprune.evaluation.runs.identity import CONFIG, CONFIG_BYTES
 from senna_autoprune.evaluation.runs.rows import QuestionRow
-from senna_autoprune.evaluation.runs.store import CONFIG, CONFIG_BYTES
 from senna_autoprune.files.regular import require_own
 from senna_autoprune.files.yaml_files import read_yaml
 from senna_autoprune.nuscenes.questions_file import Question, iter_questions, read_sidecar

@@ -13,8 +13,9 @@ from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.answering.engine import Asking, Engine, ModelFacts, ModelPlace, Unit, Verdicts
 from senna_autoprune.evaluation.answering.provenance import versions
 from senna_autoprune.evaluation.answering.stamp import stamp_of
+from senna_autoprune.evaluation.runs.identity import ANSWERS
 from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
-from senna_autoprune.evaluation.runs.store import ANSWERS, RunStore
+from senna_autoprune.evaluation.runs.store import RunStore
 
 OF_QUESTIONS = ("questions_sha256", "truths_sha256", "versions")  # what else a run's identity holds
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.evaluation.runs.identity import ANSWERS, CONFIG, METRICS
 from senna_autoprune.evaluation.runs.rows import UNPRUNED
-from senna_autoprune.evaluation.runs.store import ANSWERS, CONFIG, METRICS, RunStore
+from senna_autoprune.evaluation.runs.store import RunStore
 from senna_autoprune.files.json_files import read_json
 
 TABLE, CERTIFICATE = "table.json", "budget.json"  # of a sweep, of a budget

@@ -14,14 +14,11 @@ systems).
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import re
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields
 from pathlib import Path
 from sys import intern
 from types import TracebackType
@@ -29,24 +26,27 @@ from typing import Any, Self
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.runs.check import attributes_of, check_layout, images_of, require_plain, trace_of, truths_of
-from senna_autoprune.evaluation.runs.description import check_description
 from senna_autoprune.evaluation.runs.groups import Groups
-from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow, SeenImage, StoredTrace
-from senna_autoprune.files.atomic import disk_errors, full_disk, remove_parts, replace_file
+from senna_autoprune.evaluation.runs.identity import (
+    ANSWER_LINES,
+    ANSWERS,
+    CONFIG,
+    DATABASE,
+    METRICS,
+    finished_before,
+    match_or_write,
+    read_description,
+    run_errors,
+)
+from senna_autoprune.evaluation.runs.packing import ANSWER_COLUMNS, line_of, pack_question, pack_truths, trace_text
+from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow, SeenImage
+from senna_autoprune.files.atomic import remove_parts, replace_file
 from senna_autoprune.files.lock import RunLock
-from senna_autoprune.files.regular import require_own
-from senna_autoprune.files.yaml_files import dump_yaml, read_yaml
+from senna_autoprune.files.yaml_files import dump_yaml
 
 logger = logging.getLogger(__name__)
 
-CONFIG, ANSWERS, METRICS = "config.yaml", "answers.sqlite", "metrics.json"
-CONFIG_BYTES = 4_000_000  # of config.yaml: a sweep writes down some hundred bytes a setting
-ANSWER_LINES = "answers.jsonl"
-COMPARED = ("config", "identity")  # sections of config.yaml that must be the same to continue
-LATER = ("processor_sha256", "generation_config_sha256")  # of the identity, which runs made before do not state
-DATABASE = "database"  # section of config.yaml: the number that answers.sqlite holds, too
 SCHEMA_VERSION = 1
-CODE = "adapter_code"  # how the names of hashes of a Python adapter's code begin (``adapters.code``)
 BUSY_S = 60.0  # how long a commit waits for readers of a run under way
 
 _SCHEMA = """
@@ -67,7 +67,6 @@ CREATE TABLE IF NOT EXISTS seen (
     image TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL, inode INTEGER NOT NULL,
     sha256 TEXT NOT NULL);
 """
-_ANSWER = [field.name for field in fields(AnswerRow) if field.name not in ("trace", "said", "sent", "missing_frames")]
 
 
 class RunStore:
@@ -93,14 +92,14 @@ class RunStore:
             damaged.
         """
         directory = Path(directory)
-        with _run_errors(directory):
+        with run_errors(directory):
             directory.mkdir(parents=True, exist_ok=True)
         lock = RunLock(directory)
         lock.__enter__()
         try:
-            with _run_errors(directory):
+            with run_errors(directory):
                 remove_parts(directory)
-                named = _match_or_write(directory, description)
+                named = match_or_write(directory, description)
                 require_plain(directory / ANSWERS)
                 connection = sqlite3.connect(directory / ANSWERS, timeout=BUSY_S, check_same_thread=False)  # see groups.py
                 check_layout(connection, directory / ANSWERS)
@@ -121,7 +120,7 @@ class RunStore:
         if not path.is_file():
             raise SennaPruneError(f"{directory} is not a run directory: it has no {ANSWERS}")
         require_plain(path)
-        with _run_errors(directory):
+        with run_errors(directory):
             try:
                 connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)
                 check_layout(connection, path)  # the first look: a journal left by a kill is rolled back here
@@ -163,7 +162,7 @@ class RunStore:
         held = next(iter(known), (0,))[0]
         if named is None and there is not None and held:
             raise SennaPruneError(f"{path} is another run's ({there[:8]}; {CONFIG} names none): {remedy}")
-        finished = _finished_before(self.directory)
+        finished = finished_before(self.directory)
         if held < finished:
             raise SennaPruneError(f"{path} holds {held} answers, {ANSWER_LINES} beside it {finished}: some were lost; {remedy}")
 
@@ -198,8 +197,8 @@ class RunStore:
                 for table in ("questions", "truths", "run"):
                     self._connection.execute(f"DELETE FROM {table}")
                 self._connection.execute("INSERT INTO run VALUES (?)", (secrets.token_hex(16),))
-                self._connection.executemany("INSERT INTO questions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", map(_pack_question, questions))
-                self._connection.executemany("INSERT INTO truths VALUES (?, ?, ?, ?)", filter(None, map(_pack_truths, questions)))
+                self._connection.executemany("INSERT INTO questions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", map(pack_question, questions))
+                self._connection.executemany("INSERT INTO truths VALUES (?, ?, ?, ?)", filter(None, map(pack_truths, questions)))
                 self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")  # last, in the same transaction
 
     # --- what is there ----------------------------------------------------------------------------------------------
@@ -220,7 +219,7 @@ class RunStore:
     def counts(self) -> tuple[int, int]:
         """Answers so far, failed ones included, and questions."""
         self._groups.flush()
-        with _run_errors(self.directory):
+        with run_errors(self.directory):
             return tuple(self._connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in ("answers", "questions"))  # type: ignore[return-value]
 
     def proven(self) -> set[str]:
@@ -232,7 +231,7 @@ class RunStore:
     def questions(self) -> list[QuestionRow]:
         """All questions of the run, in the order of the question file."""
         path = self.directory / ANSWERS
-        with _run_errors(self.directory):
+        with run_errors(self.directory):
             known = self._rows_of("truths", "SELECT * FROM truths")
             truths = {q: truths_of(facts, earlier, future, path) for q, facts, earlier, future in known}
             return [
@@ -262,10 +261,12 @@ class RunStore:
         where, values = ("WHERE setting = ?", (setting,)) if setting is not None else ("", ())
         path = self.directory / ANSWERS
         self._groups.flush()
-        with _run_errors(self.directory):
+        with run_errors(self.directory):
             asked = "SELECT question, setting, said, missing_frames FROM sent WHERE said IS NOT NULL OR missing_frames > 0"
             told = {(question, name): found for question, name, *found in self._rows_of("sent", asked)}
-            stored = self._connection.execute(f"SELECT {', '.join(_ANSWER)}, trace FROM answers {where} ORDER BY question, setting", values)
+            stored = self._connection.execute(
+                f"SELECT {', '.join(ANSWER_COLUMNS)}, trace FROM answers {where} ORDER BY question, setting", values
+            )
             for question, name, status, answer, *numbers, trace in stored:
                 said, missing = told.get((question, name), (None, None)) if told else (None, None)
                 yield AnswerRow(  # type: ignore[misc]  # the numbers end before the trace
@@ -282,7 +283,7 @@ class RunStore:
     def seen(self) -> list[SeenImage]:
         """The image files that answers so far were made from; none where a run was made before they were kept."""
         self._groups.flush()
-        with _run_errors(self.directory):
+        with run_errors(self.directory):
             return [SeenImage(*row) for row in self._rows_of("seen", "SELECT image, size, mtime_ns, ctime_ns, inode, sha256 FROM seen")]
 
     def sent(self) -> dict[tuple[int, str], tuple[str, int]]:
@@ -292,7 +293,7 @@ class RunStore:
         """
         asked = "SELECT question, setting, text, missing_frames FROM sent JOIN prompts USING (prompt)"
         self._groups.flush()
-        with _run_errors(self.directory):
+        with run_errors(self.directory):
             return {(question, name): (text, missing) for question, name, text, missing in self._rows_of("prompts", asked)}
 
     def _rows_of(self, table: str, asked: str) -> Iterable[Any]:
@@ -305,7 +306,7 @@ class RunStore:
     def describe(self, description: dict[str, Any]) -> None:
         """Write config.yaml anew: the sections that are not compared may change when a run is continued."""
         named = {} if self._id is None else {DATABASE: {"id": self._id}}
-        with _run_errors(self.directory):
+        with run_errors(self.directory):
             replace_file(self.directory / CONFIG, dump_yaml({**description, **named}))
 
     def add(self, row: AnswerRow, seen: Iterable[SeenImage] = ()) -> None:
@@ -323,14 +324,14 @@ class RunStore:
 
     def _commit(self, rows: list[AnswerRow]) -> None:
         seen = list(self._unsaid)
-        with _run_errors(self.directory), self._connection:
+        with run_errors(self.directory), self._connection:
             self._connection.executemany(
                 "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?, ?)",
                 [(one.image, one.size, one.mtime_ns, one.ctime_ns, one.inode, one.sha256) for one in seen],
             )
             self._connection.executemany(
-                f"INSERT INTO answers ({', '.join(_ANSWER)}, trace) VALUES ({', '.join('?' * len(_ANSWER))}, ?)",
-                [(*(getattr(row, name) for name in _ANSWER), _trace_text(row)) for row in rows],
+                f"INSERT INTO answers ({', '.join(ANSWER_COLUMNS)}, trace) VALUES ({', '.join('?' * len(ANSWER_COLUMNS))}, ?)",
+                [(*(getattr(row, name) for name in ANSWER_COLUMNS), trace_text(row)) for row in rows],
             )
             for row in rows:
                 if row.sent is not None:
@@ -344,7 +345,7 @@ class RunStore:
     def forget_failed(self) -> int:
         """Drop failed rows so that they are tried again; returns how many."""
         self._groups.flush()
-        with _run_errors(self.directory), self._connection:
+        with run_errors(self.directory), self._connection:
             self._connection.execute(
                 "DELETE FROM sent WHERE (question, setting) IN (SELECT question, setting FROM answers WHERE status = 'failed')"
             )
@@ -353,131 +354,13 @@ class RunStore:
     def write_answers(self, rows: Iterable[AnswerRow]) -> Path:
         """answers.jsonl, atomically: one JSON object a row, in the order given, with everything but the times."""
         path = self.directory / ANSWER_LINES
-        with _run_errors(self.directory):
-            replace_file(path, (_line(row).encode() for row in rows))
+        with run_errors(self.directory):
+            replace_file(path, (line_of(row).encode() for row in rows))
         return path
 
     def write_metrics(self, metrics: dict[str, Any]) -> Path:
         """metrics.json, atomically: a reader sees the old file or the new one, never half of it."""
         path = self.directory / METRICS
-        with _run_errors(self.directory):
+        with run_errors(self.directory):
             replace_file(path, json.dumps(metrics, indent=1, allow_nan=False) + "\n")
         return path
-
-
-_TOLD = [name for name in _ANSWER if not name.endswith("_ms")]
-_TIMES = re.compile(r', "\w+_ms": (?:null|[-+.0-9eE]+)(?=[,}])')  # of a trace's text; inside a string the quotes would be escaped
-_encode = json.JSONEncoder().encode
-
-
-def _line(row: AnswerRow) -> str:
-    """A row as JSON without its times, spelled as ``json.dumps`` does."""
-    if not isinstance(row.trace, StoredTrace):
-        trace = _encode(None if row.trace is None else {name: one for name, one in row.trace.items() if not name.endswith("_ms")})
-    else:  # as it stands: taking half a million apart and together again takes a quarter of a minute
-        trace = _TIMES.sub("", row.trace.text)
-    said = "" if row.said is None else f', "said": {_encode(row.said)}'
-    return f'{_encode({name: getattr(row, name) for name in _TOLD})[:-1]}, "trace": {trace}{said}}}\n'
-
-
-def _trace_text(row: AnswerRow) -> str | None:
-    return None if row.trace is None else row.trace.text if isinstance(row.trace, StoredTrace) else json.dumps(row.trace)
-
-
-def _finished_before(directory: Path) -> int:
-    """Good answers that the run had when it was last finished."""
-    path = directory / ANSWER_LINES
-    try:
-        require_own(path)
-        with path.open("rb") as file:
-            return sum(b'"status": "ok"' in line for line in file)
-    except FileNotFoundError:
-        return 0
-
-
-def _pack_question(row: QuestionRow) -> tuple[Any, ...]:
-    return (
-        row.question,
-        row.token,
-        row.type,
-        row.text,
-        row.label,
-        _encode(row.images),
-        row.scene,
-        int(row.scene_known),
-        _encode(row.attributes),
-    )
-
-
-def _pack_truths(row: QuestionRow) -> tuple[Any, ...] | None:
-    """None where there is nothing to keep."""
-    if not (row.facts or row.earlier or row.future):
-        return None
-    earlier = [[camera, frame, path] for (camera, frame), path in row.earlier.items()]
-    return row.question, json.dumps(dict(row.facts)), json.dumps(earlier), json.dumps(row.future)
-
-
-def _match_or_write(directory: Path, description: dict[str, Any]) -> str | None:
-    """The number of the database that config.yaml names; None where it names none (yet)."""
-    path = directory / CONFIG
-    require_own(path)
-    if not path.exists():
-        if (directory / ANSWERS).exists():
-            raise SennaPruneError(f"{directory} has answers but no {CONFIG}: give another directory with --out")
-        replace_file(path, dump_yaml(description))
-        return None
-    stored = read_yaml(path, CONFIG_BYTES)
-    wanted = {key: description.get(key) for key in COMPARED}
-    known = stored.get("identity")
-    unknown = [name for name in LATER if isinstance(known, dict) and name not in known and name in (wanted["identity"] or {})]
-    if unknown:
-        wanted["identity"] = {name: value for name, value in wanted["identity"].items() if name not in unknown}  # type: ignore[union-attr]
-    found = differences({key: stored.get(key) for key in COMPARED}, wanted)
-    if isinstance(known, dict) and not any(str(name).startswith(CODE) for name in known):  # made before code was hashed
-        found = [one for one in found if not one[0].startswith(CODE)]
-    if found:
-        shown = "; ".join(f"{name}: {_short(there)} there, {_short(here)} now" for name, there, here in found)
-        raise SennaPruneError(f"the run directory {directory} was made with other settings ({shown}); give another with --out")
-    if unknown:
-        names = ", ".join(name.removesuffix("_sha256").replace("_", " ") for name in unknown)
-        logger.warning(f"{directory} was made before runs noted their {names}: it goes on, that is not compared")
-    number = stored.get(DATABASE)
-    return str(number["id"]) if isinstance(number, dict) and "id" in number else None
-
-
-def read_description(directory: Path) -> dict[str, Any]:
-    """A run's config.yaml. SennaPruneError: it is a link, unreadable, or not what a run writes."""
-    require_own(directory / CONFIG)
-    return check_description(read_yaml(directory / CONFIG, CONFIG_BYTES), directory / CONFIG)
-
-
-def differences(there: Any, here: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
-    """Leaves that differ between two trees of plain data: (dotted name, there, here). The section's own name is left
-    out.
-    """
-    if isinstance(there, dict) and isinstance(here, dict):
-        found = []
-        for key in dict.fromkeys([*there, *here]):
-            name = "" if not prefix and key in COMPARED else f"{prefix}{key}."
-            found += differences(there.get(key), here.get(key), name)
-        return found
-    return [] if there == here else [(prefix.rstrip("."), there, here)]
-
-
-def _short(value: Any) -> str:
-    text = " ".join(str(value).split())
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-@contextlib.contextmanager
-def _run_errors(directory: Path) -> Iterator[None]:
-    """Faults of the disk and of the run's database as one line."""
-    with disk_errors(directory):
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            if "full" in str(error):
-                raise SennaPruneError(full_disk(directory)) from error
-            raise SennaPruneError(f"cannot use {directory / ANSWERS}: {error}; give another directory with --out") from error
-        except sqlite3.DatabaseError as error:
-            raise SennaPruneError(f"{directory / ANSWERS} is damaged ({error}); give another directory with --out") from error

@@ -15,8 +15,9 @@ import yaml
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.evaluate import evaluate
+from senna_autoprune.evaluation.runs.identity import ANSWERS, CONFIG
 from senna_autoprune.evaluation.runs.rows import AnswerRow
-from senna_autoprune.evaluation.runs.store import ANSWERS, CONFIG, RunStore
+from senna_autoprune.evaluation.runs.store import RunStore
 from senna_autoprune.files.yaml_files import read_yaml
 from tests.evaluation.conftest import Place, counting_senna, make_place
 from tests.senna.tiny import views

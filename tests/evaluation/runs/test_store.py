@@ -17,8 +17,9 @@ import pytest
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.runs import groups
+from senna_autoprune.evaluation.runs.identity import differences
 from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
-from senna_autoprune.evaluation.runs.store import RunStore, differences
+from senna_autoprune.evaluation.runs.store import RunStore
 from senna_autoprune.files.lock import LOCK_NAME, RunLock
 
 QUESTIONS = [QuestionRow(i, f"t{i}", "plan", "text", "KEEP, STRAIGHT\n", ("a.jpg", "b.jpg"), "s", True, {"light": "day"}) for i in range(3)]

@@ -1,0 +1,53 @@
+"""A run's rows as they are stored: columns of the database, lines of answers.jsonl."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import fields
+from typing import Any
+
+from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow, StoredTrace
+
+ANSWER_COLUMNS = [field.name for field in fields(AnswerRow) if field.name not in ("trace", "said", "sent", "missing_frames")]
+_TOLD = [name for name in ANSWER_COLUMNS if not name.endswith("_ms")]
+_TIMES = re.compile(r', "\w+_ms": (?:null|[-+.0-9eE]+)(?=[,}])')  # of a trace's text; inside a string the quotes would be escaped
+_encode = json.JSONEncoder().encode
+
+
+def line_of(row: AnswerRow) -> str:
+    """A row as JSON without its times, spelled as ``json.dumps`` does."""
+    if not isinstance(row.trace, StoredTrace):
+        trace = _encode(None if row.trace is None else {name: one for name, one in row.trace.items() if not name.endswith("_ms")})
+    else:  # as it stands: taking half a million apart and together again takes a quarter of a minute
+        trace = _TIMES.sub("", row.trace.text)
+    said = "" if row.said is None else f', "said": {_encode(row.said)}'
+    return f'{_encode({name: getattr(row, name) for name in _TOLD})[:-1]}, "trace": {trace}{said}}}\n'
+
+
+def trace_text(row: AnswerRow) -> str | None:
+    """A row's trace as JSON text."""
+    return None if row.trace is None else row.trace.text if isinstance(row.trace, StoredTrace) else json.dumps(row.trace)
+
+
+def pack_question(row: QuestionRow) -> tuple[Any, ...]:
+    """A row of the table ``questions``."""
+    return (
+        row.question,
+        row.token,
+        row.type,
+        row.text,
+        row.label,
+        _encode(row.images),
+        row.scene,
+        int(row.scene_known),
+        _encode(row.attributes),
+    )
+
+
+def pack_truths(row: QuestionRow) -> tuple[Any, ...] | None:
+    """A row of the table ``truths``; None where there is nothing to keep."""
+    if not (row.facts or row.earlier or row.future):
+        return None
+    earlier = [[camera, frame, path] for (camera, frame), path in row.earlier.items()]
+    return row.question, json.dumps(dict(row.facts)), json.dumps(earlier), json.dumps(row.future)
