@@ -11,11 +11,13 @@ import sys
 from pathlib import Path
 
 from senna_autoprune.demo import embedded
+from senna_autoprune.device import has_gpu
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 CHECKPOINT = SHARED / "fixtures" / "senna-tiny-a" / "checkpoint"
 FRAMES = SHARED / "nuscenes" / "subset"
 QUESTIONS = Path("runs") / "subset-plan.json"
+MOST = 4  # processes
 
 
 def senna_prune(*arguments: str) -> int:
@@ -24,11 +26,17 @@ def senna_prune(*arguments: str) -> int:
     return subprocess.run([sys.executable, "-m", "senna_autoprune", *arguments]).returncode
 
 
+def workers(arguments: list[str]) -> tuple[str, ...]:
+    """A process a core, at most four, unless the user says who computes, or a GPU does."""
+    said = {argument.split("=")[0] for argument in arguments} & {"--workers", "--device", "--engine", "--config"}
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return () if said or cores == 1 or has_gpu() else ("--workers", str(min(cores, MOST)))
+
+
 def main() -> int:
     """Exit code of the evaluation; 2 when there is nothing to evaluate."""
     if embedded() is not None:
-        cores = os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0))
-        return senna_prune("eval", *(("--workers", str(min(cores, 4))) if cores > 1 else ()), *sys.argv[1:])
+        return senna_prune("eval", *workers(sys.argv[1:]), *sys.argv[1:])
     if not CHECKPOINT.exists() or not FRAMES.exists():
         print(
             "no embedded model yet, and no ../shared with the recorded checkpoint: "
