@@ -134,3 +134,25 @@ def test_survival(evaluated, family, questions, frames, tmp_path, name):
     half = found["measures"][by_name["random", 0.5]]["all"]
     assert half["chance"] == pytest.approx(0.5, abs=0.02) and abs(half["gain"]["value"]) < 0.2
     assert set(half and found["measures"][by_name["random", 0.5]]["view"]) >= {"front", "back"}
+
+
+def test_budget_without_labels(family, questions, frames, tmp_path):
+    """A certificate over agreement on a checkpoint of another family: twelve scenes made of two samples, and no label anywhere."""
+    model, options = family("qwen2_5_vl")
+    records = []
+    for scene in range(12):
+        record = json.loads(questions["senna"].read_text())[scene % 2]
+        words = [("human", "<image>\n" * 6 + "What would you do next?"), ("gpt", "")]
+        record["conversations"] = [{"from": who, "value": said} for who, said in words]
+        records.append({**record, "token": f"{record['token']}-{scene}", "senna_prune": {"scene": f"scene-{scene}"}})
+    path, out = tmp_path / "unlabelled.json", tmp_path / "run"
+    path.write_text(json.dumps(records))
+    asked = ["budget", "--model", model, *options, "--questions", path, "--images", frames, "--types", "other", "--out", out]
+    stated = ["--max-new-tokens", 2, "--margin", 60, "--safety", 30, "--grid", "0.5", "--choose-share", 0, "--looks", 1]
+    ended = CliRunner().invoke(cli, [str(word) for word in (*asked, *stated)], catch_exceptions=False)
+    assert ended.exit_code in (0, 4, 5), ended.output
+    found = json.loads((out / "budget.json").read_text())
+    assert found["measure"] == "agreement" and len(found["halves"]["certify"]) == 12
+    assert found["sentence"] in ended.output and (out / "report.html").is_file()
+    if found["exit_code"] != 5:
+        assert found["sequence"][0]["looks"][0]["questions"] == 12

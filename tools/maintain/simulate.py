@@ -19,6 +19,7 @@ import numpy as np
 from scipy.special import betaincinv
 
 from senna_autoprune.evaluation.budget.sequence import Rules, examine, in_sequence
+from senna_autoprune.evaluation.measures.distances import Gains
 from senna_autoprune.evaluation.measures.intervals import Paired, difference_interval
 from senna_autoprune.evaluation.measures.paired_tests import scene_test
 from senna_autoprune.evaluation.measures.retention import bootstrap, mcnemar
@@ -178,6 +179,43 @@ def whole(models: int, truths: tuple[Truth, ...] = TRUTHS) -> Iterator[str]:
             yield "| " + " | ".join(map(str, cells)) + " |"
 
 
+def changes(rng: np.random.Generator, count: int, questions: float, touched: float, worse: float, tail: float) -> Gains:
+    """Paths that pruning moves: a share of questions, by lognormal metres of mean 1, most of them away from the truth; a scene's
+    questions are touched together (correlation 0.1) and its metres have a scale in common. event: of a model whose paths all move so.
+    """
+    spread = (1 - CORRELATION) / CORRELATION
+    sizes = np.maximum(1, rng.poisson(questions, size=count))
+    owner = np.repeat(np.arange(count), sizes)
+    scale = np.exp(tail / 2 * rng.standard_normal(count) - tail**2 / 8)
+    metres = np.exp(tail * rng.standard_normal(len(owner)) - tail**2 / 2) * scale[owner]
+    moved = rng.random(len(owner)) < rng.beta(touched * spread, (1 - touched) * spread, size=count)[owner]
+    sign = np.where(rng.random(len(owner)) < worse, -1.0, 1.0)
+
+    def summed(values: np.ndarray) -> np.ndarray:
+        return np.bincount(owner, weights=values, minlength=count)
+
+    blind = summed(metres * sign) / sizes
+    return Gains(summed(metres * sign * moved), summed(metres * moved), sizes.astype(np.float64), sqrt(float((blind**2).mean())))
+
+
+def metres(runs: int) -> Iterator[str]:
+    """How often a loss that is the margin is called smaller at 5 %, and one that is a third of it."""
+    rng = np.random.default_rng(4)
+    yield "| scenes | questions a scene | paths moved | tail | called safe at the margin | at a third of it |"
+    yield "|---:|---:|---:|---:|---:|---:|"
+    for count in (40, 75):
+        for questions in (3, 10):
+            for touched, worse in ((0.05, 0.8), (0.2, 0.7), (0.9, 0.6)):
+                for tail in (0.5, 1.0):
+                    loss, safe, power = touched * (2 * worse - 1), 0, 0
+                    for _ in range(runs):
+                        gains = changes(rng, count, questions, touched, worse, tail)
+                        safe += gains.test(loss, 0.05, 0.05)[1] > -loss
+                        power += gains.test(3 * loss, 0.05, 0.05)[1] > -3 * loss
+                    cells = (count, questions, f"{100 * touched:g} %", tail, f"{100 * safe / runs:.1f} %", f"{100 * power / runs:.1f} %")
+                    yield "| " + " | ".join(map(str, cells)) + " |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=int, default=10_000, help="at the margin (default: %(default)s)")
@@ -196,6 +234,7 @@ def main() -> None:
             f"One budget's test of accuracy: margin {100 * MARGIN:g} points, looks at {stops} scenes",
             budgets(options.models),
         ),
+        ("One budget's test of metres: lognormal changes of mean 1 m, tail: their sigma", metres(options.runs)),
         ("Tests at 5 % where nothing is true", level(options.runs)),
         ("Coverage of 95 % intervals of a paired difference", coverage(options.runs)),
     )

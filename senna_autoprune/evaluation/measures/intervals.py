@@ -35,7 +35,7 @@ class Prior(NamedTuple):
 
 
 USUAL = Prior(0.1, 2.0)  # of intervals: chosen so that they cover 93 to 97 % where they promise 95
-CAUTIOUS = Prior(0.2, 3.0)  # of claims of safety: errs on the side of "not shown"
+CAUTIOUS = Prior(0.2, 12.0)  # of claims of safety: errs on the side of "not shown"; with 3 scenes 6.8 % were wrongly called safe
 
 
 @dataclass(frozen=True)

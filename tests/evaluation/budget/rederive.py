@@ -27,7 +27,7 @@ def rederive(folder):
             count, S, alert = np.array([*map(len, asked)]), len(asked), sum(any(danger(*one) for one in scene) for scene in asked)
             n, mean, k = count.sum(), (gained - lost).sum() / count.sum(), (lost + gained > 0).sum()
             ratio = S / (S - 1) * ((gained - lost - mean * count) ** 2).sum() / max((lost + gained).sum() - n * mean**2, 1e-300)
-            deff = max(1, (k * ratio + 3 * (1 + 0.2 * ((count**2).sum() / n - 1))) / (k + 3)) * (t.ppf(0.95, S - 1) / norm.ppf(0.95)) ** 2
+            deff = max(1, (k * ratio + 12 * (1 + 0.2 * ((count**2).sum() / n - 1))) / (k + 12)) * (t.ppf(0.95, S - 1) / norm.ppf(0.95)) ** 2
             b, c, N = lost.sum() / deff, gained.sum() / deff, n / deff
             B = (2 * N - c + b) * D - b - c  # Tango's score statistic at D
             z = (c - b - N * D) / (((B**2 + 8 * N * b * D * (1 - D)) ** 0.5 - B) / 2 + N * D * (1 - D)) ** 0.5
