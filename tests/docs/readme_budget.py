@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from senna_autoprune.cli.budget import show
-from senna_autoprune.cli.eval_tables import WIDE
+from senna_autoprune.cli.screen import WIDE
 from senna_autoprune.demo import LABEL
 from senna_autoprune.evaluation.budget.config import EMBEDDED
 from tests.docs.pages import DOCS
