@@ -118,7 +118,7 @@ for key, value, line in (
     ("batch_size", -1, r"batch_size: Input should be greater than or equal to 1"),
     ("seed", 2**40, r"seed: Input should be less than"),
     ("seed", 10**400, r"seed"),
-    ("resamples", 10**12, r"resamples: Input should be less than or equal to 1000000"),
+    ("resamples", 10**12, r"resamples: Input should be less than or equal to 100000"),
     ("dtype", "int8", r"dtype: Input should be 'float32'"),
     ("device", "meta", r"device meta cannot be used"),
     ("device", "", r"device .*cannot be used"),
