@@ -13,6 +13,7 @@ import re
 import shutil
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -29,6 +30,7 @@ from tests.senna.tiny import tiny_model, tiny_processor
 
 OWN = ("answers.sqlite", "answers.sqlite-journal", "run.lock")  # written in place, by design: SQLite's transactions, the lock
 LATE, NOON = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d( UTC)?"), rb"noon"  # pages say when they were made
+DRAWN, ID = re.compile(rb"\b[0-9a-f]{32}\b"), rb"id"  # of a database, drawn when it is made
 TIME = re.compile(rb'"?(\w+_ms|seconds)"?: ?[\d.e+-]+')
 Change = tuple[str, str, str]  # event, path, path it is moved to
 
@@ -51,6 +53,8 @@ def changes(argv: list[str], folder: Path, note: Path, kill_at: int | None = Non
         code = 70
         try:
             code = _watched(argv, folder, note, kill_at)
+        except BaseException:
+            os.write(2, traceback.format_exc().encode())
         finally:
             os._exit(code)
     _, status = os.waitpid(child, 0)
@@ -83,12 +87,12 @@ def _watched(argv: list[str], folder: Path, note: Path, kill_at: int | None) -> 
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Final names and what they hold, times of day and of measuring left out."""
+    """Final names and what they hold, times of day and of measuring and drawn names left out."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
         if path.is_file() and path.name not in OWN and not path.name.startswith("."):
-            found[name] = TIME.sub(rb"\1", LATE.sub(NOON, path.read_bytes()))
+            found[name] = DRAWN.sub(ID, TIME.sub(rb"\1", LATE.sub(NOON, path.read_bytes())))
     return found
 
 
