@@ -45,7 +45,7 @@ class Outline(HTMLParser):
 
 def hostile(folder: Path) -> Made:
     """A run in which every string that comes from a checkpoint, a question file or the tables is an attack."""
-    run, text = made(folder), "$\\frac{" + "".join(ATTACKS)
+    run, text = made(folder), "$\\frac{" + "".join(ATTACKS).replace("\x00", "")  # with a NUL config.yaml is refused
     for number, row in enumerate(run.questions):
         strange = {"token": f"{text}{number}", "scene": f"{text}{number // 2}", "text": text}
         run.questions[number] = replace(row, **strange, attributes=dict.fromkeys(row.attributes, text))
