@@ -129,7 +129,8 @@ def _search(config: Any, retry_failed: bool, force: bool, console: Any) -> Any:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from senna_autoprune.evaluation.answering.open import open_engine
-    from senna_autoprune.evaluation.budget.search import check, directory_of, search
+    from senna_autoprune.evaluation.budget.check import check, directory_of
+    from senna_autoprune.evaluation.budget.search import search
 
     def say(line: str) -> None:
         console.print(line, markup=False, soft_wrap=True)

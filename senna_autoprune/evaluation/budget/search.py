@@ -7,7 +7,6 @@ command asks only what is missing; looks are recomputed from the stored answers 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -19,27 +18,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from senna_autoprune.adapters.reading import Reading
-from senna_autoprune.adapters.schema import Adapter
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.answering.driver import OnRow, Prepared, answer_all, engine_of
 from senna_autoprune.evaluation.answering.engine import Asking, Engine
-from senna_autoprune.evaluation.answering.questions import load_questions
 from senna_autoprune.evaluation.answering.settings import Setting
-from senna_autoprune.evaluation.answering.truths import adapter_before_loading
 from senna_autoprune.evaluation.budget import certificate
 from senna_autoprune.evaluation.budget.answers import Pairs, texts_of
+from senna_autoprune.evaluation.budget.check import check, directory_of
 from senna_autoprune.evaluation.budget.choose import Tried, best, candidate_grid, default_margin, explore
 from senna_autoprune.evaluation.budget.config import LARGEST_MARGIN, LARGEST_MARGIN_M, SAFETY, BudgetConfig
 from senna_autoprune.evaluation.budget.deployable import deployable
-from senna_autoprune.evaluation.budget.design import Design, design
+from senna_autoprune.evaluation.budget.design import Design
 from senna_autoprune.evaluation.budget.each import certify_each
-from senna_autoprune.evaluation.budget.outcome import AGREEMENT, L2, Outcome, Texts, outcome_of
+from senna_autoprune.evaluation.budget.outcome import L2, Outcome, Texts
 from senna_autoprune.evaluation.budget.reach import refuse_margin, refuse_metres, safety_of
 from senna_autoprune.evaluation.budget.sequence import Look, Rules, examine, in_sequence
 from senna_autoprune.evaluation.budget.strata import strata
-from senna_autoprune.evaluation.config import ENGINE_KEYS
 from senna_autoprune.evaluation.evaluate import describe
-from senna_autoprune.evaluation.measures.clusters import NO_VERDICT, clusters_of, scene_warning
+from senna_autoprune.evaluation.measures.clusters import clusters_of, scene_warning
 from senna_autoprune.evaluation.measures.cost import cost_measures
 from senna_autoprune.evaluation.measures.distances import Gains
 from senna_autoprune.evaluation.measures.parsing import parse_road_users
@@ -49,7 +45,6 @@ from senna_autoprune.evaluation.runs.store import RunStore
 from senna_autoprune.evaluation.sweep.cells import calibrated, needs_calibration
 from senna_autoprune.evaluation.sweep.config import RowSpec
 from senna_autoprune.files.atomic import write_atomically
-from senna_autoprune.files.yaml_files import to_dict
 
 if TYPE_CHECKING:
     from senna_autoprune.senna import Senna
@@ -57,7 +52,6 @@ if TYPE_CHECKING:
 SCHEMA = 1
 AGAIN = "unpruned-again"
 RESULT = "budget.json"
-_SUMMARY_ONLY = ("out", "resamples")
 
 
 @dataclass
@@ -68,44 +62,6 @@ class BudgetResult:
     certificate: dict[str, Any]
     rows: int
     failed: int
-
-
-def check(config: BudgetConfig, reading: Reading | None = None) -> tuple[list[QuestionRow], Path, Design, Outcome]:
-    """What can be checked before a model is loaded: questions that count, their images' folder, the halves, the measure.
-
-    Args:
-        reading: of the run's adapter; None: of the configuration's, as far as it is known.
-    Raises:
-        SennaPruneError: bad questions or methods, too few scenes, or a measure that these answers do not have.
-    """
-    for row in config.candidates:
-        for share in config.grid:
-            row.setting(("retention", share), calibrated(row, None)).policy(config.seed)
-    asked, root = load_questions(config, directory_of(config))
-    adapter = adapter_before_loading(config) if reading is None else reading.adapter
-    if adapter is None and config.adapter is not None:  # in Python, and says nothing of itself before it is loaded
-        outcome = Outcome(AGREEMENT, Reading())
-    else:
-        outcome = outcome_of(config.measure, Reading(adapter or Adapter()), asked, str(config.questions))
-    questions = [question for question in asked if outcome.counts(question)]
-    plan = design(clusters_of(questions), config.seed, config.choose_share, config.looks)
-    if len(plan.certify) < NO_VERDICT:
-        raise SennaPruneError(
-            f"{config.questions}: {len(plan.certify)} scenes to certify on, at least {NO_VERDICT} are needed (the method is chosen on "
-            f"{len(plan.choose)} others; --choose-share 0 with one method certifies on all)"
-        )
-    if outcome.danger(questions) is not None:
-        safety_of(config.safety, plan.stops)
-    return questions, root, plan, outcome
-
-
-def directory_of(config: BudgetConfig) -> Path:
-    """``config.out``, or a name under ``runs/`` made of a hash of everything that decides the answers."""
-    if config.out is not None:
-        return Path(config.out)
-    deciding = {key: value for key, value in to_dict(config).items() if key not in (*_SUMMARY_ONLY, *ENGINE_KEYS)}
-    deciding["measure"] = config.measure or "accuracy"  # as in runs made before there was more
-    return Path("runs") / f"budget-{hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:8]}"
 
 
 def search(
