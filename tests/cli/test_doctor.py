@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from senna_autoprune import SennaPruneError
 from senna_autoprune.cli.doctor import command
+from senna_autoprune.pruning.decoder.ranked import Ranked
 from tests.adapters.tiny import save
 from tests.fixtures import shared
 
@@ -57,9 +58,18 @@ def test_what_it_says(llava):
         assert words in said
 
 
-def test_broken_on_purpose(llava, monkeypatch):
-    monkeypatch.setattr("senna_autoprune.pruning.decoder.hooks._take", lambda rows, index: rows[..., : index.shape[1], :])
-    result = doctor("--model", llava)
+FOLLOW = Ranked.follow
+BROKEN = {  # both ways to cut; tokens that are left lose their places
+    "autoprune": ("ranked.Ranked.follow", lambda self, source, table: tuple(rows.roll(1, 1) for rows in FOLLOW(self, source, table))),
+    "random": ("prefill._take", lambda rows, index: rows[..., : index.shape[1], :]),
+}
+
+
+@pytest.mark.parametrize("method", BROKEN)
+def test_broken_on_purpose(llava, monkeypatch, method):
+    where, instead = BROKEN[method]
+    monkeypatch.setattr(f"senna_autoprune.pruning.decoder.{where}", instead)
+    result = doctor("--model", llava, "--method", method)
     assert result.exit_code == 1 and "FAILED: the pruned run differs from its full-length twin" in result.stdout
 
 
