@@ -42,6 +42,11 @@ class Terminal(io.StringIO):
         return self.tty
 
 
+def printed(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: str | None = None) -> None:
+    """What Python does with a warning."""
+    sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
+
+
 def everything(_: Any = None) -> None:
     """Every way in which a command, or a library under it, prints."""
     click.echo(EVIL)
@@ -64,7 +69,7 @@ def test_nothing_foreign_steers_a_terminal(tty: bool, monkeypatch: pytest.Monkey
     monkeypatch.setenv("TERM", "xterm")
     with warnings.catch_warnings(), pytest.raises(SystemExit) as left:
         warnings.simplefilter("always")
-        monkeypatch.setattr(warnings, "showwarning", warnings._showwarning_orig)  # type: ignore[attr-defined]  # pytest keeps them
+        monkeypatch.setattr(warnings, "showwarning", printed)  # pytest keeps them
         main()
     assert left.value.code == 2
     for text in (out.getvalue(), err.getvalue()):
