@@ -108,7 +108,7 @@ def waypoint_row(answer: Answer, future: Future, score: Score) -> dict[str, floa
     struck = collisions(plan, future.boxes, score.heading)
     truly = collisions(future.path[:reached], future.boxes, score.heading)
     for horizon in score.horizons_s:
-        steps = _steps(horizon)
+        steps = round(horizon / STEP_S)
         there = len(gaps) >= steps and reached >= steps
         mine = struck[:steps] & ~truly[:steps] if there else None
         for convention in score.conventions:
@@ -127,7 +127,7 @@ def waypoint_measures(answers: Sequence[Answer], futures: Sequence[Future], scor
     """
     rows = [waypoint_row(answer, future, score) for answer, future in zip(answers, futures, strict=True)]
     readable = [answer for answer in answers if isinstance(answer, Waypoints)]
-    last = _steps(score.horizons_s[-1])
+    last = round(score.horizons_s[-1] / STEP_S)
 
     def mean(name: str) -> dict[str, Any]:
         values = [row[name] for row in rows if row[name] is not None]
@@ -149,11 +149,3 @@ def waypoint_measures(answers: Sequence[Answer], futures: Sequence[Future], scor
 def _until_missing(valid: NDArray[np.bool_]) -> int:
     """Steps before the first missing one."""
     return len(valid) if valid.all() else int(np.argmin(valid))
-
-
-def _steps(horizon: float) -> int:
-    """SennaPruneError: a horizon between two half seconds."""
-    steps = round(horizon / STEP_S)
-    if steps < 1 or abs(steps * STEP_S - horizon) > 1e-6:
-        raise SennaPruneError(f"score.horizons_s: {horizon:g} s is not a number of half seconds, where the true path is known")
-    return steps
