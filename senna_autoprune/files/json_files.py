@@ -12,7 +12,7 @@ from senna_autoprune.files.regular import read_regular
 
 MAX_BYTES = 64_000_000  # of a file read at once; the largest we know, an index of weights, has a hundredth of it
 LONGEST_NAME = 2000  # characters of what names something: a sample, a scene, a place
-LONGEST_TEXT = 100_000  # of a question or an answer
+LONGEST_TEXT = 1_000_000  # of a question or an answer; one that is only too long for the model is a failed sample
 # No C0 or C1 control code but tab and line breaks, nothing that steers a terminal; no half of a character
 _NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 

@@ -12,7 +12,7 @@ from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.files.json_files import text_fault
 from senna_autoprune.files.yaml_files import Scalar
 
-_Budget = Annotated[float, Field(gt=0, lt=1e9, allow_inf_nan=False)] | None
+_Budget = Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
 
 
 class _Options(TypedDict, total=False):
