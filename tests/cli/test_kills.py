@@ -191,7 +191,7 @@ def test_calibrate_leaves_nothing_to_break(finished: Any, tmp_path: Path, monkey
     place, checkpoint, _ = finished
     monkeypatch.chdir(tmp_path)
     note = tmp_path / "note"
-    argv = ["calibrate", "--model", str(checkpoint), "--questions", str(place.questions), "--count", "1"]
+    argv = ["calibrate", "--model", str(checkpoint), "--questions", str(place.questions), "--count", "2"]
     status, found = changes(argv, place.folder, note)
     assert (os.waitstatus_to_exitcode(status), found) == (0, [])
     assert [path.name for path in tmp_path.iterdir()] == ["note"]

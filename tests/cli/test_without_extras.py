@@ -83,7 +83,7 @@ SHOWN = {  # commands as pages show them; what is added to make them small or to
     "replay": "senna-prune replay --scene scene-9003 --retention 0.25",
     "attention": "senna-prune attention --question 40 --out attention.png",
     "eval toy": "senna-prune eval --method mymethods:ToyMethod --retention 0.25",
-    "bench": "senna-prune bench --decode-steps 2",
+    "bench": "senna-prune bench",
 }
 BENCH = "--layers 2 --hidden 16 --heads 2 --views 1 --rounds 1 --warmup 0 --retention 0.8"
 
