@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from senna_autoprune.errors import visible
 from senna_autoprune.replay.frames import Replay
 from senna_autoprune.replay.heat import levels, multiples
 from senna_autoprune.replay.html import page_data, render_page, script_json
@@ -78,7 +79,7 @@ def test_frames_of_several_scenes_have_no_common_clock(replay: Replay) -> None:
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_json_in_a_script_stays_inside(attack: str) -> None:
     text = script_json({attack: [attack]})
-    assert not re.search("[<>&\u2028\u2029]", text) and json.loads(text) == {attack: [attack]}
+    assert not re.search("[<>&\u2028\u2029]", text) and json.loads(text) == {attack: [visible(attack)]}
 
 
 def test_hostile_strings_are_no_markup(replay: Replay) -> None:
@@ -256,7 +257,7 @@ def test_hostile_strings_stay_text_in_the_browser(driver: Any, replay: Replay, t
     file, bad = tmp_path / "hostile.html", hostile(replay)
     file.write_text(render_page(bad), encoding="utf-8")
     opened(driver, file)
-    assert said(driver, "unpruned") == bad.frames[0].unpruned.answer
+    assert said(driver, "unpruned") == visible(bad.frames[0].unpruned.answer)
     for key in (Keys.ARROW_RIGHT, Keys.ARROW_DOWN, "1", "2"):
         press(driver, key)
     assert driver.execute_script("return window.attacked") is None
