@@ -103,7 +103,7 @@ def test_shipped_suites_hold_the_budgets_and_controls_of_the_tables() -> None:
         for tokens in suite.tokens:
             labels = [row.label for row in found if row.tokens == tokens]
             assert labels[:3] == ["random", "uniform", "autoprune"]
-            assert len(set(labels)) == len(labels) == 14
+            assert len(set(labels)) == len(labels) == 15
         link = Path(__file__).parents[2] / "configs" / SUITES[name]
         assert load_suite(str(link)) == suite
 
