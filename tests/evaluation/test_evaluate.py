@@ -171,10 +171,11 @@ def test_killed_by_the_system_it_continues_to_the_same_answers(place: Place) -> 
         worker.start()
         worker.join(300)
         assert worker.exitcode == -signal.SIGKILL
-    assert len(_rows(place.folder / "run")) == 3 + 1 + 4
+    kept = len(_rows(place.folder / "run"))
+    assert 3 <= kept <= 3 + 1 + 4  # each lost at most the group that was not committed yet, never its first row
     asked = counting_senna()
     evaluate(place.config(), asked.senna)
-    assert asked.generated == 4 * len(SETTINGS) - 8
+    assert asked.generated == 4 * len(SETTINGS) - kept
     assert _answers(place.folder / "run") == _answers(unbroken.directory)
 
 
