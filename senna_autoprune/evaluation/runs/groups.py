@@ -62,10 +62,10 @@ class Groups:
     def _run(self) -> None:
         while True:
             self._waiting.wait()
+            self._waiting.clear()  # before it is asked whether this is closed: ``close`` says so first, then wakes
             if self._closed.wait(SECONDS):
                 return
             with self._lock:
-                self._waiting.clear()
                 try:
                     self.flush()
                 except SennaPruneError as error:

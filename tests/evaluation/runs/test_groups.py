@@ -83,3 +83,21 @@ def test_a_fault_of_the_thread_is_said_and_its_rows_are_tried_again(monkeypatch:
     held.flush()
     held.close()
     assert disk.rows == [0, 1, 2]
+
+
+def test_closed_while_the_thread_has_just_looked_it_ends() -> None:
+    held = Groups(Disk().write)
+    look = held._closed.wait
+
+    def late(timeout: float | None = None) -> bool:
+        held._closed.wait = look  # type: ignore[method-assign]
+        held._closed.set()
+        held._waiting.set()
+        return False  # as it was a moment ago
+
+    held._closed.wait = late  # type: ignore[method-assign]
+    held.add(row(0))
+    held.add(row(1))
+    assert held._thread is not None
+    held._thread.join(30)
+    assert not held._thread.is_alive()
