@@ -50,18 +50,21 @@ class AnswersBar:
     def __init__(self, progress: Progress, settings: int) -> None:
         self._progress, self._settings = progress, settings
         self._task = progress.add_task("answers", total=None, note="", left=None)
-        self._begun = monotonic()
+        self._begun = self._first = monotonic()
         self._computed = self._failed = 0
         self._estimated = False
 
     def on_row(self, row: Any, done: int, total: int) -> None:
+        now = monotonic()
+        if self._computed == 0:
+            self._first = now  # until then workers started, and a model ran for the first time
         self._computed += 1
         self._failed += row.status == "failed"
-        passed = monotonic() - self._begun
-        seconds = passed / self._computed * (total - done)
-        if not self._estimated and done < total and self._settled(passed):
+        pace = (now - self._first) / max(1, self._computed - 1)
+        seconds = pace * (total - done)
+        if not self._estimated and done < total and self._settled(now - self._begun):
             self._estimated = True
-            self._estimate(passed, seconds, total - done)
+            self._estimate(pace, seconds, total - done)
         left = (monotonic(), seconds) if self._estimated else None
         note = f", {self._failed} failed" if self._failed else ""
         self._progress.update(self._task, total=total, completed=done, note=note, left=left)
@@ -73,8 +76,7 @@ class AnswersBar:
         """Whether enough was seen to say how long the rest takes: settings differ, so whole questions, if those come soon."""
         return self._computed >= FIRST_QUESTIONS * self._settings or (passed > PATIENCE_S and self._computed > 1)
 
-    def _estimate(self, passed: float, seconds: float, left: int) -> None:
-        pace = passed / self._computed
+    def _estimate(self, pace: float, seconds: float, left: int) -> None:
         said = f"estimate: about {spell(seconds)} for the other {left} answers, at {pace:.2g} s an answer"
         if seconds < LONG_S:
             self._progress.console.print(said, markup=False)

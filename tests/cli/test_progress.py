@@ -55,3 +55,13 @@ def test_something_moves_before_the_first_answer() -> None:
     with answers_bar(Console(file=screen, width=100, force_terminal=True), settings=5):
         pass
     assert "no answer yet" in screen.getvalue()
+
+
+def test_what_comes_before_the_first_answer_is_no_answers_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, screen = Clock(monkeypatch), io.StringIO()
+    with answers_bar(Console(file=screen, width=400), settings=5) as bar:
+        clock.now += 100  # workers start
+        for done in range(1, 16):
+            bar.on_row(SimpleNamespace(status="ok"), done, 1015)
+            clock.now += 0.1
+    assert "about 2 min for the other 1000 answers, at 0.1 s an answer" in screen.getvalue()
