@@ -50,7 +50,7 @@ class AnswersBar:
     def __init__(self, progress: Progress, settings: int) -> None:
         self._progress, self._settings = progress, settings
         self._task = progress.add_task("answers", total=None, note="", left=None)
-        self._begun = self._first = monotonic()
+        self._first = monotonic()
         self._computed = self._failed = 0
         self._estimated = False
 
@@ -62,7 +62,7 @@ class AnswersBar:
         self._failed += row.status == "failed"
         pace = (now - self._first) / max(1, self._computed - 1)
         seconds = pace * (total - done)
-        if not self._estimated and done < total and self._settled(now - self._begun):
+        if not self._estimated and done < total and self._settled(now - self._first):
             self._estimated = True
             self._estimate(pace, seconds, total - done)
         left = (monotonic(), seconds) if self._estimated else None
