@@ -98,11 +98,11 @@ def test_killed_by_the_system_it_continues(place: Place) -> None:
     worker.join(300)
     assert worker.exitcode == -signal.SIGKILL
     held = _answers(place.folder / "sweep")
-    assert len(held) == 17
+    assert 0 < len(held) <= 17  # the group that was not committed yet may be lost
     asked = talking()
     result = sweep(sweep_config(place), asked.senna)
     impossible = sum(status == "n/a" for status, *_ in held.values())
-    assert asked.generated == 4 * (SETTINGS - 1) + 1 - (17 - impossible) - min(impossible, 1)
+    assert asked.generated == 4 * (SETTINGS - 1) + 1 - (len(held) - impossible) - min(impossible, 1)
     assert _answers(result.directory) == _answers(unbroken.directory)
 
 
