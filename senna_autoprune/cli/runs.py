@@ -25,7 +25,11 @@ def command(folder: str, as_json: bool) -> None:
         for line in found:
             click.echo(json.dumps({**asdict(line), "directory": str(line.directory)}))
         return
-    grid = Grid(f"{len(found)} runs in {folder}", ["run", "method", "budget", "state", "unpruned", "pruned"], texts=(0, 1, 2, 3))
+    grid = Grid(
+        f"{len(found)} run{'s' * (len(found) != 1)} in {folder}",
+        ["run", "method", "budget", "state", "unpruned", "pruned"],
+        texts=(0, 1, 2, 3),
+    )
     for line in found:
         accuracies = ["" if value is None else percent(value) for value in (line.unpruned, line.pruned)]
         grid.rows.append([line.directory.name, line.method, line.budget, line.state, *accuracies])
