@@ -67,15 +67,15 @@ class IndicatorProbe(Policy):
         return Allocation((context.visual,) * context.layers)
 
 
-def measure_indicators(
-    model: DrivingModel | Senna, questions: Iterable[QuestionRow], root: Path, prompt_template: str = "eval"
-) -> dict[str, list[float]]:
-    """Every indicator of each question (one prefill a question). Questions whose images cannot be read are left out.
+def probe_questions(
+    model: DrivingModel | Senna, probe: Policy, questions: Iterable[QuestionRow], root: Path, prompt_template: str = "eval"
+) -> list[QuestionRow]:
+    """One prefill a question under a policy that only looks; returns those whose images could be read, in order.
 
-    Raises:
-        SennaPruneError: fewer than two questions could be measured, or an indicator is not finite.
+    Args:
+        root: folder of relative image paths.
     """
-    probe, driving = IndicatorProbe(), driving_model(model, prompt_template)
+    driving, seen = driving_model(model, prompt_template), []
     for question in questions:
         try:
             asked = asked_of(question, root)
@@ -84,6 +84,20 @@ def measure_indicators(
             continue
         with torch.inference_mode(), probe(driving.model):
             driving.generate([prepared], 1)
+        seen.append(question)
+    return seen
+
+
+def measure_indicators(
+    model: DrivingModel | Senna, questions: Iterable[QuestionRow], root: Path, prompt_template: str = "eval"
+) -> dict[str, list[float]]:
+    """Every indicator of each question (one prefill a question). Questions whose images cannot be read are left out.
+
+    Raises:
+        SennaPruneError: fewer than two questions could be measured, or an indicator is not finite.
+    """
+    probe = IndicatorProbe()
+    probe_questions(model, probe, questions, root, prompt_template)
     if len(probe.found) < 2:
         raise SennaPruneError("calibration: fewer than two questions could be measured; see --calibration and --images")
     values = {name: [found[name] for found in probe.found] for name in INDICATORS}

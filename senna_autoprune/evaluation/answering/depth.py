@@ -11,9 +11,7 @@ import torch
 from torch import Tensor
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation.answering.answerer import asked_of
-from senna_autoprune.evaluation.answering.calibration import INDICATORS
-from senna_autoprune.evaluation.answering.models import driving_model
+from senna_autoprune.evaluation.answering.calibration import INDICATORS, probe_questions
 from senna_autoprune.evaluation.measures.clusters import clusters_of
 from senna_autoprune.evaluation.measures.complexity import complexity_of, spearman
 from senna_autoprune.evaluation.runs.rows import QuestionRow
@@ -77,19 +75,8 @@ def by_layer(
     Raises:
         SennaPruneError: fewer than three questions have a complexity and images that can be read.
     """
-    probe, driving = DepthProbe(), driving_model(model, prompt_template)
-    asked: list[QuestionRow] = []
-    for question in questions:
-        if complexity_of(question.attributes) is None:
-            continue
-        try:
-            one = asked_of(question, root)
-            prepared = driving.prepare(one, driving.see(one))
-        except SennaPruneError:
-            continue
-        with torch.inference_mode(), probe(driving.model):
-            driving.generate([prepared], 1)
-        asked.append(question)
+    probe, stated = DepthProbe(), [question for question in questions if complexity_of(question.attributes) is not None]
+    asked = probe_questions(model, probe, stated, root, prompt_template)
     if len(asked) < 3:
         raise SennaPruneError(
             f"{len(asked)} questions have a constructed complexity and images that can be read; by layer needs three: the sidecar of "
