@@ -30,7 +30,9 @@ def ten(frames, tmp_path_factory):
     return folder / "qa.json"
 
 
-@pytest.mark.parametrize(("name", "measure"), [("internvl", "accuracy"), ("qwen2_5_vl", "agreement")])
+@pytest.mark.parametrize(
+    ("name", "measure"), [("internvl", "accuracy"), ("qwen3_vl", "accuracy"), ("llava_next", "accuracy"), ("qwen2_5_vl", "agreement")]
+)
 def test_budget(family, ten, frames, tmp_path, name, measure):
     model, options = family(name)
     if measure == "agreement":
