@@ -51,18 +51,19 @@ def _layer_pass(layer: Any, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, p
     return x + F.linear(F.silu(gate) * up, mlp.down_proj.weight)
 
 
-def decoder_pass(decoder: LlamaModel, x: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
+def decoder_pass(decoder: LlamaModel, x: Tensor, positions: Tensor, mask: Tensor, every: int = 1) -> Tensor:
     """Stock Llama arithmetic on a prefix and its branches.
 
     Args:
         x: (B, P + M, d), the prefix in the order of its positions, then the branches.
         positions: (B, P + M) or (1, P + M), rotary.
         mask: (B, 1, M, P + M), True where a branch token sees a token.
+        every: 1 for all layers, n for the first of each n.
     """
     cos, sin = decoder.rotary_emb(x, positions)  # (B, N, head)
     cos, sin = cos.unsqueeze(1).to(x.dtype), sin.unsqueeze(1).to(x.dtype)
     prefix = x.shape[1] - mask.shape[2]
-    for layer in decoder.layers:
+    for layer in decoder.layers[::every]:
         x = _layer_pass(layer, x, cos, sin, mask, prefix, decoder.config.num_attention_heads, decoder.config.rms_norm_eps)
     return _rms(x, decoder.norm.weight, decoder.config.rms_norm_eps)
 

@@ -5,8 +5,8 @@
 
 Stages. (0) Training keyframes are rendered (two processes; 6 GB). (1) The tower learns what each patch shows (labels from the
 renderer). (2) Tower and decoder learn questions of all six types and short ones about the same scene, packed into one sequence
-with a block mask, first on a part of the visual tokens, then on all 768. (3) Export to RUN/model: fp16 weights in our
-save_pretrained layout. The adapter hands the picture's 128 whole patches on unchanged
+with a block mask: eight layers first, then all 32; a part of the visual tokens first, then all 768. (3) Export to RUN/model:
+fp16 weights in our save_pretrained layout. The adapter hands the picture's 128 whole patches on unchanged
 (``demo_model.mini.initialise``) and is not trained.
 """
 
@@ -26,7 +26,7 @@ import torch
 from demo_model.keyframes import KeyframeData
 from demo_model.mini import build_config, initialise, train_tokenizer
 from demo_model.team import Team
-from demo_model.training import DecoderTrainer, TowerTrainer, patch_heads
+from demo_model.training import DecoderTrainer, Schedule, TowerTrainer, patch_heads
 from demo_world.make_training_data import whole
 from senna_autoprune.files.lock import RunLock
 from senna_autoprune.senna.modeling import SennaForConditionalGeneration
@@ -67,10 +67,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="checkpoints, log and the finished model")
     parser.add_argument("--data", type=Path, help="training keyframes; RUN/data if not given, rendered if not there")
     parser.add_argument("--parts", type=int, default=12, help=f"of {KEYFRAMES_A_PART} training keyframes each")
-    parser.add_argument("--tower-steps", type=int, default=600)
-    parser.add_argument("--decoder-steps", type=int, default=1500)
-    parser.add_argument("--short-share", type=float, default=0.55, help="share of the decoder's steps on a part of the visual tokens")
-    parser.add_argument("--short-keep", type=int, default=112, help="visual tokens in those steps")
+    parser.add_argument("--tower-steps", type=int, default=350)
+    parser.add_argument("--decoder-steps", type=int, default=1300)
     parser.add_argument("--batch", type=int, default=16, help="keyframes a step, over all processes")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=2, help="of one thread each")
@@ -107,7 +105,7 @@ def worker(rank: int, options: argparse.Namespace) -> None:
     initialise(model)
     TowerTrainer(model, heads, data, options.out, options.seed, team).run(options.tower_steps, options.batch)
     trainer = DecoderTrainer(model, heads, tokenizer, data, options.out, options.seed, team)
-    trainer.run(options.decoder_steps, options.batch, options.short_share, options.short_keep)
+    trainer.run(Schedule(options.decoder_steps, options.batch))
     if rank == 0:
         export(model, tokenizer_file, options.out / "model")
         log.info("done in %.0f min since this call began; the model is in %s", (time.time() - start) / 60, options.out / "model")

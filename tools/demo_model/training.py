@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
 from demo_model.keyframes import KeyframeData, normalise
-from demo_model.mini import EXTRA_QUESTIONS, VISION_WIDTH, extra_answer, kept_patches
+from demo_model.mini import EXTRA_QUESTIONS, SHALLOW, VISION_WIDTH, extra_answer, kept_patches
 from demo_model.muon import Muon
 from demo_model.packing import VIEW_TOKENS, Branch, Packing, decoder_pass, tower_patches
 from demo_model.team import Team, mixed_precision, write_state
@@ -155,6 +155,38 @@ def _means(history: list[dict[str, float]]) -> str:
     return ", ".join(f"{name} {np.mean([row[name] for row in history if name in row]):.3f}" for name in names)
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """Of the decoder's ``steps``, of ``batch`` keyframes each over the whole team.
+
+    Up to ``shallow`` of them: every ``SHALLOW``-th layer, on ``few`` of the visual tokens, the tower stands still; a quarter of the price.
+    Up to ``short``: all layers and the tower, on ``few`` tokens: they teach what matters. Then ``some`` and all of them in turn, from
+    ``whole`` on all of them: that teaches to find it.
+    """
+
+    steps: int
+    batch: int = 16
+    shallow: float = 0.27
+    short: float = 0.67
+    whole: float = 0.9
+    few: int = 112
+    some: int = 384
+
+    def keep(self, step: int) -> int:
+        """Visual tokens in a step."""
+        progress = step / self.steps
+        if progress < self.short:
+            return self.few
+        return self.some if step % 2 and progress < self.whole else VIEWS * VIEW_TOKENS
+
+    def is_shallow(self, step: int) -> bool:
+        return step < self.shallow * self.steps
+
+    def rate(self, step: int) -> float:
+        """Of the learning rate: warmed up, level, and from half of the steps on straight down."""
+        return min(1.0, (step + 1) / 100) * min(1.0, max(0.02, (1 - step / self.steps) / 0.5))
+
+
 class DecoderTrainer:
     """Stage 2: tower, projector and decoder together; the tower goes on learning its patch labels beside the questions."""
 
@@ -231,11 +263,12 @@ class DecoderTrainer:
         score = important + self.rng.random(len(shown)) * 0.99
         return np.sort(np.argpartition(-score, keep)[:keep])
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Logits of the branches (B, M, vocabulary), and the patch features (B, 768, c)."""
+    def forward(self, batch: Batch, shallow: bool = False) -> tuple[Tensor, Tensor]:
+        """Logits of the branches (B, M, vocabulary), and the patch features (B, 768, c); ``shallow``: without gradients of the tower."""
         packing, model, kept = self.packings[batch.template], self.model, batch.kept
         order, positions, mask = packing.layout(kept, batch.owner)
-        patches = tower_patches(model.vision_tower, batch.pixels)[:, kept_patches()].reshape(len(kept), VIEWS * VIEW_TOKENS, -1)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not shallow):
+            patches = tower_patches(model.vision_tower, batch.pixels)[:, kept_patches()].reshape(len(kept), VIEWS * VIEW_TOKENS, -1)
         shown = patches.gather(1, kept[..., None].expand(-1, -1, patches.shape[-1]))  # (B, K, c)
         visual = model.mm_projector(shown)
         embed = model.get_decoder().embed_tokens
@@ -243,7 +276,7 @@ class DecoderTrainer:
         prefix = torch.cat([text, visual.to(text.dtype)], 1)  # (B, P, d)
         prefix = prefix.gather(1, order[..., None].expand(-1, -1, prefix.shape[-1]))
         x = torch.cat([prefix, embed(batch.ids)], 1)
-        hidden = decoder_pass(model.get_decoder(), x.to(visual.dtype), positions, mask)
+        hidden = decoder_pass(model.get_decoder(), x.to(visual.dtype), positions, mask, SHALLOW if shallow else 1)
         return model.lm_head(hidden[:, prefix.shape[1] :]), patches
 
     def losses(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
@@ -267,24 +300,17 @@ class DecoderTrainer:
             self._order = (epoch, np.random.default_rng((self.seed, DECODER, epoch)).permutation(n))
         return self._order[1][at : at + batch]
 
-    def run(self, steps: int, batch: int, short_share: float, short_keep: int) -> None:
-        """Train until ``steps`` are done in all; ``batch`` keyframes a step over the whole team.
-
-        The first ``short_share`` of the steps sees ``short_keep`` of the visual tokens: few tokens are cheap and teach what
-        matters; then 384 and all 768 in turn, and all of them at the end: that teaches to find it.
-        """
+    def run(self, schedule: Schedule) -> None:
+        """Train until the schedule's steps are done in all."""
         self.resume()
         history: list[dict[str, float]] = []
-        start, first, team = time.time(), self.step, self.team
+        start, first, team, steps = time.time(), self.step, self.team, schedule.steps
         while self.step < steps:
-            progress = self.step / steps
-            mixed = 384 if self.step % 2 and progress < 0.85 else VIEWS * VIEW_TOKENS
-            keep = short_keep if progress < short_share else mixed
-            warm = min(1.0, (self.step + 1) / 100)
+            keep = schedule.keep(self.step)
             for optimizer, lr in zip(self.optimizers, self.base_lr, strict=True):
                 for group in optimizer.param_groups:
-                    group["lr"] = lr * warm * min(1.0, max(0.02, (1 - progress) / 0.5))
-            history.append(self._learn(self._rows(batch), keep))
+                    group["lr"] = lr * schedule.rate(self.step)
+            history.append(self._learn(self._rows(schedule.batch), keep, schedule.is_shallow(self.step)))
             self.step += 1
             if self.step % 25 == 0 and team.rank == 0:
                 seconds = (time.time() - start) / (self.step - first)
@@ -296,7 +322,7 @@ class DecoderTrainer:
                 if team.rank == 0:
                     log.info("validation on held-out keyframes, all tokens, exact: %s", _means([exact]))
 
-    def _learn(self, rows: np.ndarray, keep: int) -> dict[str, float]:
+    def _learn(self, rows: np.ndarray, keep: int, shallow: bool) -> dict[str, float]:
         """One step on this process's share of the rows: losses by kind of question and of patches, exact shares by kind."""
         rows = rows[self.team.rank :: self.team.size]
         self.rng = np.random.default_rng((self.seed, DECODER, self.step, self.team.rank))
@@ -304,16 +330,19 @@ class DecoderTrainer:
         classes = torch.from_numpy(np.stack([self.data.classes(r).reshape(-1) for r in rows])).long()
         relations = torch.from_numpy(np.stack([self.data.relations(r).reshape(-1) for r in rows])).long()
         with mixed_precision():
-            logits, patches = self.forward(batch)
+            logits, patches = self.forward(batch, shallow)
         of_patches = patch_loss(self.heads, patches, classes, relations)[1]
         losses = self.losses(logits, batch)
-        for optimizer in self.optimizers:
+        learning = [self.decoder] if shallow else [self.decoder, self.tower]
+        optimizers = self.optimizers[: 2 * len(learning)]  # two each
+        for optimizer in optimizers:
             optimizer.zero_grad()
-        (torch.stack([WEIGHTS[name] * loss for name, loss in losses.items()]).sum() + 0.5 * of_patches).backward()
-        self.team.average([*self.decoder, *self.tower])
-        for weights in (self.decoder, self.tower):
+        answers = torch.stack([WEIGHTS[name] * loss for name, loss in losses.items()]).sum()
+        (answers if shallow else answers + 0.5 * of_patches).backward()
+        self.team.average([p for weights in learning for p in weights])
+        for weights in learning:
             nn.utils.clip_grad_norm_(weights, 1.0)
-        for optimizer in self.optimizers:
+        for optimizer in optimizers:
             optimizer.step()
         exact = {f"{name} exact": float(np.mean(right)) for name, right in self.exact(logits, batch).items()}
         return {name: loss.item() for name, loss in losses.items()} | {"patches": of_patches.item()} | exact

@@ -11,7 +11,7 @@ from demo_model import train_senna_mini, training
 from demo_model.keyframes import KeyframeData
 from demo_model.mini import build_config, initialise
 from demo_model.team import Team
-from demo_model.training import DecoderTrainer, TowerTrainer, patch_heads
+from demo_model.training import DecoderTrainer, Schedule, TowerTrainer, patch_heads
 from demo_world.facts import RELATIONS
 from demo_world.meshes import CLASSES
 from senna_autoprune.errors import SennaPruneError
@@ -69,7 +69,7 @@ def trained(data, tokenizer_file, run, tower_steps, decoder_steps):
     initialise(model)
     TowerTrainer(model, heads, data, run, 0, Team(0, 1)).run(tower_steps, batch=2)
     if decoder_steps:
-        DecoderTrainer(model, heads, tokenizer, data, run, 0, Team(0, 1)).run(decoder_steps, batch=2, short_share=0.5, short_keep=48)
+        DecoderTrainer(model, heads, tokenizer, data, run, 0, Team(0, 1)).run(Schedule(decoder_steps, 2, shallow=0.5, few=48, some=96))
     return model.state_dict()
 
 

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from demo_model.keyframes import normalise
-from demo_model.mini import EXTRA_QUESTIONS, LAYERS, build_config, extra_answer, initialise, kept_patches, plan_question
+from demo_model.mini import EXTRA_QUESTIONS, LAYERS, SHALLOW, WIDTH, build_config, extra_answer, initialise, kept_patches, plan_question
 from demo_model.packing import Packing, decoder_pass, tower_patches
+from demo_model.training import Schedule
 from senna_autoprune.nuscenes import builders
 from senna_autoprune.senna.images import SennaImageProcessor
 from senna_autoprune.senna.modeling import SennaForConditionalGeneration
@@ -23,6 +24,10 @@ def model(tokenizer):
     torch.manual_seed(0)
     model = SennaForConditionalGeneration(build_config(len(tokenizer), layers=3)).eval()
     initialise(model)
+    with torch.no_grad():
+        for layer in model.get_decoder().layers:  # all of them write
+            torch.nn.init.normal_(layer.self_attn.o_proj.weight, std=0.1)
+            torch.nn.init.normal_(layer.mlp.down_proj.weight, std=0.1)
     return model
 
 
@@ -55,9 +60,27 @@ def packed(model, packing, branches, features, kept):
 
 
 @torch.no_grad()
+def test_the_shallow_model_is_the_whole_one_at_first():
+    torch.manual_seed(0)
+    deep = SennaForConditionalGeneration(build_config(64, layers=2 * SHALLOW))
+    initialise(deep)
+    x, seen = torch.randn(2, 9, WIDTH), torch.ones(2, 1, 4, 9, dtype=torch.bool).tril(5)
+    passes = [decoder_pass(deep.get_decoder(), x, torch.arange(9)[None], seen, every) for every in (1, SHALLOW, 2 * SHALLOW)]
+    assert torch.equal(passes[0], passes[1]) and not torch.allclose(passes[1], passes[2])
+
+
+def test_schedule():
+    plan = Schedule(100, shallow=0.2, short=0.5, whole=0.9, few=1, some=2)
+    assert [plan.is_shallow(s) for s in (0, 19, 20)] == [True, True, False]
+    assert [plan.keep(s) for s in (0, 49, 50, 51, 89, 90, 91)] == [1, 1, 768, 2, 2, 768, 768]
+    rates = [Schedule(1000).rate(s) for s in range(1000)]
+    assert rates[0] == 0.01 and set(rates[99:501]) == {1.0} and rates[750] == 0.5 and rates[999] == 0.02
+
+
+@torch.no_grad()
 def test_packed_questions_equal_single_ones(model, tokenizer):
     packing = Packing(tokenizer, "eval")
-    features = torch.randn(1, 768, 96)
+    features = torch.randn(1, 768, WIDTH)
     texts = [(plan_question(9, "go straight"), "KEEP, STRAIGHT\n"), (builders.light_question(), "Red")]
     texts += [(builders.description_question("back"), "It is day."), (EXTRA_QUESTIONS["walker"], "yes")]
     branches = [packing.branch("any", question, answer) for question, answer in texts]
@@ -76,7 +99,7 @@ def test_packed_questions_equal_single_ones(model, tokenizer):
 @torch.no_grad()
 def test_a_branch_does_not_feel_its_neighbours_or_padding(model, tokenizer):
     packing = Packing(tokenizer, "eval")
-    features, kept = torch.randn(1, 768, 96), torch.tensor([[3, 40, 200, 500, 767]])
+    features, kept = torch.randn(1, 768, WIDTH), torch.tensor([[3, 40, 200, 500, 767]])
     one = packing.branch("light", builders.light_question(), "Green")
     other = packing.branch("extra", EXTRA_QUESTIONS["left"], "taken")
     alone = packed(model, packing, [one], features, kept)
