@@ -157,30 +157,26 @@ def _means(history: list[dict[str, float]]) -> str:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Of the decoder's ``steps``, of ``batch`` keyframes each over the whole team.
+    """The decoder's ``steps``, of ``batch`` keyframes each over the whole team.
 
-    Up to ``shallow`` of them: every ``SHALLOW``-th layer, on ``few`` of the visual tokens, the tower stands still; a quarter of the price.
-    Up to ``short``: all layers and the tower, on ``few`` tokens: they teach what matters. Then ``some`` and all of them in turn, from
+    Before step ``shallow``: every ``SHALLOW``-th layer, on ``few`` of the visual tokens, the tower stands still; a third of the price.
+    Before ``short``: all layers and the tower, on ``few`` tokens, which teach what matters. Then ``some`` and all of them in turn, from
     ``whole`` on all of them: that teaches to find it.
     """
 
-    steps: int
+    steps: int = 1100
     batch: int = 16
-    shallow: float = 0.27
-    short: float = 0.67
-    whole: float = 0.9
+    shallow: int = 400
+    short: int = 700
+    whole: int = 1000
     few: int = 112
     some: int = 384
 
     def keep(self, step: int) -> int:
         """Visual tokens in a step."""
-        progress = step / self.steps
-        if progress < self.short:
+        if step < self.short:
             return self.few
-        return self.some if step % 2 and progress < self.whole else VIEWS * VIEW_TOKENS
-
-    def is_shallow(self, step: int) -> bool:
-        return step < self.shallow * self.steps
+        return self.some if step % 2 and step < self.whole else VIEWS * VIEW_TOKENS
 
     def rate(self, step: int) -> float:
         """Of the learning rate: warmed up, level, and from half of the steps on straight down."""
@@ -310,7 +306,7 @@ class DecoderTrainer:
             for optimizer, lr in zip(self.optimizers, self.base_lr, strict=True):
                 for group in optimizer.param_groups:
                     group["lr"] = lr * schedule.rate(self.step)
-            history.append(self._learn(self._rows(schedule.batch), keep, schedule.is_shallow(self.step)))
+            history.append(self._learn(self._rows(schedule.batch), keep, self.step < schedule.shallow))
             self.step += 1
             if self.step % 25 == 0 and team.rank == 0:
                 seconds = (time.time() - start) / (self.step - first)

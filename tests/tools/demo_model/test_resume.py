@@ -69,7 +69,7 @@ def trained(data, tokenizer_file, run, tower_steps, decoder_steps):
     initialise(model)
     TowerTrainer(model, heads, data, run, 0, Team(0, 1)).run(tower_steps, batch=2)
     if decoder_steps:
-        DecoderTrainer(model, heads, tokenizer, data, run, 0, Team(0, 1)).run(Schedule(decoder_steps, 2, shallow=0.5, few=48, some=96))
+        DecoderTrainer(model, heads, tokenizer, data, run, 0, Team(0, 1)).run(Schedule(decoder_steps, 2, shallow=1, short=2, few=48))
     return model.state_dict()
 
 

@@ -70,8 +70,7 @@ def test_the_shallow_model_is_the_whole_one_at_first():
 
 
 def test_schedule():
-    plan = Schedule(100, shallow=0.2, short=0.5, whole=0.9, few=1, some=2)
-    assert [plan.is_shallow(s) for s in (0, 19, 20)] == [True, True, False]
+    plan = Schedule(100, short=50, whole=90, few=1, some=2)
     assert [plan.keep(s) for s in (0, 49, 50, 51, 89, 90, 91)] == [1, 1, 768, 2, 2, 768, 768]
     rates = [Schedule(1000).rate(s) for s in range(1000)]
     assert rates[0] == 0.01 and set(rates[99:501]) == {1.0} and rates[750] == 0.5 and rates[999] == 0.02
