@@ -35,6 +35,7 @@ RELATION_WEIGHTS = (0.15, 2.0, 1.0, 2.0, 2.0, 2.5, 0.7)
 VALIDATION = 300  # last keyframes of the last part, never trained on
 TOWER, DECODER = 1, 2  # stages, as they enter the seeds
 SAVE_EVERY = 12  # steps
+LEVEL = 550  # the decoder's step from which its learning rate falls
 EXTRAS = 2  # extra questions a keyframe and step
 OTHERS = 2  # questions of other types than plan, a keyframe and step
 OFTEN = {"vru": 0.22, "motion": 0.3, "light": 0.16, "description": 0.17, "explanation": 0.15}  # how often these
@@ -164,11 +165,11 @@ class Schedule:
     ``whole`` on all of them: that teaches to find it.
     """
 
-    steps: int = 1100
+    steps: int = 1000
     batch: int = 16
     shallow: int = 400
     short: int = 700
-    whole: int = 1000
+    whole: int = 920
     few: int = 112
     some: int = 384
 
@@ -179,8 +180,9 @@ class Schedule:
         return self.some if step % 2 and step < self.whole else VIEWS * VIEW_TOKENS
 
     def rate(self, step: int) -> float:
-        """Of the learning rate: warmed up, level, and from half of the steps on straight down."""
-        return min(1.0, (step + 1) / 100) * min(1.0, max(0.02, (1 - step / self.steps) / 0.5))
+        """Of the learning rate: warmed up in 100 steps, level for 450, then down, faster once all tokens are seen."""
+        steps, rates = (0, 99, LEVEL, self.short, self.steps), (0.01, 1.0, 1.0, 8 / 11, 0.02)
+        return float(np.interp(step, steps, rates))
 
 
 class DecoderTrainer:
