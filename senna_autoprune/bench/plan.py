@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from time import perf_counter, process_time
 from typing import Any
 
@@ -32,7 +32,8 @@ class BenchPlan:
 
     vision: Senna's configuration, if its vision stage is to be timed. layers_sample: layers to build; None: all.
     check_sample: build the whole decoder beside the sample and compare. shares: retentions below 1. controls: also the rows at 1.00 and
-    of the lengths alone. clock: of ``CLOCKS``. batch_size: only for the memory it takes. bucket: of the method (AutoPrune's).
+    of the lengths alone. options: of the method, but for its budget and seed. clock: of ``CLOCKS``. batch_size: only for the memory
+    it takes. bucket: of the method (AutoPrune's).
 
     Raises:
         SennaPruneError: if the sample is larger than the whole, batches are asked of a sample, there is no sample to check, or the clock
@@ -42,6 +43,7 @@ class BenchPlan:
     shape: BenchShape
     shares: tuple[float, ...]
     method: str = "autoprune"
+    options: Mapping[str, Any] = field(default_factory=dict)
     vision: SennaConfig | None = None
     layers_sample: int | None = None
     check_sample: bool = False
@@ -63,6 +65,9 @@ class BenchPlan:
             raise SennaPruneError(f"bench: CPU time says nothing about {self.device}; use --clock wall")
         if self.check_sample and not self.layers_sample:
             raise SennaPruneError("bench: --check-sample compares a sample with the whole decoder; give --layers-sample too")
+        twice = {"retention", "seed", *(["bucket"] if self.bucket > 1 else [])} & set(self.options)
+        if twice:
+            raise SennaPruneError(f"bench: {', '.join(sorted(twice))} has an option of its own: leave it out of the method's")
         if self.layers_sample and self.batch_size > 1:
             raise SennaPruneError("bench: batches are measured on whole decoders only; drop --batch-size or --layers-sample")
 
@@ -72,14 +77,15 @@ class BenchPlan:
         return self.layers_sample or self.shape.layers
 
     def name(self, share: float) -> str:
-        """Of a setting."""
-        return f"{self.method}@{share:.2f}"
+        """Of a setting: ``autoprune:mode=release@0.25``."""
+        said = ",".join(f"{name}={value}" for name, value in sorted(self.options.items()))
+        return f"{self.method}:{said}@{share:.2f}" if said else f"{self.method}@{share:.2f}"
 
     def policies(self) -> dict[str, Policy]:
         """The method at every share, and at 1.00 as a control."""
         shares = (1.0, *self.shares) if self.controls else self.shares
-        more = {"bucket": self.bucket} if self.bucket > 1 else {}
-        return {self.name(share): build_policy(self.method, retention=share, seed=self.seed, **more) for share in shares}
+        given = {**({"bucket": self.bucket} if self.bucket > 1 else {}), **self.options}
+        return {self.name(share): build_policy(self.method, retention=share, seed=self.seed, **given) for share in shares}
 
     def check_memory(self) -> None:
         """Raises:

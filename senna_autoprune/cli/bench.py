@@ -10,13 +10,13 @@ from typing import Any
 
 import click
 
-from senna_autoprune.cli.options import device_options
+from senna_autoprune.cli.options import HELP, device_options, method_option_values
 
 DTYPES = ("float32", "bfloat16", "float16")
 WIDTH = 160  # of tables that go into a file
 
 
-@click.command(name="bench")
+@click.command(name="bench", context_settings=HELP)
 @click.option("--shape", "shape_name", type=click.Choice(["senna-7b"]), help="A real decoder's shape, with its vision stage.")
 @click.option("--layers-sample", type=click.IntRange(2), help="Build only N of the layers and scale, where memory or time is short.")
 @click.option("--check-sample", is_flag=True, help="Measure the whole decoder in the same rounds, and say how far the scaled are off.")
@@ -26,8 +26,9 @@ WIDTH = 160  # of tables that go into a file
 @click.option("--mlp", type=click.IntRange(1), help="MLP width  [default: Vicuna's 2.6875 x hidden]")
 @click.option("--views", type=click.IntRange(1), help="Cameras of 128 visual tokens each.  [default: 6]")
 @click.option("--text-tokens", type=click.IntRange(3), help="[default: 200]")
-@click.option("--method", default="autoprune", show_default=True, help="A registered pruning method.")
+@click.option("--method", default="autoprune", show_default=True, help="Method (`senna-prune methods`), or METHOD:NAME=VALUE.")
 @click.option("--retention", "retentions", default="0.20,0.25,0.40", show_default=True, help="Shares of visual tokens, comma separated.")
+@method_option_values
 @device_options
 @click.option("--rounds", type=click.IntRange(1), help="Timed rounds; every setting runs once in each.  [default: 9; with --shape 3]")
 @click.option("--warmup", type=click.IntRange(0), help="Rounds before them.  [default: 1]")
@@ -45,6 +46,7 @@ def command(
     check_sample: bool,
     method: str,
     retentions: str,
+    option_values: tuple[str, ...],
     dtype: str | None,
     device: str | None,
     rounds: int | None,
@@ -78,7 +80,7 @@ def command(
     from senna_autoprune.bench.vision import senna_config
     from senna_autoprune.cli.eval_tables import show_grid
     from senna_autoprune.cli.screen import console_for
-    from senna_autoprune.cli.values import parse_shares
+    from senna_autoprune.cli.values import one_method, parse_shares
     from senna_autoprune.device import AUTO, settle
     from senna_autoprune.errors import SennaPruneError
     from senna_autoprune.tables import bench as tables
@@ -88,12 +90,14 @@ def command(
     if dtype not in DTYPES:
         raise SennaPruneError(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
     earlier = read_earlier(Path(earlier_file)) if earlier_file is not None else None
+    method, options = one_method(method, option_values)
     given: dict[str, Any] = {name: value for name, value in geometry.items() if value is not None}
     shape = replace(SHAPES[shape_name], **given) if shape_name else BenchShape(**given)
     plan = BenchPlan(
         shape,
         tuple(share for share in parse_shares(retentions) if share < 1),
         method=method,
+        options=options,
         vision=senna_config(shape.hidden) if shape_name else None,
         layers_sample=layers_sample,
         check_sample=check_sample,

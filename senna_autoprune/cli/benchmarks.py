@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from senna_autoprune.cli.options import FAILED_SAMPLES, HELP
+from senna_autoprune.cli.options import FAILED_SAMPLES, HELP, method_option_values
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -20,6 +20,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 @click.option("--suite", required=True, help="table1 (LLaVA-1.5), table2 (LLaVA-NeXT), or a YAML file like configs/llava15_table1.yaml.")
 @click.option("--model", required=True, help="Stock checkpoint folder or hub id, e.g. llava-hf/llava-1.5-7b-hf.")
 @click.option("--methods", help="all (default), or names with commas; a variant is name:option=value, e.g. autoprune:mode=release.")
+@method_option_values
 @click.option("--tokens", help="Budgets as visual tokens, averaged over the layers. Default: the suite's, e.g. 192,128,64.")
 @click.option("--tasks", help="Tasks of the suite, by lmms-eval's name or by column, separated by commas. Default: all.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N questions of each task: a trial, not a measurement.")
@@ -36,6 +37,7 @@ def command(
     suite: str,
     model: str,
     methods: str | None,
+    option_values: tuple[str, ...],
     tokens: str | None,
     tasks: str | None,
     out: str | None,
@@ -53,13 +55,14 @@ def command(
     from importlib.metadata import version
 
     from senna_autoprune.cli.eval_tables import console_for, show_grid
+    from senna_autoprune.cli.values import options_by_method
     from senna_autoprune.lmms.cells import TaskCell, cells_of, place_of, read_result, require_lmms_eval, run_cells
     from senna_autoprune.lmms.suites import load_suite
     from senna_autoprune.lmms.table import grid, outcome_line, tabulate, write_files
 
     if options.get("device") == "auto":
         options["device"] = None
-    chosen = load_suite(suite, methods, tasks, tokens)
+    chosen = load_suite(suite, methods, tasks, tokens, options_by_method(option_values, methods))
     place = place_of(model, out or f"runs/benchmarks-{Path(suite).stem}-{Path(model).name}", **options)
     cells = cells_of(chosen, place)
     if dry_run:

@@ -19,6 +19,7 @@ from senna_autoprune.cli.options import (
     device_options,
     engine_options,
     force_option,
+    method_option_values,
     model_options,
     prompt_option,
     question_options,
@@ -60,6 +61,7 @@ asking = block(
     click.option("--choose-share", type=float, help="Share of scenes for choosing. Default: 0.5; 0: one method, all scenes certify."),
     click.option("--looks", type=int, help="Looks at the certificate's scenes. Default: 3."),
 )
+@method_option_values
 @model_options
 @question_options
 @click.option("--out", help="Run folder; a started one is continued. Default: runs/budget-HASH of the settings.")
@@ -71,7 +73,16 @@ asking = block(
 @click.option("--full", is_flag=True, help="Print all tables (the page has them); else the verdict and what was tested.")
 @click.option("--json", "as_json", is_flag=True, help="Print the certificate as one JSON document in the last line.")
 @click.pass_context
-def command(ctx: click.Context, config_file: str | None, retry_failed: bool, force: bool, full: bool, as_json: bool, **flags: Any) -> None:
+def command(
+    ctx: click.Context,
+    config_file: str | None,
+    option_values: tuple[str, ...],
+    retry_failed: bool,
+    force: bool,
+    full: bool,
+    as_json: bool,
+    **flags: Any,
+) -> None:
     """How far may this model be pruned on these questions, and how sure is that?
 
     Margins are fixed before any pruned answer exists. Half of the scenes chooses the method, the other half certifies: budgets from
@@ -79,12 +90,14 @@ def command(ctx: click.Context, config_file: str | None, retry_failed: bool, for
     budget is safe; 2: bad set-up; 3: some samples failed; 4: no budget was shown to be safe; 5: these questions cannot show harm.
     """
     from senna_autoprune.cli.eval_tables import console_for
-    from senna_autoprune.cli.values import fill_in_embedded
+    from senna_autoprune.cli.values import fill_in_embedded, options_by_method
     from senna_autoprune.demo import label_of
     from senna_autoprune.evaluation.budget.config import BudgetConfig
     from senna_autoprune.files.yaml_files import load_config
 
     given = {name: value for name, value in flags.items() if value is not None}
+    if option_values:
+        given["options"] = options_by_method(option_values, given.get("methods", "autoprune"))
     config = load_config(BudgetConfig, config_file, _embedded_margins(given, config_file))
     progress = console_for(stderr=True)
     fill_in_embedded(config, progress)
@@ -125,9 +138,8 @@ def show(certificate: dict[str, Any], console: Any, full: bool = True) -> None:
 
 
 def _search(config: Any, retry_failed: bool, force: bool, console: Any) -> Any:
-    """Load and run; a line for each step, a bar for the answers within it."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
+    """Load and run; a line for each step, a bar for all answers."""
+    from senna_autoprune.cli.progress import answers_bar
     from senna_autoprune.evaluation.answering.open import open_engine
     from senna_autoprune.evaluation.budget.check import check, directory_of
     from senna_autoprune.evaluation.budget.search import search
@@ -138,23 +150,12 @@ def _search(config: Any, retry_failed: bool, force: bool, console: Any) -> Any:
     check(config)
     with ExitStack() as stack:
         with console.status("getting ready"):
-            engine = stack.enter_context(open_engine(config, say))
+            engine = stack.enter_context(open_engine(config, say, directory_of(config)))
         say(f"run folder {directory_of(config)}")
-        columns = (
-            SpinnerColumn(),
-            TextColumn("answers of this step"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("so far"),
-        )
-        with Progress(*columns, console=console, transient=True) as progress:
-            task = progress.add_task("answers", total=None)
-
-            def on_row(row: Any, done: int, total: int) -> None:
-                progress.update(task, completed=done, total=total)
-
-            return search(config, engine, on_row, say, retry_failed, force)
+        with answers_bar(console, settings=2, bound=True) as bar:  # unpruned and no-image come first
+            result = search(config, engine, bar.on_row, say, retry_failed, force)
+            bar.finish(result.rows)
+            return result
 
 
 def _write(result: Any, label: str | None) -> list[Any]:

@@ -15,7 +15,7 @@ FAILED = 1
 @click.command(context_settings=HELP)
 @model_options
 @click.option("--attention", help="Attention kernel to load the model with (sdpa, eager, flash_attention_2, ...). Default: the model's.")
-@click.option("--method", default="autoprune", show_default=True, help="Method to check with (`senna-prune methods`).")
+@click.option("--method", default="autoprune", show_default=True, help="Method (`senna-prune methods`), or METHOD:NAME=VALUE.")
 @click.option("--retention", type=SHARE, default=0.4, show_default=True, help="Share of visual tokens kept: 0.4 or 40%.")
 @method_option_values
 @device_options
@@ -41,14 +41,13 @@ def command(
     from senna_autoprune import demo
     from senna_autoprune.adapters.examine import examine
     from senna_autoprune.adapters.open import open_model
-    from senna_autoprune.cli.values import with_method_options
+    from senna_autoprune.cli.values import one_method
     from senna_autoprune.device import AUTO, settle
     from senna_autoprune.errors import SennaPruneError
     from senna_autoprune.pruning.methods.registry import METHODS, build_policy
 
-    asked = with_method_options({"method": method}, option_values)
-    method = str(asked["method"])
-    policy = build_policy(method, retention=retention, **asked.get("options", {}))
+    method, options = one_method(method, option_values)
+    policy = build_policy(method, retention=retention, **options)
     if model is None:
         found = demo.embedded()
         if found is None:

@@ -1,4 +1,4 @@
-"""What moves while a run computes: how far, how long it took, how long it will take; shared by ``eval`` and ``sweep``."""
+"""What moves while a run computes: how far, how long it took, how long it will take; shared by ``eval``, ``sweep`` and ``budget``."""
 
 from __future__ import annotations
 
@@ -36,20 +36,21 @@ class _Words(ProgressColumn):
         if task.total is None:
             return Text(f"no answer yet, {elapsed} so far")
         seconds = None if left is None else max(left[1] - (monotonic() - left[0]), 0)
-        rest = "" if task.finished or seconds is None else f", about {spell(seconds)} left"
-        return Text(f"{task.completed:.0f} of {task.total:.0f} answers, {elapsed} so far{rest}{note}")
+        most, at_most = ("at most ", " at most") if task.fields["bound"] and not task.finished else ("", "")
+        rest = "" if task.finished or seconds is None else f", about {spell(seconds)} left{at_most}"
+        return Text(f"{task.completed:.0f} of {most}{task.total:.0f} answers, {elapsed} so far{rest}{note}")
 
 
 class AnswersBar:
-    """Give ``on_row`` to ``evaluate`` or ``sweep``; ``finish`` fills the bar of a run that had nothing left to ask.
+    """Give ``on_row`` to ``evaluate``, ``sweep`` or ``search``; ``finish`` fills the bar of a run that had nothing left to ask.
 
     Args:
-        settings: answers that make a question.
+        settings: answers that make a question. bound: it may end sooner, so the total is the most that there can be.
     """
 
-    def __init__(self, progress: Progress, settings: int) -> None:
-        self._progress, self._settings = progress, settings
-        self._task = progress.add_task("answers", total=None, note="", left=None)
+    def __init__(self, progress: Progress, settings: int, bound: bool = False) -> None:
+        self._progress, self._settings, self._bound = progress, settings, bound
+        self._task = progress.add_task("answers", total=None, note="", left=None, bound=bound)
         self._first = monotonic()
         self._computed = self._failed = 0
         self._estimated = False
@@ -77,19 +78,22 @@ class AnswersBar:
         return self._computed >= FIRST_QUESTIONS * self._settings or (passed > PATIENCE_S and self._computed > 1)
 
     def _estimate(self, pace: float, seconds: float, left: int) -> None:
-        said = f"estimate: about {spell(seconds)} for the other {left} answers, at {pace:.2g} s an answer"
+        others = f"at most {left} more answers" if self._bound else f"the other {left} answers"
+        sooner = "; less where a budget fails early" if self._bound else ""
+        said = f"estimate: about {spell(seconds)} for {others}, at {pace:.2g} s an answer{sooner}"
         if seconds < LONG_S:
             self._progress.console.print(said, markup=False)
             return
-        cure = "Ctrl-C loses nothing and the same command goes on; fewer: --limit or --limit-scenes; faster: a GPU, --dtype, --engine ray"
+        fewer = "--limit, or a shorter --grid or list of --methods" if self._bound else "--limit or --limit-scenes"
+        cure = f"Ctrl-C loses nothing and the same command goes on; fewer: {fewer}; faster: a GPU, --dtype, --engine ray"
         self._progress.console.print(f"{said}. {cure}", style="yellow", markup=False)
 
 
 @contextmanager
-def answers_bar(console: Console, settings: int) -> Iterator[AnswersBar]:
-    """A bar on ``console`` while in use; it moves before the first answer is there."""
+def answers_bar(console: Console, settings: int, bound: bool = False) -> Iterator[AnswersBar]:
+    """A bar on ``console`` while in use; it moves before the first answer is there. settings, bound: of ``AnswersBar``."""
     with Progress(SpinnerColumn(), BarColumn(bar_width=16), _Words(), console=console) as progress:
-        yield AnswersBar(progress, settings)
+        yield AnswersBar(progress, settings, bound)
 
 
 def counted(questions: int, settings: int) -> str:

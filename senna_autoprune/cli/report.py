@@ -12,17 +12,23 @@ from senna_autoprune.cli.options import HELP, Grouped, export_options
 @click.command("report", cls=Grouped, context_settings=HELP)
 @click.argument("run", type=click.Path())
 @click.option("--out", type=click.Path(), help="Folder for report.html, flips.html and figures/. Default: the run's own.")
-@click.option("--flips", type=click.IntRange(0, 200), default=12, show_default=True, help="Flips with a picture and a replay, worst first.")
-@click.option("--replay/--no-replay", default=True, show_default=True, help="Replay those flips; this loads the model and asks it again.")
+@click.option("--flips", type=click.IntRange(0, 200), default=12, show_default=True, help="Flips with a picture, worst first.")
+@click.option(
+    "--replay/--no-replay",
+    default=None,
+    help="Make a replay that the pictures open: this loads the model and asks it again. Default: no model; one made before is opened.",
+)
 @click.option("--model", help="For the replay: checkpoint to use if the run's has moved.")
 @click.option("--vision-tower", help="For the replay: CLIP folder to use in place of the one the checkpoint names.")
 @click.option("--device", help="For the replay: any torch device. Default: the run's.")
 @export_options
-def command(run: str, out: str | None, flips: int, replay: bool, csv_file: str | None, parquet_file: str | None, **asked: Any) -> None:
+def command(
+    run: str, out: str | None, flips: int, replay: bool | None, csv_file: str | None, parquet_file: str | None, **asked: Any
+) -> None:
     """Write report.html for a run directory of `senna-prune eval` (or of `sweep`, or `budget`).
 
-    One self-contained file beside figures/ and flips.html, the replay that its pictures open. A run that is not finished is
-    reported as far as it is. Needs no model but for the replay of the flips (--no-replay leaves that out).
+    One self-contained file beside answers.html and figures/. A run that is not finished is reported as far as it is. No model is
+    loaded but for --replay, which makes flips.html, the replay of the flips that the pictures open.
     """
     from rich.progress import Progress
 
@@ -40,6 +46,7 @@ def command(run: str, out: str | None, flips: int, replay: bool, csv_file: str |
 
         written = write_sweep_report(run, out)
     else:
+        replay = True if replay is None and given else replay  # a model or a device is only for that
         with Progress(console=console, transient=True) as progress:
             task = progress.add_task("replaying flips", total=None, visible=False)
 

@@ -78,14 +78,26 @@ def with_method_options(given: dict[str, Any], texts: Iterable[str]) -> dict[str
     return {**given, **({"method": name} if parts else {}), **flags, **({"options": options} if options else {})}
 
 
+def one_method(method: str, texts: Iterable[str]) -> tuple[str, dict[str, Any]]:
+    """The method of a command without flags for ``mode`` and ``scope``, and all of its options: ("autoprune", {"mode": "release"}).
+
+    Raises:
+        SennaPruneError: as ``with_method_options``.
+    """
+    asked = with_method_options({"method": method}, texts)
+    flags = {option: asked[option] for option in ("mode", "scope") if option in asked}
+    return str(asked["method"]), {**asked.get("options", {}), **flags}
+
+
 def options_by_method(texts: Iterable[str], methods: str | None) -> dict[str, dict[str, Any]]:
     """All ``--set`` of a command that runs several methods: {"autoprune": {"gamma": 0.1}}.
 
     Args:
         methods: as the command line names them; where it is a single one, ``--set`` need not name it.
     Raises:
-        SennaPruneError: one that names no method where there are several, or that cannot be read.
+        SennaPruneError: one that names no method where there are several, or one that does not run, or that cannot be read.
     """
+    from senna_autoprune.evaluation.runs.rows import PRUNING_CONTROLS
     from senna_autoprune.pruning.methods.registry import split_variant
 
     named = {split_variant(part.strip())[0] for part in (methods or "all").split(",")}
@@ -96,6 +108,8 @@ def options_by_method(texts: Iterable[str], methods: str | None) -> dict[str, di
         method = method or only
         if method is None:
             raise SennaPruneError(f"--set {text}: several methods run, so write it as METHOD.NAME=VALUE, like --set autoprune.gamma=0.1")
+        if "all" not in named and method not in {*named, *PRUNING_CONTROLS}:
+            raise SennaPruneError(f"--set {text}: {method} is not among --methods {methods}")
         options.setdefault(method, {})[option] = value
     return options
 

@@ -1,7 +1,8 @@
-"""A run directory -> ``report.html``, ``answers.html``, its figures as files, and a replay of its flips that the report's pictures open."""
+"""A run directory -> ``report.html``, ``answers.html``, its figures as files, and (where asked for) a replay of its flips."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -9,18 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation.runs.identity import CONFIG, CONFIG_BYTES
+from senna_autoprune.evaluation.runs.identity import CONFIG, CONFIG_BYTES, DATABASE
 from senna_autoprune.files.atomic import write_atomically
+from senna_autoprune.files.json_files import read_json
 from senna_autoprune.files.regular import require_own, require_own_folder
 from senna_autoprune.report.answers import render_answers
 from senna_autoprune.report.drawing import save, sign
 from senna_autoprune.report.figures import figures
 from senna_autoprune.report.information import information_of
 from senna_autoprune.report.page import Replays, render_report
-from senna_autoprune.report.run import Run, read_run
+from senna_autoprune.report.run import Run, read_run, section
 from senna_autoprune.report.svg import PAPER, drawing
 
 REPORT, REPLAY, ALL, FIGURES = "report.html", "flips.html", "answers.html", "figures"
+FRAMES = "flips.json"  # of which run the replay is, and which question is which of its frames
 
 
 @dataclass
@@ -35,7 +38,7 @@ def write_report(
     directory: str | Path,
     out: str | Path | None = None,
     flips: int = 12,
-    replay: bool = True,
+    replay: bool | None = None,
     on_frame: Callable[[int, int], None] | None = None,
     **asked: Any,
 ) -> Written:
@@ -44,7 +47,8 @@ def write_report(
     Args:
         out: folder; None: the run's own.
         flips: how many flips get a picture and a frame in the replay, worst first.
-        replay: make the replay; this asks the model again. Where that is not possible the report is written without.
+        replay: make the replay that the pictures open; this asks the model again. Where that is not possible the report is written
+            without. None: the pictures open one that was made before. False: none.
         asked: of the replay: ``model``, ``vision_tower``, ``device`` to use in place of the run's.
     Raises:
         SennaPruneError: no finished or started run of ``eval``, or a folder that cannot be written.
@@ -53,7 +57,9 @@ def write_report(
     folder = make_folder(out, run.directory)
     written = Written([folder / REPORT])
     replays = None
-    if replay and flips and _changed(run):
+    if replay is None:
+        replays = _replay_before(run, folder)
+    elif replay and flips and _changed(run):
         try:
             replays = _write_replay(run, folder, flips, on_frame, asked)
             written.files.append(folder / REPLAY)
@@ -89,8 +95,29 @@ def _write_replay(run: Run, folder: Path, flips: int, on_frame: Callable[[int, i
 
     place = folder / REPLAY
     job = prepare(run=str(run.directory), flips="all", limit=flips, out=str(place), method=run.method, **asked)
+    (folder / FRAMES).unlink(missing_ok=True)  # until the new page is there
     write_replay(job.make(on_frame), place)
-    return Replays(REPLAY, {shot.question.question: number for number, shot in enumerate(job.source.shots, 1)})
+    frames = {shot.question.question: number for number, shot in enumerate(job.source.shots, 1)}
+    write_atomically(folder / FRAMES, json.dumps({"run": _number(run), "frames": list(frames)}) + "\n")
+    return Replays(REPLAY, frames)
+
+
+def _replay_before(run: Run, folder: Path) -> Replays | None:
+    """The replay that an earlier report of this very run made here; None where there is none, or of whom it is cannot be told."""
+    try:
+        if not (folder / REPLAY).is_file():
+            return None
+        found = read_json(folder / FRAMES, own=True)
+        if not isinstance(found, dict) or found.get("run") is None or found["run"] != _number(run):
+            return None
+        return Replays(REPLAY, {int(question): number for number, question in enumerate(found["frames"], 1)})
+    except (SennaPruneError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _number(run: Run) -> Any:
+    """The number of the run's database, which no other run has."""
+    return section(run.description, DATABASE).get("id")
 
 
 def _write_figures(run: Run, folder: Path) -> list[Path]:

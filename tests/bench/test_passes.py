@@ -45,6 +45,23 @@ def test_last_line_is_json_and_holds_what_was_measured():
     assert document["scaled"] is document["vision_ms"] is None and "(scaled)" not in result.output
 
 
+def test_method_options_are_given_as_to_every_command():
+    for given in (["--method", "autoprune:mode=release:k0=0.3"], ["--set", "mode=release", "--set", "autoprune.k0=0.3"]):
+        result = CliRunner().invoke(command, [*TINY, "--retention", "0.5", "--rounds", "1", "--no-controls", *given])
+        document = json.loads(result.output.strip().splitlines()[-1])
+        assert [row["setting"] for row in document["rows"]] == ["unpruned", "autoprune:k0=0.3,mode=release@0.50"]
+    plan = BenchPlan(SHAPE, (0.5,), options={"mode": "release", "k0": 0.3}, controls=False)
+    policy = plan.policies()["autoprune:k0=0.3,mode=release@0.50"]
+    assert (policy.mode, policy.k0, policy.retention) == ("release", 0.3, 0.5)
+    for given, words in (
+        (["--set", "gama=1"], "did you mean 'gamma'"),
+        (["--set", "fastv.layer=3"], "choose it with --method fastv"),
+        (["--bucket", "4", "--set", "bucket=8"], "bucket has an option of its own"),
+        (["--set", "retention=0.3"], "retention has an option of its own"),
+    ):
+        assert words in str(CliRunner().invoke(command, [*TINY, *given]).exception)
+
+
 def test_settings_take_turns_and_speedups_are_paired_within_a_round():
     order: list[str] = []
     clock = {"drift": 1.0}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,18 @@ from click.testing import CliRunner
 from senna_autoprune.cli import cli
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.answering import open as opening
+from senna_autoprune.evaluation.answering.engine import ModelFacts, ModelPlace
+from senna_autoprune.evaluation.answering.provenance import versions
+from senna_autoprune.evaluation.answering.stamp import stamp_of
+from senna_autoprune.evaluation.answering.stored_engine import facts_of_finished
+from senna_autoprune.evaluation.runs.listing import run_line
+from senna_autoprune.files.yaml_files import dump_yaml, read_yaml
 from tests.evaluation.budget.fake import FakeEngine, Rule, question_file, safe_above, without_waiting
 
 
 def run(monkeypatch: pytest.MonkeyPatch, questions: Path, rule: Rule, *more: str) -> tuple[Any, FakeEngine]:
     engine = FakeEngine(rule)
-    monkeypatch.setattr(opening, "open_engine", lambda config, say: nullcontext(engine))
+    monkeypatch.setattr(opening, "open_engine", lambda config, say, directory: nullcontext(engine))
     asked = ["budget", "--model", "fake", "--questions", str(questions), "--margin", "9", "--safety", "12", "--grid", "0.2,0.3,0.4", *more]
     with without_waiting():
         return CliRunner().invoke(cli, [*asked, "--out", str(questions.parent / "run")]), engine
@@ -37,6 +45,57 @@ def test_sentence_tables_page_and_json(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert report.exit_code == 0 and "report.html" in report.output
     again, later = run(monkeypatch, questions, safe_above(0.25), "--json")
     assert again.exit_code == 0 and later.asked == [] and json.loads(again.stdout.splitlines()[-1]) == found
+
+
+def test_a_finished_budget_is_printed_again_without_its_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, questions, loaded = tmp_path / "model", question_file(tmp_path, 60, 3), []
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    place = ModelPlace(str(model), None, "float32", "cpu", None)
+
+    class Stamped(FakeEngine):
+        def facts(self) -> ModelFacts:
+            return replace(super().facts(), versions=versions(), files=stamp_of(place))
+
+    def load(config: Any, where: Any, say: Any) -> Any:
+        loaded.append(where)
+        return nullcontext(Stamped(safe_above(0.25)))
+
+    monkeypatch.setattr(opening, "_open", load)
+    asked = ["budget", "--model", str(model), "--questions", str(questions), "--out", str(tmp_path / "run"), "--device", "cpu"]
+    asked += ["--margin", "9", "--safety", "12", "--grid", "0.2,0.3,0.4", "--full"]
+    with without_waiting():
+        first = CliRunner().invoke(cli, asked)
+        assert first.exit_code == 0 and len(loaded) == 1, first.output
+        again = CliRunner().invoke(cli, asked)
+        assert again.exit_code == 0 and len(loaded) == 1 and again.stdout == first.stdout
+        assert "the model is not loaded" in again.stderr
+        os.utime(model / "config.json", ns=(1, 1))  # perhaps another model
+        assert CliRunner().invoke(cli, asked).exit_code == 0 and len(loaded) == 2
+    line = run_line(tmp_path / "run")
+    assert (line.state, line.method, line.budget) == ("finished", "budget", "autoprune") and str(line.verdict) in first.stdout
+    assert facts_of_finished(tmp_path / "run", place) is not None
+    described = read_yaml(tmp_path / "run" / "config.yaml")
+    del described["budget"]  # as it was before the certificate
+    (tmp_path / "run" / "config.yaml").write_text(dump_yaml(described))
+    assert facts_of_finished(tmp_path / "run", place) is None
+    line = run_line(tmp_path / "run")
+    assert line.state == f"{line.answers} answers" and line.verdict is None
+
+
+def test_the_time_is_estimated_as_a_bound(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ended, engine = run(monkeypatch, question_file(tmp_path, 60, 3), safe_above(0.25))
+    first, second = 3 * 90 + 3 * 90, 2 * 90 + 3 * 90  # unpruned, no-image, noise, budgets; on the other half all but the noise
+    assert f"for at most {first + second - 6} more answers, at " in ended.stderr and "less where a budget fails early" in ended.stderr
+    assert f"{len(engine.asked)} of {len(engine.asked)} answers" in ended.stderr
+
+
+def test_options_are_set_as_everywhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    questions = question_file(tmp_path, 60, 3)
+    ended, engine = run(monkeypatch, questions, safe_above(0.25), "--set", "mode=release")
+    assert ended.exit_code == 0 and "autoprune:mode=release@0.3" in {setting for _, setting in engine.asked}
+    ended, _ = run(monkeypatch, questions, safe_above(0.25), "--methods", "autoprune,dart", "--set", "fastv.layer=3")
+    assert "fastv is not among --methods autoprune,dart" in str(ended.exception)
 
 
 def test_nothing_safe_is_4_and_nothing_shown_is_5(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -58,6 +58,12 @@ def test_what_it_says(llava):
         assert words in said
 
 
+def test_options_in_a_methods_name_count():
+    for given in (["--set", "mode=relase"], ["--method", "autoprune:mode=relase"]):
+        result = doctor("--model", "/nowhere", *given)
+        assert isinstance(result.exception, SennaPruneError) and "nowhere" not in str(result.exception)
+
+
 FOLLOW = Ranked.follow
 BROKEN = {  # both ways to cut; tokens that are left lose their places
     "autoprune": ("ranked.Ranked.follow", lambda self, source, table: tuple(rows.roll(1, 1) for rows in FOLLOW(self, source, table))),

@@ -45,6 +45,20 @@ def test_the_estimate_comes_after_three_questions(monkeypatch: pytest.MonkeyPatc
     assert answer(1, 40, 1030, monkeypatch).count("estimate: about 17 min for the other 1015 answers, at 1 s an answer") == 1
 
 
+def test_a_bound_is_said_to_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, screen = Clock(monkeypatch), io.StringIO()
+    with answers_bar(Console(file=screen, width=400, force_terminal=True, color_system=None), settings=2, bound=True) as bar:
+        for done in range(1, 8):
+            clock.now += 1
+            bar.on_row(SimpleNamespace(status="ok"), done, 1006)
+        assert "about 17 min for at most 1000 more answers, at 1 s an answer; less where a budget fails early" in screen.getvalue()
+        bar.on_row(SimpleNamespace(status="ok"), 8, 106)  # a budget failed
+        bar._progress.refresh()
+        assert "8 of at most 106 answers" in screen.getvalue() and " left at most" in screen.getvalue()
+        bar.finish(8)
+    assert "8 of 8 answers" in screen.getvalue()
+
+
 def test_slow_answers_are_estimated_after_a_minute_with_what_can_be_done(monkeypatch: pytest.MonkeyPatch) -> None:
     said = answer(1000, 2, 1030, monkeypatch)
     assert "about 12 days for the other 1028 answers" in said and "Ctrl-C loses nothing" in said and "--limit" in said

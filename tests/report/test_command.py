@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from senna_autoprune.cli import main
+from senna_autoprune.evaluation.answering.engine import ModelPlace
 from senna_autoprune.evaluation.config import EvalConfig
 from senna_autoprune.evaluation.evaluate import evaluate
 from senna_autoprune.evaluation.runs.store import RunStore
@@ -58,7 +59,7 @@ def report(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 def test_pictures_open_the_replay_at_their_frame(
     finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert report(monkeypatch, finished, "--flips", 3) == 0
+    assert report(monkeypatch, finished, "--flips", 3, "--replay") == 0
     said = capsys.readouterr()
     for name in ("report.html", "flips.html", "figures/report-accuracy.png", "figures/report-tokens.png"):
         assert (finished / name).is_file() and str(finished / name) in said.out
@@ -88,12 +89,36 @@ def test_without_its_model_it_is_written_without_a_replay(
     shutil.copytree(finished, run, ignore=shutil.ignore_patterns("*.html"))
     described = read_yaml(run / "config.yaml")
     (run / "config.yaml").write_text(dump_yaml({**described, "places": {**described["places"], "model": "/moved/away"}}))
-    assert report(monkeypatch, run) == 0
+    assert report(monkeypatch, run, "--replay") == 0
     said = capsys.readouterr()
     assert "note: no replay of the flips: " in said.err and "/moved/away" in said.err
     assert not (run / "flips.html").exists() and "no replay of the flips" in (run / "report.html").read_text()
     assert report(monkeypatch, run, "--no-replay", "--out", tmp_path / "other") == 0
     assert (tmp_path / "other" / "report.html").is_file() and not (tmp_path / "other" / "flips.html").exists()
+
+
+def test_a_model_is_loaded_only_where_a_replay_is_asked_for(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    loaded: list[ModelPlace] = []
+    load = ModelPlace.load
+    monkeypatch.setattr(ModelPlace, "load", lambda place: (loaded.append(place), load(place))[1])
+    run, links = tmp_path / "run", 'class="shot" href="flips.html#frame='
+    shutil.copytree(finished, run, ignore=shutil.ignore_patterns("*.html", "flips.json"))
+    assert report(monkeypatch, run, "--flips", 2) == 0
+    page = (run / "report.html").read_text()
+    assert not loaded and not (run / "flips.html").exists() and links not in page and f"senna-prune report {run} --replay" in page
+    assert report(monkeypatch, run, "--flips", 2, "--replay") == 0 and len(loaded) == 1
+    page = (run / "report.html").read_text()
+    assert page.count(links) == 2
+    assert report(monkeypatch, run, "--flips", 2) == 0 and len(loaded) == 1  # the replay made before is opened
+    assert (run / "report.html").read_text().count(links) == 2 and "note" not in capsys.readouterr().err
+    assert report(monkeypatch, run, "--no-replay") == 0 and len(loaded) == 1 and links not in (run / "report.html").read_text()
+    frames = json.loads((run / "flips.json").read_text())
+    for spoiled in ({**frames, "run": "another's"}, {"frames": frames["frames"]}, {**frames, "frames": 3}, []):
+        (run / "flips.json").write_text(json.dumps(spoiled))
+        assert report(monkeypatch, run) == 0 and links not in (run / "report.html").read_text()
+    assert report(monkeypatch, run, "--flips", 1, "--device", "cpu") == 0 and len(loaded) == 2
 
 
 def test_a_run_of_before_or_of_others_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

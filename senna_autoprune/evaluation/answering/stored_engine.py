@@ -13,7 +13,7 @@ from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.answering.engine import Asking, Engine, ModelFacts, ModelPlace, Unit, Verdicts
 from senna_autoprune.evaluation.answering.provenance import versions
 from senna_autoprune.evaluation.answering.stamp import stamp_of
-from senna_autoprune.evaluation.runs.identity import ANSWERS
+from senna_autoprune.evaluation.runs.identity import ANSWERS, CERTIFIED
 from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
 from senna_autoprune.evaluation.runs.store import RunStore
 
@@ -32,7 +32,8 @@ def facts_of_finished(directory: Path, place: ModelPlace) -> ModelFacts | None:
             stored = store.config
             answers, asked = store.counts()
         identity, stamp = dict(stored["identity"]), stored.get("files")
-        if answers < asked * len(stored["settings"]) or stamp is None or stamp != stamp_of(place) or identity["versions"] != versions():
+        finished = CERTIFIED in stored or ("choose_share" not in stored["config"] and answers >= asked * len(stored["settings"]))
+        if not finished or stamp is None or stamp != stamp_of(place) or identity["versions"] != versions():
             return None
         own = {name: value for name, value in identity.items() if name not in OF_QUESTIONS}
         return ModelFacts(own, identity["versions"], dict(stored["model"]), dict(stored["machine"]), stored.get("adapter"), stamp)

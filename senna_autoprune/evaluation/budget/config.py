@@ -9,8 +9,8 @@ from pydantic.dataclasses import dataclass
 
 from senna_autoprune.evaluation.config import AskConfig
 from senna_autoprune.evaluation.sweep.config import RowSpec, variant
-from senna_autoprune.files.yaml_files import Scalar, parse_range
-from senna_autoprune.pruning.methods.registry import METHODS
+from senna_autoprune.files.yaml_files import Scalar, parse_range, suggest
+from senna_autoprune.pruning.methods.registry import METHODS, is_method
 
 GRID = (0.10, 0.15, 0.20, 0.25, 0.30, 0.35, 0.40, 0.50, 0.60)
 SAFETY = 2.0  # per cent: of a safety margin that nobody stated, where the scenes can show it
@@ -69,6 +69,9 @@ class BudgetConfig(AskConfig):
         self.grid = tuple(sorted({float(f"{share:g}") for share in self.grid}, reverse=True))  # as settings are named: no budget twice
         if not self.methods:
             raise ValueError("methods: name at least one")
+        for method in self.options:
+            if not is_method(method):
+                raise ValueError(f"options: unknown method {method!r}{suggest(method, list(METHODS))}")
         if self.each:
             self.choose_share = 0.0
         elif self.choose_share == 0 and len(self.candidates) > 1:

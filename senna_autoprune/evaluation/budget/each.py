@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from senna_autoprune.evaluation.answering.settings import Setting
 from senna_autoprune.evaluation.budget import certificate
+from senna_autoprune.evaluation.budget.ahead import Ahead
 from senna_autoprune.evaluation.budget.answers import Pairs
 from senna_autoprune.evaluation.budget.config import BudgetConfig
 from senna_autoprune.evaluation.budget.design import Design
@@ -26,6 +27,7 @@ class Search(Protocol):
     config: BudgetConfig
     plan: Design
     outcome: Outcome
+    ahead: Ahead
 
     @property
     def say(self) -> Callable[[str], None]: ...
@@ -50,6 +52,8 @@ def certify_each(work: Search, rules: Rules) -> dict[str, Any]:
     def ask(methods: Sequence[str], budget: float, index: int) -> dict[str, Seen | str]:
         settings = {method: work.setting(rows[method], budget) for method in methods}
         scenes = work.plan.upto(index)
+        for label in set(rows) - set(methods):  # failed above, or (after the first look) settled here
+            (work.ahead.decided if index else work.ahead.stopped)(label, budget)
         work.say(f"{100 * budget:.3g} %: {len(methods)} of {len(rows)} methods on {len(scenes)} scenes")
         work.ask([Setting(UNPRUNED), *settings.values()], scenes)
         return {method: _seen(work, setting, scenes) for method, setting in settings.items()}

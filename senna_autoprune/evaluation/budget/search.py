@@ -23,6 +23,7 @@ from senna_autoprune.evaluation.answering.driver import OnRow, Prepared, answer_
 from senna_autoprune.evaluation.answering.engine import Asking, Engine
 from senna_autoprune.evaluation.answering.settings import Setting
 from senna_autoprune.evaluation.budget import certificate
+from senna_autoprune.evaluation.budget.ahead import AGAIN, Ahead, Job
 from senna_autoprune.evaluation.budget.answers import Pairs, texts_of
 from senna_autoprune.evaluation.budget.check import check, directory_of
 from senna_autoprune.evaluation.budget.choose import Tried, best, candidate_grid, default_margin, explore
@@ -40,6 +41,7 @@ from senna_autoprune.evaluation.measures.cost import cost_measures
 from senna_autoprune.evaluation.measures.distances import Gains
 from senna_autoprune.evaluation.measures.parsing import parse_road_users
 from senna_autoprune.evaluation.measures.verdict import BLIND, METRES, SAFE, Evidence, passes, signed
+from senna_autoprune.evaluation.runs.identity import CERTIFIED
 from senna_autoprune.evaluation.runs.rows import NO_IMAGE, UNPRUNED, UNREACHABLE, AnswerRow, QuestionRow
 from senna_autoprune.evaluation.runs.store import RunStore
 from senna_autoprune.evaluation.sweep.cells import calibrated, needs_calibration
@@ -50,7 +52,6 @@ if TYPE_CHECKING:
     from senna_autoprune.senna import Senna
 
 SCHEMA = 1
-AGAIN = "unpruned-again"
 RESULT = "budget.json"
 
 
@@ -75,6 +76,7 @@ def search(
     """Find the smallest budget that is safe on these questions, and write ``budget.json`` into the run directory.
 
     Args:
+        on_row: gets each row, how many answers there are, and how many there will be at most.
         say: gets a line about each step and each look. force: go on although the first ten unpruned plans cannot be read.
     Raises:
         SennaPruneError: bad questions or run directory, other margins than the run was begun with, a margin below the noise floor.
@@ -90,9 +92,12 @@ def search(
     with RunStore.start(directory, description, questions) as store:
         if retry_failed:
             store.forget_failed()
-        work = Search(config, engine, store, questions, root, plan, outcome, on_row, say, force)
+        work = Search(
+            config, engine, store, questions, root, plan, outcome, on_row, say, force, calibration=store.config.get("calibration")
+        )
         result = {"schema": SCHEMA, "run": description, **work.run()}
-        store.describe({**description, "budget": {"margins": result["margins"]}})
+        kept = {"calibration": work.calibration} if work.calibration else {}
+        store.describe({**description, **kept, CERTIFIED: {"margins": result["margins"]}})
         rows = store.answers()
         store.write_answers(rows)
         write_atomically(store.directory / RESULT, json.dumps(result, indent=1, allow_nan=False) + "\n")
@@ -114,7 +119,14 @@ class Search:
     say: Callable[[str], None]
     force: bool = False
     unreachable: dict[str, str] = field(default_factory=dict)
-    _calibration: dict[str, Any] | None = None
+    calibration: dict[str, Any] | None = None
+    _jobs: dict[str, Job] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        plan, size = self.plan, Counter(clusters_of(self.questions))
+        self.first = plan.choose or (plan.certify if self.config.each else plan.certify[: plan.stops[0]])
+        labels = [row.label for row in self.config.candidates]
+        self.ahead = Ahead(self.first, plan.choose, plan.certify, size, labels, self.config.grid, self.config.each)
 
     # --- asking ---------------------------------------------------------------------------------------------------------------------------
 
@@ -122,10 +134,16 @@ class Search:
         """Have these settings answer all questions of these scenes."""
         wanted = set(scenes)
         questions = [q for q in self.questions if q.scene in wanted]
+        self.ahead.ask([self._jobs.get(one.name, (one.name, 1)) for one in settings], wanted)
         asking = Asking.of(self.config, settings, self.root)
         asking = asking if batch_size is None else replace(asking, batch_size=batch_size)
         prepared, reading = Prepared(questions, asking), self.outcome.reading
-        answer_all(self.engine, prepared, self.store, self.on_row, self.unreachable, force=self.force, reading=reading)
+        answer_all(self.engine, prepared, self.store, self._on_row, self.unreachable, force=self.force, reading=reading)
+
+    def _on_row(self, row: AnswerRow, done: int, total: int) -> None:
+        """Of a step's answers to the whole search's."""
+        if self.on_row is not None:
+            self.on_row(row, self.ahead.asked - (total - done), self.ahead.most)
 
     def pairs(self, name: str, scenes: Iterable[str]) -> Pairs:
         """Unpruned against a setting on these scenes."""
@@ -140,17 +158,19 @@ class Search:
 
     def setting(self, row: RowSpec, share: float) -> Setting:
         """The row's setting at a share of tokens; calibrates on the first half where the row asks for it."""
-        if needs_calibration(row) and self._calibration is None:
+        if needs_calibration(row) and self.calibration is None:
             scenes = set(self.plan.choose or self.plan.certify)
             chosen = [q for q in self.questions if q.scene in scenes][: self.config.calibration]
-            self._calibration = self.engine.calibrate(chosen, self.root.resolve(), self.config.prompt_template)
-        return row.setting(("retention", share), calibrated(row, self._calibration))
+            self.calibration = self.engine.calibrate(chosen, self.root.resolve(), self.config.prompt_template)
+        setting = row.setting(("retention", share), calibrated(row, self.calibration))
+        self._jobs[setting.name] = row.label, share
+        return setting
 
     # --- deciding -------------------------------------------------------------------------------------------------------------------------
 
     def run(self) -> dict[str, Any]:
         """Everything but the run's own description."""
-        first = self.plan.choose or (self.plan.certify if self.config.each else self.plan.certify[: self.plan.stops[0]])
+        first = self.first
         if self.outcome.unit != METRES:  # of metres it is known only what an answer may change by once a blind one has been asked
             self._reachable((LARGEST_MARGIN if self.config.margin is None else self.config.margin) / 100)
         unpruned, blind = Setting(UNPRUNED), Setting(NO_IMAGE, blind=True)
@@ -178,6 +198,7 @@ class Search:
         if self.config.each:
             return {**result, **certify_each(self, rules)}
         row, grid, tried = self._choose(rules)
+        self.ahead.chosen(row.label, grid)
         result["chosen"] = {"method": row.label, "grid": list(grid), "tried": [one.to_dict() for one in tried]}
         done = in_sequence(grid, lambda share: self._examine(rules, row, share))
         outcome, sentence = certificate.sentence_of(row.label, rules, done, self.outcome.unit)
@@ -273,6 +294,7 @@ class Search:
         for label, row in rows.items():
             self.say(f"{label}: trying budgets on the first {len(self.plan.choose)} scenes")
             tried[label] = explore(label, self.config.grid, partial(self._first_half, row), rules.margin, rules.safety)
+            self.ahead.stopped(label, 1)
         chosen = best(tried)
         return rows[chosen], candidate_grid(tried[chosen], self.config.grid), [one for found in tried.values() for one in found]
 
@@ -306,6 +328,7 @@ class Search:
                 f"{row.label} at {100 * share:.3g} %: {seen.scenes} scenes, {signed(seen.difference, self.outcome.unit)}, z {seen.z:.2f} "
                 f"(bound {seen.bound:.2f}){dangerous}: {seen.reason or 'go on'}"
             )
+        self.ahead.decided(row.label, share)
         return looks
 
     # --- what stands beside ---------------------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ CONFIG_BYTES = 4_000_000  # of config.yaml: a sweep writes down some hundred byt
 ANSWER_LINES = "answers.jsonl"
 COMPARED = ("config", "identity")  # sections of config.yaml that must be the same to continue
 LATER = ("processor_sha256", "generation_config_sha256")  # of the identity, which runs made before do not state
+CERTIFIED = "budget"  # section of config.yaml that a search of `budget` has once it is finished
 DATABASE = "database"  # section of config.yaml: the number that answers.sqlite holds, too
 CODE = "adapter_code"  # how the names of hashes of a Python adapter's code begin (``adapters.code``)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation.runs.identity import ANSWERS, CONFIG, METRICS
+from senna_autoprune.evaluation.runs.identity import ANSWERS, CERTIFIED, CONFIG, METRICS
 from senna_autoprune.evaluation.runs.rows import UNPRUNED
 from senna_autoprune.evaluation.runs.store import RunStore
 from senna_autoprune.files.json_files import read_json
@@ -23,7 +23,8 @@ MOST_RUNS = 500  # of a folder
 class RunLine:
     """``state``: finished, under way, or why the folder cannot be read. Accuracies are shares; None where not measured.
 
-    ``verdict``: the sentence of a finished run, None where it has none. ``method`` is "sweep" for a sweep, whose settings are many.
+    ``verdict``: the sentence of a finished run, None where it has none. ``method`` is "sweep" for a sweep, whose settings are many, and
+    "budget" for a search, of which nobody knows beforehand how many answers it will need: it wants those that it has.
     """
 
     directory: Path
@@ -67,9 +68,14 @@ def run_line(directory: Path) -> RunLine:
             said = _sentence(directory / TABLE, "verdict") if state == "finished" else None
             return RunLine(directory, state, "sweep", f"{len(settings)} settings", answers, wanted, verdict=said)
         config = description.get("config")
+        if isinstance(config, dict) and "choose_share" in config:
+            over, said = CERTIFIED in description, _sentence(directory / CERTIFICATE)
+            methods = ", ".join(map(str, config.get("methods") or ()))
+            state = "finished" if over else f"{answers} answers"
+            return RunLine(directory, state, "budget", methods, answers, answers, verdict=said if over else None)
         method, budget = _asked(config if isinstance(config, dict) else {})
         accuracies = _accuracies(directory, method) if state == "finished" else (None, None)
-        said = _sentence(directory / CERTIFICATE) or (_sentence(directory / METRICS, "verdict") if state == "finished" else None)
+        said = _sentence(directory / METRICS, "verdict") if state == "finished" else None
         return RunLine(directory, state, method, budget, answers, wanted, *accuracies, verdict=said)
     except (SennaPruneError, sqlite3.Error) as error:
         return RunLine(directory, f"unreadable: {error}")

@@ -6,7 +6,7 @@ Shipped here, and linked from configs/: ``table1`` (LLaVA-1.5) and ``table2`` (L
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import field
 from pathlib import Path
@@ -19,7 +19,7 @@ from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.runs.rows import NO_IMAGE, PRUNING_CONTROLS, UNPRUNED
 from senna_autoprune.evaluation.sweep.config import variant
 from senna_autoprune.files.yaml_files import Scalar, load_config, suggest
-from senna_autoprune.pruning.methods.registry import METHODS, build_policy
+from senna_autoprune.pruning.methods.registry import METHODS, build_policy, split_variant
 
 SUITES = {"table1": "llava15_table1.yaml", "table2": "llava_next_table2.yaml"}
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")  # of a task: a word of a command line and a folder
@@ -109,11 +109,18 @@ def rows(suite: SuiteConfig) -> list[Row]:
     return found
 
 
-def load_suite(name: str, methods: str | None = None, tasks: str | None = None, tokens: str | None = None) -> SuiteConfig:
+def load_suite(
+    name: str,
+    methods: str | None = None,
+    tasks: str | None = None,
+    tokens: str | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+) -> SuiteConfig:
     """A shipped suite by its name, or any YAML file of the same keys, narrowed by the command line's flags.
 
     Args:
         methods, tasks, tokens: values separated by commas; tasks are chosen among the suite's.
+        options: of methods, in all their rows, which are named after them.
     Raises:
         SennaPruneError: no such suite, task or method, or a fault in the file.
     """
@@ -132,6 +139,8 @@ def load_suite(name: str, methods: str | None = None, tasks: str | None = None, 
         except ValueError:
             raise SennaPruneError(f"--tokens {tokens!r}: write budgets as whole numbers, like 192,128,64") from None
     suite = load_config(SuiteConfig, path, given)
+    if options:
+        suite = load_config(SuiteConfig, path, {**given, "methods": _with_options(suite.methods, options)})
     if tasks is not None:
         known = {task.name: task for task in suite.tasks} | {task.column.lower(): task for task in suite.tasks}
         chosen = []
@@ -141,6 +150,16 @@ def load_suite(name: str, methods: str | None = None, tasks: str | None = None, 
             chosen.append(known[word.lower()])
         suite.tasks = tuple(dict.fromkeys(chosen)) or suite.tasks
     return suite
+
+
+def _with_options(methods: Sequence[str], options: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Each method as the variant that it becomes: its name is its folder, so no row is taken for another's."""
+    named = [name for text in methods for name in (METHODS if text == "all" else [text]) if text != "all" or name not in PRUNING_CONTROLS]
+    ours = [split_variant(text)[0] for text in named]
+    for method in options:
+        if method not in ours:
+            raise SennaPruneError(f"--set {method}.{next(iter(options[method]))}: no row is of {method}{suggest(method, ours)}")
+    return [":".join([text, *(f"{k}={v}" for k, v in options.get(name, {}).items())]) for text, name in zip(named, ours, strict=True)]
 
 
 def columns(tasks: Sequence[TaskConfig]) -> list[dict[str, Any]]:

@@ -98,6 +98,45 @@ def test_the_same_command_asks_nothing_twice_and_says_the_same(finished: tuple[P
     assert again.asked == []
 
 
+@pytest.mark.parametrize(
+    "limit, changes",
+    [
+        (0.25, {}),
+        (0.0, {}),  # nothing fails
+        (0.25, {"methods": "autoprune,dart,fastv:layer=2"}),
+        (0.25, {"choose_share": 0.0, "looks": 1}),
+        (0.25, {"each": True, "methods": "autoprune,random,dart"}),
+    ],
+)
+def test_how_many_answers_it_may_come_to_is_never_too_few(limit: float, changes: dict[str, Any], questions: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    engine = FakeEngine(safe_above(limit))
+    found = search(config(questions, tmp_path / "run", **changes), engine, lambda row, done, most: seen.append((done, most)))
+    assert [done for done, _ in seen] == list(range(1, found.rows + 1))  # every answer is counted once, over all steps
+    bounds = [most for _, most in seen]
+    assert bounds == sorted(bounds, reverse=True) and bounds[-1] >= found.rows
+    if limit == 0.0:
+        assert bounds[0] == found.rows  # nothing failed, so the bound was reached
+    half, again, store = len(engine.asked) // 2, [], config(questions, tmp_path / "half", **changes)
+
+    def stop(row: Any, done: int, most: int) -> None:
+        if done == half:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search(store, FakeEngine(safe_above(limit)), stop)
+    search(store, FakeEngine(safe_above(limit)), lambda row, done, most: again.append((done, most)))
+    assert again == seen[-len(again) :] and len(again) >= len(seen) - half
+
+
+def test_calibration_is_kept_with_the_run(questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = config(questions, tmp_path / "run", methods="autoprune:gamma=calibrated")
+    found = search(asked, FakeEngine(safe_above(0.25))).certificate
+    assert any(step["setting"].startswith("autoprune:gamma=0.1@") for step in found["sequence"])
+    monkeypatch.setattr(FakeEngine, "calibrate", None)
+    assert search(asked, FakeEngine(safe_above(0.25))).certificate == found
+
+
 def test_margins_cannot_be_changed_in_a_run(finished: tuple[Path, dict[str, Any], FakeEngine], questions: Path) -> None:
     out, _, _ = finished
     for changed in ({"margin": 5.0}, {"safety": 12.0}, {"looks": 1}):
