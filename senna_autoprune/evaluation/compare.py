@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from senna_autoprune.evaluation.measures.parsing import parse_plan
 from senna_autoprune.evaluation.measures.retention import accuracy, mcnemar
 from senna_autoprune.evaluation.measures.summary import flips_between
 from senna_autoprune.evaluation.measures.verdict import points, up
-from senna_autoprune.evaluation.runs.rows import UNPRUNED, QuestionRow
+from senna_autoprune.evaluation.runs.rows import PRUNING_CONTROLS, UNPRUNED, QuestionRow
 from senna_autoprune.evaluation.runs.store import RunStore
 
+MOST_NAMED = 8  # settings of a run, in an error
 Key = tuple[str, str, str]  # token, text, label: the same question in any question file
 
 
@@ -33,21 +35,32 @@ class Side:
 
 
 def read_side(run: str | Path, setting: str | None = None) -> Side:
-    """A run's answers under one setting; None: the run's own method, or unpruned where it has none.
+    """A run's answers under one setting; None: the run's own method, of a sweep or a search the only one, unpruned where nothing pruned.
 
     Raises:
-        SennaPruneError: no run, or no planning answer of that setting (lists those it has).
+        SennaPruneError: no run, no planning answer of that setting (lists those it has), or several settings and none named.
     """
     with RunStore.read(run) as store:
         config = store.config
-        method = (config.get("config") or {}).get("method")
-        wanted = setting or (method if isinstance(method, str) else UNPRUNED)
+        wanted = setting or _own(str(run), (config.get("config") or {}).get("method"), store.proven())
         texts = {row.question: row.answer for row in store.answers(wanted) if row.answer is not None}
         plans = [q for q in store.questions() if q.type == "plan" and parse_plan(q.label).valid and q.question in texts]
         if not plans:
             has = ", ".join(sorted(store.proven())) or "none"
             raise SennaPruneError(f"{run} has no planning answers of {wanted!r}; it has {has}; name one with --setting or --setting-b")
         return Side(str(run), wanted, label_of_run(config), {(q.token, q.text, q.label.strip()): (q, texts[q.question]) for q in plans})
+
+
+def _own(run: str, method: Any, answered: Collection[str]) -> str:
+    """The setting that a run is about: never silently the unpruned answers of one that pruned."""
+    if isinstance(method, str):
+        return method
+    pruned = sorted(name for name in answered if "@" in name and name.partition("@")[0] not in PRUNING_CONTROLS)
+    if len(pruned) > 1:
+        more = f" and {len(pruned) - MOST_NAMED} more" if len(pruned) > MOST_NAMED else ""
+        named = ", ".join([UNPRUNED, *pruned[:MOST_NAMED]])
+        raise SennaPruneError(f"{run} has several settings ({named}{more}): name one with --setting or --setting-b")
+    return pruned[0] if pruned else UNPRUNED
 
 
 def compare(a: Side, b: Side, seed: int = 0) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.compare import compare, read_side
 from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
 from senna_autoprune.evaluation.runs.store import RunStore
+from senna_autoprune.files.yaml_files import dump_yaml, read_yaml
 from tests.evaluation.budget.fake import KEEP, STOP, without_waiting
 
 SCENES = 15
@@ -43,6 +44,21 @@ def test_each_runs_own_method_is_compared_on_common_questions(tmp_path: Path) ->
     assert found["difference"]["low"] < -3 / 40 < found["difference"]["high"]
     assert found["sentence"].startswith("B (dart) against A (fastv): -7.5 points of accuracy [")
     assert "p 0.25 by scene" in found["sentence"] and "in 3 of 15 scenes" in found["sentence"]
+
+
+def test_a_sweep_or_search_is_not_silently_its_unpruned_answers(tmp_path: Path) -> None:
+    one = made(tmp_path / "one", "fastv@0.2", {1})
+    many = made(tmp_path / "many", "fastv@0.2", {1})
+    for run, more in ((one, "random@0.2"), (many, "dart@0.2")):
+        described = read_yaml(run / "config.yaml")
+        (run / "config.yaml").write_text(dump_yaml({**described, "config": {"methods": ["fastv", "dart"]}}))
+        with without_waiting(), RunStore.start(run, {"config": {"methods": ["fastv", "dart"]}, "identity": {}}, []) as store:
+            store.add(AnswerRow(0, more, "ok", KEEP))
+            store.add(AnswerRow(0, "no-image", "ok", KEEP))
+    assert read_side(one).setting == "fastv@0.2"
+    with pytest.raises(SennaPruneError, match=r"many has several settings \(unpruned, dart@0.2, fastv@0.2\): name one with --setting"):
+        read_side(many)
+    assert read_side(many, "unpruned").setting == "unpruned"
 
 
 def test_two_settings_of_one_run_and_the_page(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_the_same_command_asks_nothing_twice_and_says_the_same(finished: tuple[P
     [
         (0.25, {}),
         (0.0, {}),  # nothing fails
-        (0.25, {"methods": "autoprune,dart,fastv:layer=2"}),
+        (0.25, {"methods": "autoprune,fastv,dart:layer=2"}),
         (0.25, {"choose_share": 0.0, "looks": 1}),
         (0.25, {"each": True, "methods": "autoprune,random,dart"}),
     ],
