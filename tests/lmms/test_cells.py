@@ -117,10 +117,10 @@ def test_flags_narrow_a_suite() -> None:
     assert rows(suite)[-1].arguments == {"method": "autoprune", "tokens": 64, "mode": "paper"}
     suite = load_suite("table1", methods="fastv,autoprune:mode=paper", tokens="64", options={"autoprune": {"gamma": 0.1}})
     assert rows(suite)[-1].name == "autoprune:mode=paper:gamma=0.1@64" and rows(suite)[-1].arguments["gamma"] == 0.1
-    every = load_suite("table1", tokens="64", options={"fastv": {"layer": 3}})
-    assert [row.label for row in rows(every) if "=" in row.label] == ["fastv:layer=3"] and "divprune" in {row.label for row in rows(every)}
+    every = load_suite("table1", tokens="64", options={"fastv": {"k": 3}})
+    assert [row.label for row in rows(every) if "=" in row.label] == ["fastv:k=3"] and "divprune" in {row.label for row in rows(every)}
     with pytest.raises(SennaPruneError, match=r"no row is of fasttv .did you mean 'fastv'"):
-        load_suite("table1", options={"fasttv": {"layer": 3}})
+        load_suite("table1", options={"fasttv": {"k": 3}})
 
 
 @pytest.mark.parametrize(
