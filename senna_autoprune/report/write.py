@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation.runs.identity import CONFIG, CONFIG_BYTES, DATABASE
+from senna_autoprune.evaluation.runs.identity import CONFIG, CONFIG_BYTES, DATABASE, read_description
 from senna_autoprune.files.atomic import write_atomically
 from senna_autoprune.files.json_files import read_json
 from senna_autoprune.files.regular import require_own, require_own_folder
@@ -117,7 +117,7 @@ def _replay_before(run: Run, folder: Path) -> Replays | None:
 
 def _number(run: Run) -> Any:
     """The number of the run's database, which no other run has."""
-    return section(run.description, DATABASE).get("id")
+    return section(read_description(run.directory), DATABASE).get("id")
 
 
 def _write_figures(run: Run, folder: Path) -> list[Path]:
