@@ -53,7 +53,7 @@ def write_video(replay: Replay, path: str | os.PathLike[str]) -> None:
         stream.pix_fmt = "yuv420p"  # what players and slides can show
         stream.options = {"crf": "21", "preset": "medium"}
         for number in range(len(replay.frames)):
-            picture = av.VideoFrame.from_ndarray(draw_frame(replay, number), format="rgb24")
+            picture: Any = av.VideoFrame.from_ndarray(draw_frame(replay, number), format="rgb24")
             for _ in range(HOLD):
                 picture.pts = None
                 container.mux(stream.encode(picture))
