@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from senna_autoprune.adapters.templates import check_templates
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.senna.checkpoint import usable_device
 from senna_autoprune.senna.folder import check_folder
@@ -73,6 +74,7 @@ def load_checkpoint(
         raise SennaPruneError(f"cannot load {pretrained}: {len(missing)} of its weights are missing, the first is {missing[0]}")
     if getattr(processor, "chat_template", None) is None:
         raise SennaPruneError(f"{pretrained}: its processor has no chat template, so nobody says how it wants to be asked")
+    check_templates(processor.chat_template, pretrained)
     if getattr(model.config, "image_token_id", None) is None:
         raise SennaPruneError(f"{pretrained}: {type(model).__name__} names no image token, so its visual tokens cannot be told from text")
     processor.tokenizer.padding_side = "left"

@@ -11,7 +11,7 @@ from senna_autoprune.adapters.answers import Answer, Choice, FreeText, Invalid, 
 from senna_autoprune.adapters.schema import Parse, Score
 from senna_autoprune.adapters.waypoints import waypoint_measures
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation.measures.metrics import class_measures, plan_measures, share
+from senna_autoprune.evaluation.measures.metrics import class_measures, each_once, pair_once, plan_measures, share
 from senna_autoprune.evaluation.measures.parsing import INVALID_PLAN, Plan, text_scores
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ def measure(
         return {"kind": None, "count": 0, "invalid": 0}
     invalid = sum(isinstance(answer, Invalid) for answer in answers)
     if isinstance(labels[0], MetaAction):
-        return {"kind": "plan", **plan_measures([_plan(label) for label in labels], [_plan(answer) for answer in answers])}
+        return {"kind": "plan", **plan_measures(each_once(_plan, labels), each_once(_plan, answers))}
     if isinstance(labels[0], Choice):
-        true, said = [_label(label) for label in labels], [_label(answer) for answer in answers]
+        true, said = each_once(_label, labels), each_once(_label, answers)
         classes = list(spec.labels) if spec is not None and spec.labels else sorted(set(true))
         return {"kind": "choice", **class_measures(true, said, classes), "unreadable": invalid}
     if isinstance(labels[0], Waypoints):
@@ -69,12 +69,16 @@ def agreement(answers: Sequence[Answer], reference: Sequence[Answer], score: Sco
     """
     score = score or Score()
     pairs = list(zip(answers, reference, strict=True))
+
+    def alike(one: Answer, other: Answer) -> bool:
+        return same(one, other, score.agreement_m)
+
     shifts = [
         float(np.linalg.norm(a.right_forward() - b.right_forward(), axis=-1).mean())
         for a, b in pairs
         if isinstance(a, Waypoints) and isinstance(b, Waypoints) and a.points.shape == b.points.shape
     ]
-    found: dict[str, Any] = {"count": len(pairs), "agreement": share(sum(same(a, b, score.agreement_m) for a, b in pairs), len(pairs))}
+    found: dict[str, Any] = {"count": len(pairs), "agreement": share(sum(pair_once(alike, answers, reference)), len(pairs))}
     if shifts:
         found["shift_m"] = sum(shifts) / len(shifts)
     return found

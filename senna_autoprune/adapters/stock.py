@@ -24,6 +24,7 @@ from senna_autoprune.adapters.model import Generated, Prepared, Seen, cut_at, di
 from senna_autoprune.adapters.prompt import fill
 from senna_autoprune.adapters.schema import Adapter
 from senna_autoprune.adapters.senna import wait
+from senna_autoprune.adapters.templates import bounded
 from senna_autoprune.adapters.views import Asked, Picture, pictures_of
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.files.image_files import open_image
@@ -105,7 +106,8 @@ class StockModel:
         if self.adapter.prompt.system is not None:
             system = "".join(fill(self.adapter.prompt.system, asked.question, [asked.question], {}, asked.facts, asked.where))
             turns.insert(0, {"role": "system", "content": [{"type": "text", "text": system}]})
-        text = self.processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        with bounded(asked.where):
+            text = self.processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
         order = [part for part in parts if not isinstance(part, str)]
         images = [seen.content[seen.pictures.index(picture)] for picture in order]
         inputs = self._encode(text, images)

@@ -139,10 +139,10 @@ def evaluate(
             store.forget_failed()
         reading = Reading.of(description.get("adapter"))
         speed = answer_all(engine, prepared, store, on_row, force=force, reading=reading)
-        rows = store.answers()
+        rows = store.measured()
         metrics = summarise(prepared.questions, rows, config.method, config.seed, config.resamples, reading)
         metrics["run"] = description
-        store.write_answers(rows)
+        store.write_answers()
         store.write_metrics(metrics)
         return RunResult(store.directory, metrics, len(rows), sum(row.status == "failed" for row in rows), speed)
 

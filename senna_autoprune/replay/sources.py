@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation.measures.flips import HARMLESS, Flip, sort_flips
-from senna_autoprune.evaluation.measures.summary import severity_of
+from senna_autoprune.evaluation.measures.flips import HARMLESS, Flip
+from senna_autoprune.evaluation.measures.summary import flips_between
 from senna_autoprune.evaluation.runs.rows import UNPRUNED, QuestionRow
 from senna_autoprune.evaluation.runs.store import RunStore
 from senna_autoprune.nuscenes import builders
@@ -198,7 +198,7 @@ def run_source(
         questions = {key: row for key, row in questions.items() if scene in (row.scene, row.token)}
         if not questions:
             raise SennaPruneError(f"the run {store.directory} has no question about scene {scene}")
-    before, after = ({row.question: row.words for row in store.answers(name) if row.words is not None} for name in (UNPRUNED, method))
+    before, after = store.words(UNPRUNED), store.words(method)
     if not after:
         raise SennaPruneError(f"the run {store.directory} has no answers of {method}: finish it with senna-prune eval")
     title, chosen = f"run {store.directory.name}", list(questions.values())
@@ -221,15 +221,8 @@ def run_source(
 def _flips(
     questions: Sequence[QuestionRow], before: dict[int, str], after: dict[int, str], method: str, harmful: bool, reading: Any = None
 ) -> list[Flip]:
-    found = []
-    for row in questions:
-        texts = before.get(row.question), after.get(row.question)
-        if texts[0] is None or texts[1] is None or texts[0] == texts[1]:
-            continue
-        kind = severity_of(row, texts[0], texts[1], reading)
-        if kind != "wording" and not (harmful and kind in HARMLESS):
-            found.append(Flip(row.question, row.token, row.scene, row.type, method, kind, row.label, *texts))  # type: ignore[arg-type]
-    return sort_flips(found)
+    left_out = HARMLESS if harmful else ("wording",)
+    return [flip for flip in flips_between(questions, before, after, method, reading) if flip.severity not in left_out]
 
 
 def _run_shot(row: QuestionRow, root: Path, before: dict[int, str], after: dict[int, str], nusc: Any) -> Shot:

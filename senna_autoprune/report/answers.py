@@ -27,33 +27,34 @@ def render_answers(run: Run, replays: Replays | None) -> str:
 
     script = page_file(PACKAGE, "answers.js")
     digest = base64_text(hashlib.sha256(script.encode()).digest())
-    rows = answer_rows(run, replays)
+    rows = answer_rows(run, replays, MOST_ROWS)
     return (
         environment(PACKAGE)
         .get_template("answers.html.j2")
         .render(
             title=f"All answers: unpruned and {run.method}",
             label=run.label,
-            left_out=max(len(rows) - MOST_ROWS, 0),
+            left_out=len(run.questions) - len(rows),
             directory=run.directory,
             style=Markup(page_style(PACKAGE, "report.css")),
             script=Markup(script),
             script_hash=f"sha256-{digest}",
-            data=Markup(script_json({"rows": rows[:MOST_ROWS], "replay": None if replays is None else replays.file})),
+            data=Markup(script_json({"rows": rows, "replay": None if replays is None else replays.file})),
         )
     )
 
 
-def answer_rows(run: Run, replays: Replays | None) -> list[dict[str, Any]]:
-    """A row a question, in the order of the run: its label, both answers, whether they are right, what changed."""
+def answer_rows(run: Run, replays: Replays | None, most: int | None = None) -> list[dict[str, Any]]:
+    """A row a question, in the order of the run: its label, both answers, whether they are right, what changed. most: rows."""
+    asked = {question.question: question for question in run.questions[:most]}
     texts: dict[tuple[int, str], str] = {}
     for row in run.answers:
-        if row.setting in (UNPRUNED, run.method):
+        if row.setting in (UNPRUNED, run.method) and row.question in asked:
             texts[row.question, row.setting] = (row.answer if row.answer is not None else f"({row.reason or 'no answer'})").strip()
     flips = {flip["question"]: flip["severity"] for flip in run.metrics["flips"].get(run.method, {}).get("list", [])}
     plans = run.description.get("adapter") is None  # an adapter reads plans in its own way
     rows = []
-    for question in run.questions:
+    for question in asked.values():
         number, label = question.question, question.label.strip()
         before, after = (texts.get((number, name), "(not asked yet)") for name in (UNPRUNED, run.method))
         severity = flips.get(number)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,11 +9,11 @@ from typing import Any
 
 from senna_autoprune.demo import label_of_run
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation.budget.search import RESULT
 from senna_autoprune.evaluation.measures.verdict import METRES
 from senna_autoprune.evaluation.runs.description import check_description
+from senna_autoprune.evaluation.runs.results import CERTIFICATE as RESULT
+from senna_autoprune.evaluation.runs.results import read_result, there
 from senna_autoprune.files.atomic import write_atomically
-from senna_autoprune.files.regular import read_regular
 from senna_autoprune.replay.pages import environment
 from senna_autoprune.report.drawing import save, sign
 from senna_autoprune.report.page import PACKAGE, frame
@@ -23,7 +22,6 @@ from senna_autoprune.report.svg import PAGE, PAPER, Ink, drawing, inline_svg
 from senna_autoprune.report.write import FIGURES, REPORT, Written, make_folder
 from senna_autoprune.tables.budget import grids
 
-LARGEST = 50_000_000  # bytes of a certificate
 SECTIONS = [("verdict", "Verdict"), ("tables", "Tables"), ("run", "What was run")]
 CAPTIONS = {
     "staircase": "Each budget with its loss and the one-sided 95 % bound; left of the dashed line lies more than the margin.",
@@ -33,7 +31,7 @@ CAPTIONS = {
 
 def is_budget(directory: str | Path) -> bool:
     """Whether a run directory holds a certificate."""
-    return (Path(directory) / RESULT).is_file()
+    return there(Path(directory) / RESULT)
 
 
 def write_budget_report(directory: str | Path, out: str | Path | None = None) -> Written:
@@ -44,15 +42,14 @@ def write_budget_report(directory: str | Path, out: str | Path | None = None) ->
     """
     directory = Path(directory)
     folder = make_folder(out, directory)
-    found = _read(directory / RESULT)
+    found = read_result(directory / RESULT)
+    check_description(found["run"], directory / RESULT)
     try:
-        check_description(found["run"], directory / RESULT)
-        page = _page(directory, found)
+        page, drawn = _page(directory, found), picture_of(found)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
         raise SennaPruneError(f"{directory / RESULT} is not a certificate of this senna-prune: run the budget's command again") from error
     write_atomically(folder / REPORT, page)
     files = [folder / REPORT]
-    drawn = picture_of(found)
     if drawn is not None:
         with drawing(PAPER):
             figure = drawn(found, PAPER)
@@ -81,13 +78,6 @@ def _page(directory: Path, found: Mapping[str, Any]) -> str:
         tables=grids(found),
         groups=facts(found["run"]),
     )  # fmt: skip
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(read_regular(path, LARGEST, own=True))
-    except (OSError, ValueError, RecursionError) as error:
-        raise SennaPruneError(f"cannot read {path} ({error}): run the budget's command again") from error
 
 
 def picture_of(found: Mapping[str, Any]) -> Callable[[Mapping[str, Any], Ink], Any] | None:

@@ -38,7 +38,7 @@ def curves_of(run: str | Path, budget: str | None = None) -> RunCurves:
         SennaPruneError: no run, no such budget, or no answer of AutoPrune's paper mode with a measured complexity.
     """
     with RunStore.read(run) as store:
-        return _curves(run, budget, store.config, store.answers)
+        return _curves(run, budget, store.config, store.measured)
 
 
 def _curves(run: str | Path, budget: str | None, description: Mapping[str, Any], answers: Callable[[str], list[AnswerRow]]) -> RunCurves:

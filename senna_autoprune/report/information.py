@@ -55,6 +55,14 @@ def measured(questions: Sequence[QuestionRow], answers: Sequence[AnswerRow], met
     asked = [question for question in questions if labelled(question, reading)]
     kinds = Counter(question.type for question in asked)
     kind = "plan" if "plan" in kinds else max(kinds, key=kinds.__getitem__) if kinds else None
+    known: dict[tuple[str, str, str], bool] = {}  # few answers, each to many questions
+
+    def is_right(question: QuestionRow, text: str) -> bool:
+        key = (question.text, question.label, text)
+        if key not in known:
+            known[key] = right(question, text, reading)
+        return known[key]
+
     before = {row.question: row.words for row in answers if row.setting == UNPRUNED}
     after = {row.question: row for row in answers if row.setting == method}
     found = []
@@ -67,8 +75,8 @@ def measured(questions: Sequence[QuestionRow], answers: Sequence[AnswerRow], met
             found.append(
                 Measured(
                     trace["mutual_information"],
-                    right(question, text, reading),
-                    right(question, row.words, reading),
+                    is_right(question, text),
+                    is_right(question, row.words),
                     trace["average_tokens"],
                     _quarters(trace["tokens_per_layer"]),
                 )

@@ -13,7 +13,7 @@ from senna_autoprune.evaluation.runs.rows import MAJORITY, NO_IMAGE, RANDOM_ANSW
 from senna_autoprune.replay.pages import environment, page_style
 from senna_autoprune.replay.sources import views_of
 from senna_autoprune.report.figures import Figure, figures
-from senna_autoprune.report.information import information_grid, information_of, separation
+from senna_autoprune.report.information import Measured, information_grid, information_of, separation
 from senna_autoprune.report.run import Run, facts, flatten, section, short
 from senna_autoprune.report.svg import PAGE, drawing, inline_svg
 from senna_autoprune.report.thumbnails import thumbnail
@@ -95,15 +95,24 @@ class FlipCard:
     views: int
 
 
-def render_report(run: Run, flips: int, replays: Replays | None, notes: Sequence[str], when: datetime, answers: str | None = None) -> str:
+def render_report(
+    run: Run,
+    flips: int,
+    replays: Replays | None,
+    notes: Sequence[str],
+    when: datetime,
+    answers: str | None = None,
+    information: tuple[list[Measured], str] | None = None,
+) -> str:
     """The whole page.
 
     Args:
         flips: how many get a picture, worst first.
         notes: further things that the reader must know.
         answers: name of the page of all answers, beside the report.
+        information: ``information_of(run)``, where that is known already.
     """
-    found, name = information_of(run)
+    found, name = information or information_of(run)
     drawn = {key: _inline(figure) for key, figure in figures(run.metrics, found, name).items()}
     listed = run.metrics["flips"].get(run.method, {}).get("list", [])
     shown = {

@@ -12,10 +12,9 @@ from senna_autoprune.demo import label_of_run
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.config import MOST_RESAMPLES
 from senna_autoprune.evaluation.measures.summary import summarise
-from senna_autoprune.evaluation.runs.identity import METRICS
+from senna_autoprune.evaluation.runs.results import METRICS, read_result, there
 from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
 from senna_autoprune.evaluation.runs.store import RunStore
-from senna_autoprune.files.json_files import read_json
 
 RESAMPLES = 2000  # of the bootstrap, where a run does not say
 LONGEST_VALUE = 400  # characters of a fact
@@ -48,7 +47,7 @@ def read_run(directory: str | Path) -> Run:
     """
     directory = Path(directory)
     with RunStore.read(directory) as store:
-        description, questions, answers = store.config, store.questions(), store.answers()
+        description, questions, answers = store.config, store.questions(), store.measured()
     config, settings = section(description, "config"), section(description, "settings")
     method = config.get("method")
     if not isinstance(method, str) or method not in settings:
@@ -71,11 +70,10 @@ def section(description: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def _resamples(directory: Path) -> int:
     """As many as ``eval`` drew, so that the intervals are the same (runs made before could draw more than ``MOST_RESAMPLES``)."""
-    try:
-        found = read_json(directory / METRICS, own=True)["bootstrap"]["resamples"]
-    except (SennaPruneError, KeyError, TypeError):
-        return RESAMPLES
-    return min(found, MOST_RESAMPLES) if isinstance(found, int) and found >= 100 else RESAMPLES
+    if not there(directory / METRICS):
+        return RESAMPLES  # not finished yet
+    found = int(read_result(directory / METRICS)["bootstrap"]["resamples"])
+    return min(found, MOST_RESAMPLES) if found >= 100 else RESAMPLES
 
 
 FactSections = list[tuple[str, list[tuple[str, str]]]]

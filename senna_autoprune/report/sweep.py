@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from senna_autoprune.demo import label_of_run
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.runs.identity import ANSWERS, read_description
+from senna_autoprune.evaluation.runs.results import TABLE, read_result, there
 from senna_autoprune.evaluation.runs.store import RunStore
 from senna_autoprune.files.atomic import write_atomically
 from senna_autoprune.files.regular import read_regular
@@ -24,9 +24,8 @@ from senna_autoprune.survival.write import read_grids
 from senna_autoprune.tables.sweep import grids
 from senna_autoprune.tables.sweep_summary import summary_grid, verdict_line
 
-TABLE = "table.json"
 MOST_CURVES = 60  # of a family, in the page
-LARGEST = 50_000_000  # bytes of a table
+LARGEST = 50_000_000  # bytes of a picture
 SECTIONS = [("verdict", "Verdict"), ("figures", "Figures"), ("tables", "Tables"), ("run", "What was run")]
 
 
@@ -66,12 +65,9 @@ def write_sweep_report(directory: str | Path, out: str | Path | None = None) -> 
 
 def _table(directory: Path) -> Any:
     path = directory / TABLE
-    if not path.is_file():
+    if not there(path):
         raise SennaPruneError(f"the sweep {directory} has no {TABLE} yet: run its `senna-prune sweep` command to the end, then report it")
-    try:
-        return json.loads(read_regular(path, LARGEST, own=True))
-    except (OSError, ValueError, RecursionError) as error:
-        raise SennaPruneError(f"cannot read {path} ({error}): run the sweep's command again") from error
+    return read_result(path)
 
 
 def _inline(directory: Path, table: Any) -> dict[str, dict[str, Any]]:
@@ -95,7 +91,7 @@ def _of_store(directory: Path, table: Any) -> dict[str, Any]:
     budget = middle_budget(table)
     wanted = [cell["setting"] for cell in table["cells"] if cell["status"] == "ok" and cell["budget"] == budget]
     with RunStore.read(directory) as store:
-        answers = [row for name in wanted if name.startswith("autoprune") for row in store.answers(name)]
+        answers = [row for name in wanted if name.startswith("autoprune") for row in store.measured(name)]
         questions = store.questions()
     return {
         "curves_by_information": curves_by_information(table, answers, MOST_CURVES),

@@ -17,7 +17,7 @@ from senna_autoprune.files.regular import require_own, require_own_folder
 from senna_autoprune.report.answers import render_answers
 from senna_autoprune.report.drawing import save, sign
 from senna_autoprune.report.figures import figures
-from senna_autoprune.report.information import information_of
+from senna_autoprune.report.information import Measured, information_of
 from senna_autoprune.report.page import Replays, render_report
 from senna_autoprune.report.run import Run, read_run, section
 from senna_autoprune.report.svg import PAPER, drawing
@@ -65,10 +65,11 @@ def write_report(
             written.files.append(folder / REPLAY)
         except SennaPruneError as error:
             written.notes.append(f"no replay of the flips: {error}")
-    written.files += _write_figures(run, folder / FIGURES)
+    information = information_of(run)
+    written.files += _write_figures(run, information, folder / FIGURES)
     write_atomically(folder / ALL, render_answers(run, replays))
     written.files.insert(1, folder / ALL)
-    page = render_report(run, flips, replays, written.notes, datetime.now(UTC), ALL)
+    page = render_report(run, flips, replays, written.notes, datetime.now(UTC), ALL, information)
     write_atomically(folder / REPORT, page)
     return written
 
@@ -120,10 +121,10 @@ def _number(run: Run) -> Any:
     return section(read_description(run.directory), DATABASE).get("id")
 
 
-def _write_figures(run: Run, folder: Path) -> list[Path]:
+def _write_figures(run: Run, information: tuple[list[Measured], str], folder: Path) -> list[Path]:
     """Each figure as PNG and SVG, in the colours of paper; returns the PNG files."""
     require_own_folder(folder)
-    found, name = information_of(run)
+    found, name = information
     files = []
     with drawing(PAPER):
         for figure in figures(run.metrics, found, name).values():

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.evaluation.runs.results import SURVIVAL, read_result, there
 from senna_autoprune.evaluation.sweep.cells import Cell
 from senna_autoprune.files.atomic import write_atomically
-from senna_autoprune.files.json_files import read_json
 from senna_autoprune.survival.measure import measures
 from senna_autoprune.survival.run import Survived
 from senna_autoprune.tables.grid import Grid, markdown, percent
 
 FORMAT = "senna-prune survival 1"
-JSON_NAME, MARKDOWN_NAME = "survival.json", "survival.md"
+JSON_NAME, MARKDOWN_NAME = SURVIVAL, "survival.md"
 NOTES = (
     "survival: share of an object's evidence (tokens weighted by how much they show it) that still enters a layer; mean over objects",
     "chance: share of all visual tokens that enter it; a random choice of as many keeps exactly that share on average",
@@ -138,9 +138,9 @@ def read_grids(folder: Path) -> list[Grid]:
         SennaPruneError: the file is not one of ours.
     """
     file = folder / JSON_NAME
-    if not file.is_file():
+    if not there(file):
         return []
-    result = read_json(file)
+    result = read_result(file)
     try:
         if result["format"] != FORMAT:
             raise KeyError(FORMAT)

@@ -97,6 +97,13 @@ def _bomb(side: int) -> bytes:
     return png(side, side, rows + packer.flush())
 
 
+def _zeros(size: int) -> bytes:
+    """So many zeros, compressed a thousandfold, without ever being there at once."""
+    packer = zlib.compressobj(1)
+    parts = [packer.compress(bytes(1 << 20)) for _ in range(size >> 20)]
+    return b"".join([*parts, packer.flush()])
+
+
 _file("empty file", lambda: b"", BROKEN)
 _file("one byte", lambda: b"\xff", BROKEN)
 _file("text", lambda: b"This is no image.\n", BROKEN)
@@ -114,6 +121,13 @@ _file("PNG with broken check sum", lambda: png(8, 8, None, _chunk(b"gAMA", b"\0\
 _file("PNG with broken compression", lambda: png(8, 8, b"not deflate"), BROKEN)
 _file("PNG of unknown colour type", lambda: png(8, 8, None, colour=5), BROKEN)
 _file("PNG with a text bomb", lambda: png(8, 8, None, _chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(80_000_000), 1))), BROKEN)
+_file("PNG with a colour profile bomb", lambda: png(8, 8, None, _chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(80_000_000), 1))), BROKEN)
+_file("PNG with a profile bomb of 1 GB", lambda: png(8, 8, None, _chunk(b"iCCP", b"a\0\0" + _zeros(1 << 30))), BROKEN)
+_file(
+    "PNG with a thousand profiles", lambda: png(8, 8, None, *[_chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(1_000_001)))] * 1000), BROKEN
+)
+_file("PNG with a bomb of international text", lambda: png(8, 8, None, _chunk(b"iTXt", b"a\0\1\0\0\0" + _zeros(80_000_000))), BROKEN)
+_file("PNG with a hundred texts", lambda: png(8, 8, None, *[_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1_000_000)))] * 100), BROKEN)
 _file("PNG that claims 2,000,000,000 x 2,000,000,000", lambda: png(2_000_000_000, 2_000_000_000, b""), LARGE)
 _file("PNG bomb of 9,500 x 9,500", lambda: _bomb(9500), LARGE)
 _file("PNG bomb of 20,000 x 20,000 claimed", lambda: png(20000, 20000, zlib.compress(bytes(1000))), LARGE)

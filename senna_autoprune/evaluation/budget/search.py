@@ -98,8 +98,8 @@ def search(
         result = {"schema": SCHEMA, "run": description, **work.run()}
         kept = {"calibration": work.calibration} if work.calibration else {}
         store.describe({**description, **kept, CERTIFIED: {"margins": result["margins"]}})
-        rows = store.answers()
-        store.write_answers(rows)
+        rows = store.measured()
+        store.write_answers()
         write_atomically(store.directory / RESULT, json.dumps(result, indent=1, allow_nan=False) + "\n")
         return BudgetResult(store.directory, result, len(rows), sum(row.status == "failed" for row in rows))
 

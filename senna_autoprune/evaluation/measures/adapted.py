@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from senna_autoprune.evaluation.measures.clusters import Clusters, clusters_of
 from senna_autoprune.evaluation.measures.intervals import Paired
+from senna_autoprune.evaluation.measures.metrics import pair_once
 from senna_autoprune.evaluation.measures.paired_tests import scene_test
 from senna_autoprune.evaluation.measures.retention import accuracy, accuracy_retention, mcnemar
 from senna_autoprune.evaluation.runs.rows import NO_IMAGE, PRUNING_CONTROLS, UNPRUNED, QuestionRow
@@ -66,7 +67,9 @@ def adapted_measures(
         return parsed[key]
 
     read = {name: [answer(found[q.question], q.text) for q in questions] for name, found in texts.items()}
-    labels = [None if q.label.strip() == "" else reading.label(q.type, q.label, q.text) for q in questions]
+    stated = {(q.label, q.text): q for q in questions}  # likewise
+    meant = {key: None if q.label.strip() == "" else reading.label(q.type, q.label, q.text) for key, q in stated.items()}
+    labels = [meant[q.label, q.text] for q in questions]
     futures = [None if q.future is None else Future.of(q.future) for q in questions]
     with_future = any(future is not None for future in futures)
     known = [n for n in range(len(questions)) if (futures[n] if with_future else labels[n]) is not None]
@@ -74,15 +77,16 @@ def adapted_measures(
     labelled = Clusters(scenes[n] for n in known)
     right: dict[str, list[bool]] = {}
     if kind in CLOSED and known:
-        right = {name: [reading.same(found[n], labels[n]) for n in known] for name, found in read.items()}
+        true = [labels[n] for n in known]
+        right = {name: pair_once(reading.same, [found[n] for n in known], true) for name, found in read.items()}
     result = {}
     for name, found in read.items():
         entry: dict[str, Any] = {"kind": kind, "count": len(questions), "unlabelled": len(questions) - len(known)}
         if known:
-            true = [futures[n] for n in known] if with_future else None
-            entry["measures"] = reading.measure(questions[0].type, [labels[n] for n in known], [found[n] for n in known], true)  # type: ignore[arg-type]
+            paths = [futures[n] for n in known] if with_future else None
+            entry["measures"] = reading.measure(questions[0].type, [labels[n] for n in known], [found[n] for n in known], paths)  # type: ignore[arg-type]
         if UNPRUNED in read:
-            same = [reading.same(a, b) for a, b in zip(found, read[UNPRUNED], strict=True)]
+            same = pair_once(reading.same, found, read[UNPRUNED])
             entry["agreement"] = {**reading.agreement(found, read[UNPRUNED]), "interval": accuracy(same, scenes).to_dict()}
         if right:
             entry.update(_closed(name, right, labelled, seed))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
@@ -10,24 +9,30 @@ from typing import Any
 
 import numpy as np
 
-from senna_autoprune.evaluation.runs.rows import AnswerRow, whole
+from senna_autoprune.evaluation.runs.rows import AnswerRow, PackedTrace, whole
 
 _CLAMPED = 1e-12  # a k at or below this is eq. 8's clamp at 0: the curve is flat and nothing adapts to the question
 CLAMP_WARNING = 0.9
 _COLUMNS = ("average_tokens", "retention_tokens", "flops_full", "flops_pruned")  # numbers that every trace has
 _MAYBE = ("mutual_information", "k", "pruner_ms")
+_TOKENS = PackedTrace.FIGURES.index("visual_tokens")
 _TOGETHER = 1024  # lists summed at once
 
 
 def median(values: Iterable[float | None]) -> float | None:
     """Median of what is there; None of nothing."""
-    known = np.array([value for value in values if value is not None], dtype=float)
+    known = _known(values)
     return float(np.median(known)) if len(known) else None
+
+
+def _known(values: Iterable[float | None]) -> Any:
+    """What is there, as an array."""
+    return values if isinstance(values, np.ndarray) else np.array([value for value in values if value is not None], dtype=float)
 
 
 def spread(values: Iterable[float | None]) -> dict[str, float | None]:
     """Median with the 10th and 90th percentile."""
-    known = np.array([value for value in values if value is not None], dtype=float)
+    known = _known(values)
     if not len(known):
         return {"median": None, "p10": None, "p90": None}
     p10, middle, p90 = np.quantile(known, [0.1, 0.5, 0.9])
@@ -38,13 +43,15 @@ def paired_ratio(
     rows: Sequence[AnswerRow], reference: Sequence[AnswerRow], measure: Callable[[AnswerRow], float | None]
 ) -> dict[str, float | None]:
     """Spread of row / reference of the same question: drift of the machine cancels in the pair."""
-    by_question = {row.question: measure(row) for row in reference}
-    ratios: list[float | None] = []
-    for row in rows:
-        above, below = measure(row), by_question.get(row.question)
-        if above is not None and below:
-            ratios.append(above / below)
-    return spread(ratios)
+    by_question = {row.question: place for place, row in enumerate(reference)}
+    pairs = [(place, by_question[row.question]) for place, row in enumerate(rows) if row.question in by_question]
+    if not pairs:
+        return spread([])
+    at, of = np.array(pairs).T
+    above, below = (np.array(list(map(measure, found)), dtype=float) for found in (rows, reference))  # NaN where not measured
+    above, below = above[at], below[of]
+    known = ~np.isnan(above) & ~np.isnan(below) & (below != 0)
+    return spread(above[known] / below[known])
 
 
 def total_ms(row: AnswerRow) -> float | None:
@@ -59,12 +66,20 @@ def full_tokens(rows: Sequence[AnswerRow]) -> tuple[float, float] | None:
     full = {}
     for row in rows:
         if row.trace is not None and row.question not in full:  # the same under every setting
-            trace = whole(row.trace)
-            full[row.question] = (trace["visual_tokens"], trace["visual_tokens"] / max(len(trace["per_view"]), 1))
+            tokens, views = _size(row.trace)
+            full[row.question] = (tokens, tokens / max(views, 1))
     if not full:
         return None
     total, per_view = np.mean(list(full.values()), axis=0)
     return float(total), float(per_view)
+
+
+def _size(trace: Mapping[str, Any]) -> tuple[int, int]:
+    """(visual tokens, views)."""
+    if isinstance(trace, PackedTrace):
+        return int(np.frombuffer(trace.figures)[_TOKENS]), len(trace.views) // 8
+    found = whole(trace)
+    return found["visual_tokens"], len(found["per_view"])
 
 
 def cost_measures(rows: Sequence[AnswerRow], unpruned: Sequence[AnswerRow], full: tuple[float, float] | None = None) -> dict[str, Any]:
@@ -80,7 +95,7 @@ def cost_measures(rows: Sequence[AnswerRow], unpruned: Sequence[AnswerRow], full
         not measured), ``clamped`` (share of questions whose k is at its clamp), ``notes`` with their counts. Rows
         without a trace keep all tokens: ratios 1.
     """
-    traces = _Traces(row.trace for row in rows if row.trace is not None)
+    traces = _Traces([row.trace for row in rows if row.trace is not None])
     measures: dict[str, Any] = {
         "count": len(rows),
         "vision_ms": median([row.vision_ms for row in rows]),
@@ -118,29 +133,26 @@ def _nothing_pruned(full: tuple[float, float] | None) -> dict[str, Any]:
 
 
 class _Traces:
-    """Columns of traces, each trace looked at once: half a million of them as objects would fill gigabytes."""
+    """Columns of traces: half a million of them as objects would fill gigabytes. Packed ones are put one after the other as they are."""
 
-    def __init__(self, traces: Iterable[Mapping[str, Any]]) -> None:
-        self.count = 0
-        columns = {name: array("d") for name in (*_COLUMNS, *_MAYBE, "views")}
-        self._columns, self._notes = columns, Counter[str]()
-        self._lists = {name: _MeanRow() for name in ("per_view", "tokens_per_layer")}
-        for stored in traces:
-            trace = whole(stored)
-            self.count += 1
-            for name in _COLUMNS:
-                columns[name].append(trace[name])
-            for name in _MAYBE:
-                if trace.get(name) is not None:
-                    columns[name].append(trace[name])
-            columns["views"].append(len(trace["per_view"]))
-            for name, mean in self._lists.items():
-                mean.add(trace[name])
-            self._notes.update(trace["notes"])
+    def __init__(self, traces: Sequence[Mapping[str, Any]]) -> None:
+        self.count = len(traces)
+        packed = [trace if isinstance(trace, PackedTrace) else PackedTrace(whole(trace)) for trace in traces]
+        shape = (len(packed), len(PackedTrace.FIGURES))
+        figures = np.frombuffer(b"".join(trace.figures for trace in packed)).reshape(shape) if packed else np.zeros(shape)
+        columns = dict(zip(PackedTrace.FIGURES, figures.T, strict=True))
+        self._columns = {name: columns[name].copy() for name in _COLUMNS}
+        self._columns |= {name: columns[name][~np.isnan(columns[name])] for name in _MAYBE}
+        self._columns["views"] = np.array([len(trace.views) // 8 for trace in packed], dtype=float)
+        self._lists = {
+            "per_view": _mean_row([trace.views for trace in packed], np.float64),
+            "tokens_per_layer": _mean_row([trace.layers for trace in packed], np.int64),
+        }
+        self._notes = Counter(note for trace in packed for note in trace.notes)
 
     def measures(self) -> dict[str, Any]:
         """Of at least one trace."""
-        columns = {name: np.array(values) for name, values in self._columns.items()}
+        columns = self._columns
         average, views, steepness = columns["average_tokens"], columns["views"], columns["k"]
         full = float(columns["flops_full"].sum())
         seen = views > 0
@@ -150,8 +162,8 @@ class _Traces:
             "tokens_per_view": float((average[seen] / views[seen]).mean()) if seen.any() else None,
             "retention_tokens": float(columns["retention_tokens"].mean()),
             "flops_ratio": float(columns["flops_pruned"].sum()) / full if full else None,
-            "kept_per_view": self._lists["per_view"].mean(),
-            "schedule": self._lists["tokens_per_layer"].mean(),
+            "kept_per_view": self._lists["per_view"],
+            "schedule": self._lists["tokens_per_layer"],
             "mutual_information": spread(columns["mutual_information"]),
             "k": spread(steepness),
             "pruner_ms": spread(columns["pruner_ms"]),
@@ -160,30 +172,14 @@ class _Traces:
         }
 
 
-class _MeanRow:
-    """Mean of equally long lists, position by position; None if they differ in length (samples with other numbers of views)."""
-
-    def __init__(self) -> None:
-        self._rows: list[Sequence[float]] = []
-        self._sum: Any = None
-        self._count, self._length = 0, -1
-
-    def add(self, row: Sequence[float]) -> None:
-        self._length = len(row) if self._length in (-1, len(row)) else -2
-        if self._length >= 0:
-            self._rows.append(row)
-            if len(self._rows) == _TOGETHER:
-                self._add_up()
-
-    def _add_up(self) -> None:
-        if self._rows:
-            total = np.asarray(self._rows, dtype=float).sum(axis=0)
-            self._sum = total if self._sum is None else self._sum + total
-            self._count += len(self._rows)
-            self._rows = []
-
-    def mean(self) -> list[float] | None:
-        if self._length < 0:
-            return None
-        self._add_up()
-        return [float(value) for value in self._sum / self._count]
+def _mean_row(rows: Sequence[bytes], kind: Any) -> list[float] | None:
+    """Mean of equally long lists of numbers, position by position; None if they differ in length (samples with other numbers of views)."""
+    if len(set(map(len, rows))) != 1:
+        return None
+    if not rows[0]:
+        return []
+    total: Any = 0.0
+    for start in range(0, len(rows), _TOGETHER):
+        part = rows[start : start + _TOGETHER]
+        total = total + np.frombuffer(b"".join(part), dtype=kind).reshape(len(part), -1).astype(float).sum(axis=0)
+    return [float(value) for value in total / len(rows)]

@@ -7,9 +7,10 @@ Counts of one axis are an array (..., C, C + 1): row = class of the label, colum
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from operator import eq
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from senna_autoprune.evaluation.measures.parsing import INVALID, PATHS, SPEEDS, Plan, RoadUsers, plan_meaning
 
 Array = NDArray[Any]
+T, U, R = TypeVar("T"), TypeVar("U"), TypeVar("R")
 
 
 def confusion(labels: Sequence[str], answers: Sequence[str], classes: Sequence[str]) -> Array:
@@ -27,11 +29,29 @@ def confusion(labels: Sequence[str], answers: Sequence[str], classes: Sequence[s
     """
     index = {name: i for i, name in enumerate(classes)}
     counts = np.zeros((len(classes), len(classes) + 1), dtype=np.int64)
-    for label, answer in zip(labels, answers, strict=True):
+    for (label, answer), times in Counter(zip(labels, answers, strict=True)).items():
         if label not in index:
             raise ValueError(f"label {label!r} is not one of {', '.join(classes)}")
-        counts[index[label], index.get(answer, len(classes))] += 1
+        counts[index[label], index.get(answer, len(classes))] += times
     return counts
+
+
+def each_once(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """``function`` of every item, called once for each object: few texts and plans are the answers to many questions."""
+    known = {id(item): item for item in items}
+    found = {key: function(item) for key, item in known.items()}
+    return [found[key] for key in map(id, items)]
+
+
+def pair_once(function: Callable[[T, U], R], first: Sequence[T], second: Sequence[U]) -> list[R]:
+    """``function`` of every pair, called once for each pair of objects."""
+    found: dict[tuple[int, int], R] = {}
+    result = []
+    for key, one, other in zip(zip(map(id, first), map(id, second), strict=True), first, second, strict=True):
+        if key not in found:
+            found[key] = function(one, other)
+        result.append(found[key])
+    return result
 
 
 def class_f1(counts: Array) -> Array:
@@ -118,11 +138,11 @@ def plan_measures(labels: Sequence[Plan], answers: Sequence[Plan]) -> dict[str, 
         confusion counts.
     """
     speed, path = plan_confusions(labels, answers)
-    exact = sum(label == answer for label, answer in zip(labels, answers, strict=True))
+    exact = sum(pair_once(eq, labels, answers))
     present = np.concatenate([~np.isnan(class_f1(speed)), ~np.isnan(class_f1(path))])
     return {
         "count": len(labels),
-        "invalid": sum(not answer.valid for answer in answers),
+        "invalid": sum(each_once(lambda answer: not answer.valid, answers)),
         "exact_accuracy": share(exact, len(labels)),
         "macro_f1": _number(float(macro_f1(speed, path))),
         "macro_f1_classes": int(present.sum()),
@@ -134,7 +154,7 @@ def plan_measures(labels: Sequence[Plan], answers: Sequence[Plan]) -> dict[str, 
 
 def agreement(answers: Sequence[str], reference: Sequence[str]) -> float | None:
     """Share of planning answers that mean what the unpruned model's answer means (``answers.plan_meaning``)."""
-    return share(sum(map(eq, map(plan_meaning, answers), map(plan_meaning, reference))), len(answers))
+    return share(sum(pair_once(lambda one, other: plan_meaning(one) == plan_meaning(other), answers, reference)), len(answers))
 
 
 def road_user_measures(labels: Sequence[RoadUsers], answers: Sequence[RoadUsers]) -> dict[str, Any]:

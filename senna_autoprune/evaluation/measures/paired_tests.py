@@ -34,14 +34,17 @@ def sign_flip(differences: Array, seed: int = 0) -> float:
         return 1.0
     whole = np.rint(values)
     if np.array_equal(whole, values) and np.abs(whole).sum() <= _LARGEST:
-        steps = np.abs(whole).astype(np.int64)
-        reach = int(steps.sum())
-        chance = np.zeros(2 * reach + 1)
-        chance[reach] = 1.0
-        for step in steps:
-            chance = 0.5 * (np.roll(chance, step) + np.roll(chance, -step))  # never wraps: reach holds all steps
+        steps = np.sort(np.abs(whole).astype(np.int64))
+        reach, held = int(steps.sum()), 0
+        chance = np.zeros(reach + 1)  # of each sum of the steps whose coin says plus
+        chance[0] = 1.0
+        for step in steps.tolist():
+            before = chance[: held + 1].copy()
+            held += step
+            chance[held + 1 - len(before) : held + 1] += before
+            chance[: held + 1] *= 0.5
         seen = abs(int(whole.sum()))
-        sums = np.abs(np.arange(-reach, reach + 1))
+        sums = np.abs(2 * np.arange(reach + 1) - reach)
         return min(1.0, float(chance[sums >= seen].sum()))
     rng = np.random.default_rng(seed)
     signs = rng.integers(0, 2, size=(_DRAWS, len(values))) * 2 - 1

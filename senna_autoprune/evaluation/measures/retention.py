@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from senna_autoprune.evaluation.measures.clusters import by_cluster
+from senna_autoprune.evaluation.measures.clusters import Clusters, by_cluster
 from senna_autoprune.evaluation.measures.intervals import Bounds, Paired, ratio_interval, share_interval
-from senna_autoprune.evaluation.measures.metrics import labelled_macro_f1
+from senna_autoprune.evaluation.measures.metrics import labelled_macro_f1, pair_once
 from senna_autoprune.evaluation.measures.parsing import PATHS, SPEEDS, Plan
 
 Array = NDArray[Any]
@@ -138,6 +138,21 @@ def plan_statistics(labels: Sequence[Plan], answers: Sequence[Plan]) -> Array:
     return rows
 
 
+def plan_sums(labels: Sequence[Plan], answers: Sequence[Plan], scenes: Clusters) -> Array:
+    """(S, 50): ``by_scene`` of ``plan_statistics``, without a row a question."""
+    cut = len(SPEEDS) * (len(SPEEDS) + 1)
+    wide = cut + len(PATHS) * (len(PATHS) + 1)
+
+    def cells(label: Plan, answer: Plan) -> tuple[int, int]:
+        speed, path = _cells([label.speed], [answer.speed], SPEEDS), _cells([label.path], [answer.path], PATHS)
+        return int(speed[0]), cut + int(path[0])
+
+    codes, count = scenes.codes
+    at = np.array(pair_once(cells, labels, answers), dtype=np.intp).reshape(-1, 2)  # (Q, 2)
+    places = (codes[:, None] * wide + at).ravel()
+    return np.bincount(places, minlength=count * wide).reshape(count, wide).astype(np.float64)
+
+
 def _cells(labels: Sequence[str], answers: Sequence[str], classes: Sequence[str]) -> Array:
     """The place of each pair in a flattened confusion matrix, (Q,); answers of no class are in the last column."""
     index = {name: i for i, name in enumerate(classes)}
@@ -171,8 +186,12 @@ def retention(
         pruned, unpruned: per-question statistics (Q, D) of the same questions.
         scenes: scene of each question.
     """
-    sums = [by_scene(pruned, scenes), by_scene(unpruned, scenes)]
-    return bootstrap(sums, lambda p, u: _ratio(measure(p), measure(u)), resamples, seed)
+    return retention_of(by_scene(pruned, scenes), by_scene(unpruned, scenes), measure, resamples, seed)
+
+
+def retention_of(pruned: Array, unpruned: Array, measure: Measure = mean_measure, resamples: int = 2000, seed: int = 0) -> Interval:
+    """``retention`` of sums by scene (S, D)."""
+    return bootstrap([pruned, unpruned], lambda p, u: _ratio(measure(p), measure(u)), resamples, seed)
 
 
 def _ratio(above: Array, below: Array) -> Array:

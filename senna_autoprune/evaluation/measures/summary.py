@@ -8,9 +8,12 @@ be asked is not, and is listed as failed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from senna_autoprune.evaluation.measures import controls, metrics
 from senna_autoprune.evaluation.measures.adapted import Reading, adapted_measures, judges, read_severity
@@ -36,8 +39,8 @@ from senna_autoprune.evaluation.measures.retention import (
     accuracy_retention,
     macro_f1_measure,
     mcnemar,
-    plan_statistics,
-    retention,
+    plan_sums,
+    retention_of,
 )
 from senna_autoprune.evaluation.measures.rightness import senna_label_is_readable
 from senna_autoprune.evaluation.measures.verdict import evidence, judge
@@ -48,6 +51,7 @@ SCHEMA = 1
 
 SENNA_TYPES = {"vru", "motion", "light", "description", "explanation"}  # beside plan: each has measures of its own here
 
+Array = NDArray[Any]
 Texts = dict[int, str]  # question -> answer
 Official = tuple[dict[str, Any], list[bool] | None]  # the original metric, and which answers it calls right
 
@@ -103,9 +107,9 @@ def summarise(
         "settings": {name: {"kind": "model"} for name in by_setting},
     }
     full = full_tokens([row for row in rows if row.question in complete])
+    unpruned = [row for row in by_setting.get(UNPRUNED, []) if row.question in complete]
     for name, found in by_setting.items():
         usable = [row for row in found if row.question in complete]
-        unpruned = [row for row in by_setting.get(UNPRUNED, []) if row.question in complete]
         result["settings"][name]["cost"] = cost_measures(usable, unpruned, full)
         result["settings"][name]["unended"] = {"count": sum(row.cut for row in usable), "of": len(usable)}
     models = dict(texts)
@@ -204,16 +208,18 @@ class _Plans:
     scenes: Clusters
     texts: dict[str, list[str]]
     answers: dict[str, list[Plan]]
-    rights: dict[str, list[bool]]
+    sums: dict[str, Array]  # ``plan_sums``
+    rights: dict[str, Array]
     official: dict[str, Official]
 
     @classmethod
     def of(cls, plans: Sequence[QuestionRow], texts: Mapping[str, Texts]) -> _Plans:
-        labels = [parse_plan(q.label) for q in plans]
+        labels, scenes = [parse_plan(q.label) for q in plans], clusters_of(plans)
         said = {name: [found[q.question] for q in plans] for name, found in texts.items()}
         answers = {name: list(map(parse_plan, found)) for name, found in said.items()}
-        rights = {name: _equal(found, labels) for name, found in answers.items()}
-        return cls(labels, clusters_of(plans), said, answers, rights, {name: _official(plans, found) for name, found in texts.items()})
+        sums = {name: plan_sums(labels, found, scenes) for name, found in answers.items()}
+        rights = {name: np.array(_equal(found, labels), dtype=bool) for name, found in answers.items()}
+        return cls(labels, scenes, said, answers, sums, rights, {name: _official(plans, found) for name, found in texts.items()})
 
 
 def _plan_entry(plans: _Plans, name: str, seed: int, resamples: int) -> dict[str, Any]:
@@ -232,10 +238,9 @@ def _plan_entry(plans: _Plans, name: str, seed: int, resamples: int) -> dict[str
         return entry
     _, before_official = plans.official[UNPRUNED]
     entry["agreement"] = metrics.agreement(plans.texts[name], plans.texts[UNPRUNED])
-    statistics = (plan_statistics(labels, answers), plan_statistics(labels, plans.answers[UNPRUNED]))
     entry["retention"] = {
         "exact_accuracy": accuracy_retention(plans.rights[UNPRUNED], hits, scenes).to_dict(),
-        "macro_f1": retention(*statistics, scenes, macro_f1_measure, resamples, seed).to_dict(),
+        "macro_f1": retention_of(plans.sums[name], plans.sums[UNPRUNED], macro_f1_measure, resamples, seed).to_dict(),
     }
     if official_hits is not None and before_official is not None:
         entry["retention"]["official_accuracy"] = accuracy_retention(before_official, official_hits, scenes).to_dict()
@@ -257,13 +262,13 @@ def _verdict(plans: Sequence[QuestionRow], texts: Mapping[str, Texts], method: s
     """What may be said of the method, and the same evidence of the controls that see nothing."""
     labels, scenes = [parse_plan(q.label) for q in plans], clusters_of(plans)
     rights = {
-        name: _equal([parse_plan(texts[name][q.question]) for q in plans], labels)
+        name: np.array(_equal([parse_plan(texts[name][q.question]) for q in plans], labels), dtype=bool)
         for name in (UNPRUNED, method, NO_IMAGE, MAJORITY)
         if name in texts
     }
     found = {}
     for name, right in rights.items():
-        flips = [flip.scene for flip in flips_between(plans, texts[UNPRUNED], texts[name], name) if flip.severity in DANGEROUS]
+        flips = [question.scene for question, worst in _changed(plans, texts[UNPRUNED], texts[name]) if worst in DANGEROUS]
         found[name] = evidence(name, tokens if name == method else None, Paired.of(rights[UNPRUNED], right, scenes), flips)
     mine = found[method]
     assert mine is not None  # there are questions
@@ -278,7 +283,7 @@ def _breakdown(plans: Sequence[QuestionRow], unpruned: Texts, pruned: Texts) -> 
         [q.attributes for q in plans],
         _equal([parse_plan(text) for text in before], labels),
         _equal([parse_plan(text) for text in after], labels),
-        [plan_meaning(a) == plan_meaning(b) for a, b in zip(before, after, strict=True)],
+        metrics.pair_once(lambda a, b: plan_meaning(a) == plan_meaning(b), before, after),
     )
 
 
@@ -325,13 +330,28 @@ def flips_between(
     reading: Reading | None = None,
 ) -> list[Flip]:
     """Every answer that changed, worst first; questions that lack an answer on either side are left out."""
-    flips = []
+    return sort_flips(
+        [
+            Flip(q.question, q.token, q.scene, q.type, setting, worst, q.label, unpruned[q.question], pruned[q.question])
+            for q, worst in _changed(questions, unpruned, pruned, reading)
+        ]
+    )
+
+
+def _changed(
+    questions: Sequence[QuestionRow], unpruned: Mapping[int, str], pruned: Mapping[int, str], reading: Reading | None = None
+) -> Iterator[tuple[QuestionRow, str]]:
+    """The questions whose answer changed, with its severity, which is looked up once for the same words."""
+    known: dict[tuple[str, ...], str] = {}
     for q in questions:
         before, after = unpruned.get(q.question), pruned.get(q.question)
-        if before is not None and after is not None and before != after:
-            worst = severity_of(q, before, after, reading)
-            flips.append(Flip(q.question, q.token, q.scene, q.type, setting, worst, q.label, before, after))
-    return sort_flips(flips)
+        if before is None or after is None or before == after:
+            continue
+        key = (q.type, q.label, "" if reading is None else q.text, before, after)
+        worst = known.get(key)
+        if worst is None:
+            worst = known[key] = severity_of(q, before, after, reading)
+        yield q, worst
 
 
 def _flips(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation.runs.identity import ANSWERS, CERTIFIED, CONFIG, METRICS
+from senna_autoprune.evaluation.runs.identity import ANSWERS, CERTIFIED, CONFIG
+from senna_autoprune.evaluation.runs.results import CERTIFICATE, METRICS, TABLE, read_result, there
 from senna_autoprune.evaluation.runs.rows import UNPRUNED
 from senna_autoprune.evaluation.runs.store import RunStore
-from senna_autoprune.files.json_files import read_json
 
-TABLE, CERTIFICATE = "table.json", "budget.json"  # of a sweep, of a budget
 MOST_RUNS = 500  # of a folder
 
 
@@ -63,7 +61,7 @@ def run_line(directory: Path) -> RunLine:
         if not isinstance(settings, dict):
             raise SennaPruneError(f"{directory / CONFIG} has no settings")
         wanted = asked * len(settings)
-        state = "finished" if (directory / METRICS).is_file() and answers >= wanted else f"{answers} of {wanted} answers"
+        state = "finished" if there(directory / METRICS) and answers >= wanted else f"{answers} of {wanted} answers"
         if "sweep" in description:
             said = _sentence(directory / TABLE, "verdict") if state == "finished" else None
             return RunLine(directory, state, "sweep", f"{len(settings)} settings", answers, wanted, verdict=said)
@@ -74,8 +72,9 @@ def run_line(directory: Path) -> RunLine:
             state = "finished" if over else f"{answers} answers"
             return RunLine(directory, state, "budget", methods, answers, answers, verdict=said if over else None)
         method, budget = _asked(config if isinstance(config, dict) else {})
-        accuracies = _accuracies(directory, method) if state == "finished" else (None, None)
-        said = _sentence(directory / METRICS, "verdict") if state == "finished" else None
+        metrics = read_result(directory / METRICS) if state == "finished" else None
+        said = (metrics or {}).get("verdict", {}).get("sentence")
+        accuracies = _accuracy(metrics, UNPRUNED), _accuracy(metrics, method)
         return RunLine(directory, state, method, budget, answers, wanted, *accuracies, verdict=said)
     except (SennaPruneError, sqlite3.Error) as error:
         return RunLine(directory, f"unreadable: {error}")
@@ -89,16 +88,11 @@ def _asked(config: dict[str, Any]) -> tuple[str, str]:
     return str(config.get("method")), ""
 
 
-def _accuracies(directory: Path, method: str) -> tuple[float | None, float | None]:
-    metrics = read_json(directory / METRICS)
-    return _accuracy(metrics, UNPRUNED), _accuracy(metrics, method)
-
-
 def _sentence(path: Path, *place: str) -> str | None:
-    """``sentence`` of a file of the run, inside ``place``; None where there is no such text."""
-    if not path.is_file():
+    """``sentence`` of a file of the run, inside ``place``; None where there is no such file, or it says nothing."""
+    if not there(path):
         return None
-    found = read_json(path, own=True)
+    found = read_result(path)
     for key in (*place, "sentence"):
         found = found.get(key) if isinstance(found, dict) else None
     return found if isinstance(found, str) else None
@@ -107,4 +101,4 @@ def _sentence(path: Path, *place: str) -> str | None:
 def _accuracy(metrics: Any, setting: str) -> float | None:
     for key in ("settings", setting, "plan", "exact_accuracy"):
         metrics = metrics.get(key) if isinstance(metrics, dict) else None
-    return float(metrics) if isinstance(metrics, int | float) and math.isfinite(metrics) else None
+    return None if metrics is None else float(metrics)

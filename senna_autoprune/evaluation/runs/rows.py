@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import isnan, nan
+from struct import Struct
 from typing import Any
 
 UNPRUNED = "unpruned"
@@ -59,9 +62,51 @@ class StoredTrace(Mapping[str, Any]):
         return repr(self.whole())
 
 
+class PackedTrace(Mapping[str, Any]):
+    """What measures, figures and tables read of a trace, as numbers: a third of its text, and nothing to parse. ``figures``: those of
+    ``FIGURES`` as doubles, NaN for None; ``layers``: tokens entering each, as 64-bit integers; ``views``: tokens of each, as doubles.
+    """
+
+    FIGURES = (
+        "mutual_information", "k", "x0", "pruner_ms", "visual_tokens", "average_tokens", "retention_tokens", "flops_full", "flops_pruned",
+    )  # fmt: skip
+    MAYBE = 4  # the first of them may be None
+    __slots__ = ("figures", "layers", "notes", "views")
+
+    def __init__(self, trace: Mapping[str, Any]) -> None:
+        self.figures = _FIGURES.pack(*[nan if (value := trace.get(name)) is None else value for name in self.FIGURES])
+        self.layers, self.views = array("q", trace["tokens_per_layer"]).tobytes(), array("d", trace["per_view"]).tobytes()
+        self.notes = tuple(trace["notes"])
+
+    def whole(self) -> dict[str, Any]:
+        """All that is kept of it."""
+        values: list[Any] = [None if isnan(value) else value for value in _FIGURES.unpack(self.figures)]
+        values[self.MAYBE] = int(values[self.MAYBE])
+        layers, views = array("q", self.layers).tolist(), array("d", self.views).tolist()
+        return {**dict(zip(self.FIGURES, values, strict=True)), "tokens_per_layer": layers, "per_view": views, "notes": list(self.notes)}
+
+    def __getitem__(self, name: str) -> Any:
+        return self.whole()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.whole())
+
+    def __len__(self) -> int:
+        return len(self.whole())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Mapping) and self.whole() == dict(other)
+
+    def __repr__(self) -> str:
+        return repr(self.whole())
+
+
+_FIGURES = Struct(f"{len(PackedTrace.FIGURES)}d")
+
+
 def whole(trace: Mapping[str, Any]) -> dict[str, Any]:
     """A trace as a dict, parsed once."""
-    return trace.whole() if isinstance(trace, StoredTrace) else dict(trace)
+    return trace.whole() if isinstance(trace, StoredTrace | PackedTrace) else dict(trace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +139,8 @@ class AnswerRow:
     answer's text (an empty or an endless one). Times in ms:
     ``vision_ms`` of the sample's features (shared by its rows), ``prefill_ms`` of the first forward call of the decoder
     with the features given, ``decode_ms`` of all later ones; these two and ``kv_bytes`` are a row's equal share of its
-    batch. ``trace``: what pruning did (JSON-ready; of a stored row a ``StoredTrace``, which is read when it is looked at).
+    batch. ``trace``: what pruning did (JSON-ready; of a stored row a ``StoredTrace``, which is read when it is
+    looked at, or a ``PackedTrace``, which holds what is measured).
 
     ``said``: the answer in words that the run's adapter reads, where a Python adapter read it by itself. ``sent``: the prompt,
     verbatim (None from ``RunStore.answers``; see ``RunStore.sent``); ``missing_frames``: pictures that stood for an earlier one that

@@ -18,14 +18,22 @@ import json
 import logging
 import secrets
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from sys import intern
 from types import TracebackType
 from typing import Any, Self
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation.runs.check import attributes_of, check_layout, images_of, require_plain, trace_of, truths_of
+from senna_autoprune.evaluation.runs.check import (
+    attributes_of,
+    check_layout,
+    images_of,
+    packed_trace_of,
+    require_plain,
+    trace_of,
+    truths_of,
+)
 from senna_autoprune.evaluation.runs.groups import Groups
 from senna_autoprune.evaluation.runs.identity import (
     ANSWER_LINES,
@@ -39,7 +47,7 @@ from senna_autoprune.evaluation.runs.identity import (
     run_errors,
 )
 from senna_autoprune.evaluation.runs.packing import ANSWER_COLUMNS, line_of, pack_question, pack_truths, trace_text
-from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow, SeenImage
+from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow, SeenImage, StoredTrace
 from senna_autoprune.files.atomic import remove_parts, replace_file
 from senna_autoprune.files.lock import RunLock
 from senna_autoprune.files.yaml_files import dump_yaml
@@ -234,6 +242,7 @@ class RunStore:
         with run_errors(self.directory):
             known = self._rows_of("truths", "SELECT * FROM truths")
             truths = {q: truths_of(facts, earlier, future, path) for q, facts, earlier, future in known}
+            shown: dict[str, tuple[str, ...]] = {}  # of the questions of one sample the images are the same
             return [
                 QuestionRow(
                     question,
@@ -241,7 +250,7 @@ class RunStore:
                     intern(kind),
                     intern(text),  # few texts, each of many questions
                     intern(label),
-                    images_of(images, path),
+                    shown.get(images) or shown.setdefault(images, images_of(images, path)),
                     intern(scene),
                     bool(known),
                     attributes_of(attributes, path),
@@ -256,7 +265,13 @@ class RunStore:
         """Rows so far, ordered by question, of one setting or of all."""
         return list(self.iter_answers(setting))
 
-    def iter_answers(self, setting: str | None = None) -> Iterator[AnswerRow]:
+    def measured(self, setting: str | None = None) -> list[AnswerRow]:
+        """``answers`` as the measures read them: of the traces the numbers alone (``PackedTrace``)."""
+        return list(self.iter_answers(setting, packed_trace_of))
+
+    def iter_answers(
+        self, setting: str | None = None, trace_from: Callable[[str, Path], Mapping[str, Any]] = trace_of
+    ) -> Iterator[AnswerRow]:
         """``answers``, one by one."""
         where, values = ("WHERE setting = ?", (setting,)) if setting is not None else ("", ())
         path = self.directory / ANSWERS
@@ -275,10 +290,19 @@ class RunStore:
                     intern(status),
                     None if answer is None else intern(answer),  # most are plans
                     *numbers,
-                    trace=None if trace is None else trace_of(trace, path),
+                    trace=None if trace is None else trace_from(trace, path),
                     said=said,
                     missing_frames=missing,
                 )
+
+    def words(self, setting: str) -> dict[int, str]:
+        """question -> ``AnswerRow.words`` under one setting, in order; without the questions that have none."""
+        self._groups.flush()
+        with run_errors(self.directory):
+            told = dict(self._rows_of("sent", "SELECT question, said FROM sent WHERE said IS NOT NULL AND setting = ?", (setting,)))
+            rows = self._connection.execute("SELECT question, answer FROM answers WHERE setting = ? ORDER BY question", (setting,))
+            found = ((question, told.get(question, answer)) for question, answer in rows)
+            return {question: intern(text) for question, text in found if text is not None}
 
     def seen(self) -> list[SeenImage]:
         """The image files that answers so far were made from; none where a run was made before they were kept."""
@@ -296,10 +320,10 @@ class RunStore:
         with run_errors(self.directory):
             return {(question, name): (text, missing) for question, name, text, missing in self._rows_of("prompts", asked)}
 
-    def _rows_of(self, table: str, asked: str) -> Iterable[Any]:
+    def _rows_of(self, table: str, asked: str, values: tuple[Any, ...] = ()) -> Iterable[Any]:
         """Rows of a table that runs made before did not have."""
         known = self._connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone()
-        return self._connection.execute(asked) if known else ()
+        return self._connection.execute(asked, values) if known else ()
 
     # --- what is added ----------------------------------------------------------------------------------------------
 
@@ -351,9 +375,11 @@ class RunStore:
             )
             return self._connection.execute("DELETE FROM answers WHERE status = 'failed'").rowcount
 
-    def write_answers(self, rows: Iterable[AnswerRow]) -> Path:
-        """answers.jsonl, atomically: one JSON object a row, in the order given, with everything but the times."""
+    def write_answers(self, rows: Iterable[AnswerRow] | None = None) -> Path:
+        """answers.jsonl, atomically: one JSON object a row, with everything but the times. rows: None: all, as they are stored."""
         path = self.directory / ANSWER_LINES
+        if rows is None:
+            rows = self.iter_answers(trace_from=lambda text, _: StoredTrace(text))
         with run_errors(self.directory):
             replace_file(path, (line_of(row).encode() for row in rows))
         return path

@@ -142,8 +142,8 @@ def sweep(
         reading = Reading.of(description.get("adapter"))
         speed = answer_all(engine, prepared, store, on_row, unreachable, in_turn_units, force, reading)
         names = {setting.name for setting in settings}
-        answers = store.answers()
-        store.write_answers(answers)
+        answers = store.measured()
+        store.write_answers()
         rows = [row for row in answers if row.setting in names]
         return _finish(config, store, cells, questions, rows, calibration, speed)
 
