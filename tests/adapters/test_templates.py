@@ -16,7 +16,7 @@ TURNS = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text"
 USED = (
     "{%- set ns = namespace(images=0) %}{% for m in messages %}{{ '=' * 3 }}<|{{ m['role'] }}|>"
     "{% for part in m['content'] %}{% if part.type == 'image' %}{% set ns.images = ns.images + 1 %}<image>{% else %}"
-    "{{ part['text'] | trim }}{% endif %}{% endfor %}{% if loop.index0 % 2 == 0 %}\n{% endif %}{% endfor %}"
+    "{{ part['text'] | trim }}{% endif %}{% endfor %}{% if loop.index0 % 2 == 0 %}{{ '\\n' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{% generation %}ASSISTANT:{% endgeneration %}{% endif %}"
 )
 ENDLESS = {

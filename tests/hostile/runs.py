@@ -177,6 +177,23 @@ _run(
     r"some-one/some-model' is not on this machine",
     "replayed",
 )
+_run(
+    "the vision tower is a hub id",
+    lambda run, _: _rewrite(run / "config.yaml", "(?m)^  model: (.*)$", r"  model: \1\n  vision_tower: some-one/some-tower"),
+    r"some-one/some-tower' is not on this machine",
+    "replayed",
+)
+for name in ("report.html", "answers.html", "figures/report-accuracy.png", "figures/report-accuracy.svg"):
+    for way, put in {"a link to": _link, "a second name of": _hard_link}.items():
+
+        def make(place: Place, name: str = name, put: Callable[[str], Callable[[Path, Place], object]] = put) -> list[str]:
+            """A page or picture of before leads to the user's file: it is replaced, and what it named stays."""
+            run = place.finished()
+            (run / name).parent.mkdir(exist_ok=True)
+            put(name)(run, place)
+            return _reported(place)
+
+        CASES.add(f"{name} is {way} the user's file", make, r"report\.html", 0)
 
 
 @CASES.case("report of a folder that is no run", r"not a run directory|no report|config\.yaml|no run")

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from senna_autoprune.evaluation.measures.clusters import Clusters
+from senna_autoprune.evaluation.measures.metrics import each_once, pair_once
 from senna_autoprune.evaluation.measures.parsing import INVALID_PLAN, PATHS, SPEEDS, Plan
 from senna_autoprune.evaluation.measures.retention import (
     accuracy_retention,
@@ -17,6 +19,7 @@ from senna_autoprune.evaluation.measures.retention import (
     mcnemar,
     mean_measure,
     plan_statistics,
+    plan_sums,
     resample_counts,
     retention,
 )
@@ -44,6 +47,32 @@ def test_retention_interval_equals_nested_loops(seed: int) -> None:
     assert (found.low, found.high, found.undefined) == (pytest.approx(low), pytest.approx(high), undefined)
     assert found.low is not None and found.value is not None and found.high is not None
     assert found.low <= found.value <= found.high
+
+
+def test_sums_of_plans_are_those_of_rows() -> None:
+    rng = np.random.default_rng(6)
+    few = [Plan(speed, path) for speed in SPEEDS for path in PATHS]
+    for count in (0, 1, 300):
+        labels = [few[rng.integers(20)] for _ in range(count)]
+        answers = [
+            INVALID_PLAN if rng.random() < 0.2 else Plan("KEEP", "OVER") if rng.random() < 0.1 else few[rng.integers(20)] for _ in labels
+        ]
+        scenes = Clusters(f"s{rng.integers(7)}" for _ in labels)
+        assert np.array_equal(plan_sums(labels, answers, scenes), by_scene(plan_statistics(labels, answers), scenes))
+
+
+def test_what_is_done_once_is_what_is_done_each_time() -> None:
+    asked: list[object] = []
+    first, second = (
+        [Plan("KEEP", "STRAIGHT"), Plan("KEEP", "STRAIGHT"), INVALID_PLAN] * 5,
+        [INVALID_PLAN, Plan("STOP", "STRAIGHT"), INVALID_PLAN] * 5,
+    )
+    assert pair_once(lambda a, b: asked.append((a, b)) or a == b, first, second) == [a == b for a, b in zip(first, second, strict=True)]  # type: ignore[func-returns-value]
+    assert len(asked) == 3
+    assert each_once(str, first) == [str(one) for one in first]
+    assert pair_once(str.__eq__, [], []) == [] == each_once(str, [])
+    with pytest.raises(ValueError, match="argument"):
+        pair_once(str.__eq__, ["a"], [])
 
 
 def test_macro_f1_interval_equals_nested_loops() -> None:
