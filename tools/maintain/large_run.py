@@ -4,9 +4,10 @@
     python tools/maintain/large_run.py --out /tmp/large --answers 5000        # a small one
     python tools/maintain/large_run.py --out /tmp/large --measure report      # what is there: one command again
 
-Questions are the embedded ones over and over, with tokens and scenes of their own, so that pictures are there to show; answers
-are made up, with traces as long as a 7B model's. ``make`` answers them by a made-up engine: rows a second are those of the store.
-Each measurement is a process of its own: seconds on the clock, of CPU, and the greatest memory.
+``report`` and ``flips`` replay twelve frames through the model; ``report-alone`` and ``flips-alone`` are what is left without it, and
+what grows with the answers. Questions are the embedded ones over and over, with tokens and scenes of their own, so that pictures are
+there to show; answers are made up, with traces as long as a 7B model's, by an engine that answers at once. ``commits``: rows a second of
+the store alone. Each measurement is a process of its own: seconds on the clock, of CPU, and the greatest memory.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from typing import Any
 
 LAYERS, VIEWS, VIEW_TOKENS, SCENES = 32, 6, 128, 850
 ASKED = 200_000  # questions of the file that is asked from
-MEASURES = ("make", "first-answer", "limit", "end-of-run", "report", "curves", "flips")
+COMMITTED = 20_000  # rows that are committed to a store of their own
+MEASURES = ("commits", "make", "first-answer", "limit", "end-of-run", "report", "report-alone", "curves", "flips", "flips-alone")
 
 
 # --- what is measured on ----------------------------------------------------------------------------------------------
@@ -133,6 +135,27 @@ def _config(out: Path, questions: str, folder: str, **more: Any) -> Any:
     return EvalConfig(model=str(found.model_dir), questions=str(out / questions), out=str(out / folder), **more)
 
 
+def commits(out: Path) -> str:
+    """Rows that come as fast as a store takes them, a disk's wait and all."""
+    from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
+    from senna_autoprune.evaluation.runs.store import RunStore
+
+    shutil.rmtree(out / "committed", ignore_errors=True)
+    rng, question = random.Random(2), QuestionRow(0, "t", "plan", "text", "KEEP, STRAIGHT", ("a.jpg",), "s", True, {})
+    rows = [
+        AnswerRow(n, "autoprune", "ok", "KEEP, STRAIGHT", None, 1.0, 2.0, 3.0, 5, 10**8, _trace(rng), sent="prompt", missing_frames=0)
+        for n in range(COMMITTED)
+    ]
+    with RunStore.start(out / "committed", {"identity": {}}, [question]) as store:
+        started, spent = time.perf_counter(), time.process_time()
+        for row in rows:
+            store.add(row)
+        store.flush()
+        clock, cpu = time.perf_counter() - started, time.process_time() - spent
+    shutil.rmtree(out / "committed")
+    return f"{COMMITTED / clock:.0f} rows a second on the clock, {COMMITTED / cpu:.0f} a second of CPU"
+
+
 def make(out: Path) -> str:
     """Answers every question of the run's file: rows a second of the store alone, from the first row to the last."""
     from senna_autoprune.evaluation.evaluate import evaluate
@@ -161,16 +184,17 @@ def first_answer(out: Path, **more: Any) -> str:
 
     shutil.rmtree(out / "asked", ignore_errors=True)
     config = _config(out, "asked.json", "asked", **more)
-    started = time.perf_counter()
+    started, spent = time.perf_counter(), time.process_time()
     prepared = prepare(config)
-    read = time.perf_counter()
+    read, read_cpu = time.perf_counter() - started, time.process_time() - spent
     with open_engine(config, lambda line: None) as engine:
-        loaded = time.perf_counter()
+        loaded, spent = time.perf_counter(), time.process_time()
         with contextlib.suppress(Enough):
             evaluate(config, engine, prepared, on_row)
+        after, after_cpu = time.perf_counter() - loaded, time.process_time() - spent
     shutil.rmtree(out / "asked")
-    after = time.perf_counter() - loaded
-    return f"{len(prepared.questions)} questions read in {read - started:.1f} s, first answer {after:.1f} s after the model was loaded"
+    said = f"{len(prepared.questions)} questions read in {read:.1f} s ({read_cpu:.1f} s of CPU)"
+    return f"{said}, first answer {after:.1f} s ({after_cpu:.1f} s of CPU) after the model was loaded"
 
 
 def limited(out: Path) -> str:
@@ -183,6 +207,14 @@ def end_of_run(out: Path) -> str:
 
     result = evaluate(_config(out, "questions.json", "run"), MadeUp())  # type: ignore[arg-type]
     return f"{result.rows} answers"
+
+
+def choose_flips(out: Path) -> str:
+    """What ``flips`` does before the model is loaded: the run is read, its flips are judged and sorted."""
+    from senna_autoprune.replay.setup import prepare
+
+    job = prepare(run=str(out / "run"), flips="worst", out=str(out / "shown"))
+    return f"{len(job.source.shots)} frames chosen"
 
 
 def command(*words: str) -> Callable[[Path], str]:
@@ -199,19 +231,22 @@ def command(*words: str) -> Callable[[Path], str]:
             if left.code:
                 raise
         made = [path for path in (out / "shown" / "report.html", out / "run" / "report.html") if path.exists()]
-        return f"report.html {made[0].stat().st_size / 1e6:.1f} MB" if words[0] == "report" else ""
+        return f"{made[0].name} {made[0].stat().st_size / 1e6:.1f} MB" if words[0] == "report" else ""
 
     return run
 
 
 RUNS: dict[str, Callable[[Path], str]] = {
+    "commits": commits,
     "make": make,
     "first-answer": first_answer,
     "limit": limited,
     "end-of-run": end_of_run,
     "report": command("report", "RUN", "--out", "OUT"),
+    "report-alone": command("report", "RUN", "--out", "OUT", "--no-replay"),
     "curves": command("curves", "RUN"),
     "flips": command("replay", "--run", "RUN", "--flips", "worst", "--out", "OUT"),
+    "flips-alone": choose_flips,
 }
 
 
