@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any, ClassVar
+from typing import Any
 
 from senna_autoprune.errors import SennaPruneError, one_line
 
@@ -47,7 +47,7 @@ def _check(template: Any, where: str) -> None:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     class Generation(Extension):  # the tag that transformers adds: a block like any other
-        tags: ClassVar = {"generation"}
+        tags = {"generation"}  # noqa: RUF012  # as jinja declares it
 
         def parse(self, parser: Any) -> Any:
             next(parser.stream)

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from senna_autoprune.evaluation.measures.clusters import Clusters, clusters_of
 from senna_autoprune.evaluation.measures.intervals import Paired
 from senna_autoprune.evaluation.measures.metrics import pair_once
@@ -75,10 +78,10 @@ def adapted_measures(
     known = [n for n in range(len(questions)) if (futures[n] if with_future else labels[n]) is not None]
     scenes = clusters_of(questions)
     labelled = Clusters(scenes[n] for n in known)
-    right: dict[str, list[bool]] = {}
+    right: dict[str, NDArray[np.bool_]] = {}
     if kind in CLOSED and known:
         true = [labels[n] for n in known]
-        right = {name: pair_once(reading.same, [found[n] for n in known], true) for name, found in read.items()}
+        right = {name: np.array(pair_once(reading.same, [found[n] for n in known], true), dtype=bool) for name, found in read.items()}
     result = {}
     for name, found in read.items():
         entry: dict[str, Any] = {"kind": kind, "count": len(questions), "unlabelled": len(questions) - len(known)}
@@ -94,7 +97,7 @@ def adapted_measures(
     return result
 
 
-def _closed(name: str, right: Mapping[str, Sequence[bool]], scenes: Sequence[str], seed: int) -> dict[str, Any]:
+def _closed(name: str, right: Mapping[str, NDArray[np.bool_]], scenes: Sequence[str], seed: int) -> dict[str, Any]:
     """Accuracy, retention and paired tests of answers that are right or wrong."""
     hits, others = right[name], [other for other in (UNPRUNED, *PRUNING_CONTROLS, NO_IMAGE) if other in right and other != name]
     found: dict[str, Any] = {

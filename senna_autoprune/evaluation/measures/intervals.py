@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from senna_autoprune.evaluation.measures.clusters import by_cluster
 
 Array = NDArray[Any]
+Hits = Sequence[bool] | NDArray[np.bool_]  # right or wrong, question by question
 LEVEL = 0.95
 
 
@@ -65,7 +66,7 @@ class Paired:
     count: Array
 
     @classmethod
-    def of(cls, before: Sequence[bool], after: Sequence[bool], clusters: Sequence[Hashable]) -> Paired:
+    def of(cls, before: Hits, after: Hits, clusters: Sequence[Hashable]) -> Paired:
         """ValueError: sequences of different lengths."""
         if not len(before) == len(after) == len(clusters):
             raise ValueError(f"{len(before)} answers before, {len(after)} after, {len(clusters)} clusters")

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from senna_autoprune.evaluation.measures.parsing import INVALID, PATHS, SPEEDS, Plan, RoadUsers, plan_meaning
 
 Array = NDArray[Any]
-T, U, R = TypeVar("T"), TypeVar("U"), TypeVar("R")
+T = TypeVar("T")
+U = TypeVar("U")
+R = TypeVar("R")
 
 
 def confusion(labels: Sequence[str], answers: Sequence[str], classes: Sequence[str]) -> Array:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from senna_autoprune.evaluation.measures.clusters import Clusters, by_cluster
-from senna_autoprune.evaluation.measures.intervals import Bounds, Paired, ratio_interval, share_interval
+from senna_autoprune.evaluation.measures.intervals import Bounds, Hits, Paired, ratio_interval, share_interval
 from senna_autoprune.evaluation.measures.metrics import labelled_macro_f1, pair_once
 from senna_autoprune.evaluation.measures.parsing import PATHS, SPEEDS, Plan
 
@@ -121,7 +121,7 @@ def macro_f1_measure(sums: Array) -> Array:
     return labelled_macro_f1(speed, path)
 
 
-def hit_statistics(hits: Sequence[bool]) -> Array:
+def hit_statistics(hits: Hits) -> Array:
     """(Q, 2): 1 where right, and 1 for the question."""
     return np.stack([np.asarray(hits, dtype=np.float64), np.ones(len(hits))], axis=1)
 
@@ -161,13 +161,13 @@ def _cells(labels: Sequence[str], answers: Sequence[str], classes: Sequence[str]
     return np.array([index[label] * wide + index.get(answer, len(classes)) for label, answer in pairs], dtype=np.intp)
 
 
-def accuracy(hits: Sequence[bool], scenes: Sequence[Hashable]) -> Interval:
+def accuracy(hits: Hits, scenes: Sequence[Hashable]) -> Interval:
     """Share of right answers with Wilson's interval over scenes."""
     right, count = by_cluster(hit_statistics(hits), scenes).T if len(hits) else np.zeros((2, 0))
     return Interval.score(share_interval(right, count))
 
 
-def accuracy_retention(before: Sequence[bool], after: Sequence[bool], scenes: Sequence[Hashable]) -> Interval:
+def accuracy_retention(before: Hits, after: Hits, scenes: Sequence[Hashable]) -> Interval:
     """Right after / right before with the paired score interval over scenes; never without width, also where nothing flipped."""
     return Interval.score(ratio_interval(Paired.of(before, after, scenes)))
 
@@ -213,7 +213,7 @@ class McNemar:
         return asdict(self)
 
 
-def mcnemar(unpruned_right: Sequence[bool], pruned_right: Sequence[bool]) -> McNemar:
+def mcnemar(unpruned_right: Hits, pruned_right: Hits) -> McNemar:
     """McNemar's exact test; p = 1 where no pair differs. It treats questions as independent: read it beside the
     interval over scenes.
     """

@@ -209,7 +209,7 @@ class _Plans:
     texts: dict[str, list[str]]
     answers: dict[str, list[Plan]]
     sums: dict[str, Array]  # ``plan_sums``
-    rights: dict[str, Array]
+    rights: dict[str, NDArray[np.bool_]]
     official: dict[str, Official]
 
     @classmethod
