@@ -35,7 +35,7 @@ def test_the_run_is_one_like_any_other(out: Path) -> None:
 
 def test_what_grows_is_measured_without_the_model(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["large_run"])
-    assert re.fullmatch(r"report\.html \d+\.\d MB", large_run.RUNS["report-alone"](out))
+    assert re.fullmatch(r"report\.html \d+\.\d MB", large_run.RUNS["report"](out))
     assert re.fullmatch(r"\d+ frames chosen", large_run.RUNS["flips-alone"](out))
 
 

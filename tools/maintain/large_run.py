@@ -4,7 +4,7 @@
     python tools/maintain/large_run.py --out /tmp/large --answers 5000        # a small one
     python tools/maintain/large_run.py --out /tmp/large --measure report      # what is there: one command again
 
-``report`` and ``flips`` replay twelve frames through the model; ``report-alone`` and ``flips-alone`` are what is left without it, and
+``report-replay`` and ``flips`` replay twelve frames through the model; ``report`` and ``flips-alone`` are what is left without it, and
 what grows with the answers. Questions are the embedded ones over and over, with tokens and scenes of their own, so that pictures are
 there to show; answers are made up, with traces as long as a 7B model's, by an engine that answers at once. ``commits``: rows a second of
 the store alone. Each measurement is a process of its own: seconds on the clock, of CPU, and the greatest memory.
@@ -29,7 +29,7 @@ from typing import Any
 LAYERS, VIEWS, VIEW_TOKENS, SCENES = 32, 6, 128, 850
 ASKED = 200_000  # questions of the file that is asked from
 COMMITTED = 20_000  # rows that are committed to a store of their own
-MEASURES = ("commits", "make", "first-answer", "limit", "end-of-run", "report", "report-alone", "curves", "flips", "flips-alone")
+MEASURES = ("commits", "make", "first-answer", "limit", "end-of-run", "report", "report-replay", "curves", "flips", "flips-alone")
 
 
 # --- what is measured on ----------------------------------------------------------------------------------------------
@@ -243,7 +243,7 @@ RUNS: dict[str, Callable[[Path], str]] = {
     "limit": limited,
     "end-of-run": end_of_run,
     "report": command("report", "RUN", "--out", "OUT"),
-    "report-alone": command("report", "RUN", "--out", "OUT", "--no-replay"),
+    "report-replay": command("report", "RUN", "--out", "OUT", "--replay"),
     "curves": command("curves", "RUN"),
     "flips": command("replay", "--run", "RUN", "--flips", "worst", "--out", "OUT"),
     "flips-alone": choose_flips,
