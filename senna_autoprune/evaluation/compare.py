@@ -10,13 +10,13 @@ from typing import Any
 from senna_autoprune.demo import label_of_run
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.measures.clusters import NO_VERDICT, clusters_of, scene_warning
-from senna_autoprune.evaluation.measures.flips import flip_table
+from senna_autoprune.evaluation.measures.flips import Flip, flip_table, meanings
 from senna_autoprune.evaluation.measures.intervals import Paired, difference_interval, ratio_interval
 from senna_autoprune.evaluation.measures.paired_tests import non_inferiority, scene_test
 from senna_autoprune.evaluation.measures.parsing import parse_plan
 from senna_autoprune.evaluation.measures.retention import accuracy, mcnemar
 from senna_autoprune.evaluation.measures.summary import flips_between
-from senna_autoprune.evaluation.measures.verdict import points, up
+from senna_autoprune.evaluation.measures.verdict import CONFIDENCE, down, points, up
 from senna_autoprune.evaluation.runs.rows import PRUNING_CONTROLS, UNPRUNED, QuestionRow
 from senna_autoprune.evaluation.runs.store import RunStore
 
@@ -78,6 +78,8 @@ def compare(a: Side, b: Side, seed: int = 0) -> dict[str, Any]:
     pairs = Paired.of(before, after, scenes)
     texts = [{a.answers[key][0].question: side.answers[key][1] for key in both} for side in (a, b)]
     flips = flips_between(questions, texts[0], texts[1], b.setting)
+    table, words = flip_table(flips, len(both), pairs.scenes), meanings("A", "B")
+    table["by_severity"] = {name: {**one, "meaning": words[name]} for name, one in table["by_severity"].items()}
     found: dict[str, Any] = {
         "a": {"run": a.run, "setting": a.setting, "label": a.label, "only": len(a.answers) - len(both)},
         "b": {"run": b.run, "setting": b.setting, "label": b.label, "only": len(b.answers) - len(both)},
@@ -91,19 +93,31 @@ def compare(a: Side, b: Side, seed: int = 0) -> dict[str, Any]:
         "lower": non_inferiority(pairs, 0.5).lower if pairs.scenes > 1 else None,  # the bound does not depend on the margin
         "scene_test": scene_test(pairs, seed).to_dict(),
         "mcnemar": mcnemar(before, after).to_dict(),
-        "flips": {**flip_table(flips, len(both), pairs.scenes), "list": [flip.to_dict() for flip in flips]},
+        "flips": {**table, "list": [_named(flip) for flip in flips]},
     }
     return {**found, "sentence": _sentence(found)}
+
+
+def _named(flip: Flip) -> dict[str, Any]:
+    """A flip whose two answers are called A's and B's: neither need be unpruned."""
+    names = {"unpruned": "a", "pruned": "b"}
+    return {names.get(key, key): value for key, value in flip.to_dict().items()}
 
 
 def _sentence(found: dict[str, Any]) -> str:
     """What may be said of B against A."""
     gap, test, scenes = found["difference"], found["scene_test"], found["scenes"]
-    who = f"B ({found['b']['setting']}) against A ({found['a']['setting']})"
+    b, a = f"B ({found['b']['setting']})", f"A ({found['a']['setting']})"
+    who = f"{b} against {a}"
     if scenes < NO_VERDICT or gap["low"] is None:
         return f"{who}: no verdict, {scenes} scenes (at least {NO_VERDICT} are needed)"
-    ends = f"{100 * gap['value']:+.1f} points of accuracy [{100 * gap['low']:+.1f}, {100 * gap['high']:+.1f}]"
-    bound = "no loss" if found["lower"] >= 0 else f"not worse by more than {points(up(-found['lower']))}"
-    held = found["flips"]["scenes"]
+    held, p_value = found["flips"]["scenes"], f"p {test['p_value']:.3g} by scene"
     flips = f"a newly dangerous answer in {held['dangerous']} of {scenes} scenes (at most {100 * up(held['dangerous_upper']):.1f} %)"
-    return f"{who}: {ends}, p {test['p_value']:.3g} by scene; {bound} (95 %, {scenes} scenes), {flips}"
+    ends = f"[{100 * gap['low']:+.1f}, {100 * gap['high']:+.1f}]"
+    if gap["high"] < 0 or gap["low"] > 0:  # the interval says which is better: a bound of the loss would only veil it
+        worse, small, large = gap["high"] < 0, *sorted((abs(gap["low"]), abs(gap["high"])))
+        said = f"{b} is {'worse' if worse else 'better'} than {a} by {points(down(small))} to {points(up(large))} of accuracy"
+        return f"{said} ({CONFIDENCE}, {scenes} scenes; {100 * gap['value']:+.1f} {ends}), {p_value}; {flips}"
+    bound = "no loss" if found["lower"] >= 0 else f"not worse by more than {points(up(-found['lower']))}"
+    said = f"{who}: no difference is shown, {100 * gap['value']:+.1f} points of accuracy {ends}, {p_value}"
+    return f"{said}; {bound} ({CONFIDENCE}, {scenes} scenes), {flips}"

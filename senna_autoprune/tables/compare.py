@@ -37,7 +37,7 @@ def _accuracy(found: Mapping[str, Any]) -> Grid:
 
 def _flips(found: Mapping[str, Any]) -> Grid:
     flips = found["flips"]
-    title = f"{flips['flips']} answers differ, {flips['harmful']} to the worse"
+    title = f"{flips['flips']} answers differ, {flips['harmful']} of B's to the worse"
     grid = Grid(title, ["severity", "answers", "share", "meaning"], texts=(0, 3))
     for name, one in flips["by_severity"].items():
         if one["count"]:
@@ -48,7 +48,7 @@ def _flips(found: Mapping[str, Any]) -> Grid:
 def _listed(found: Mapping[str, Any], most: int) -> Grid:
     grid = Grid("Answers that differ, worst first", ["severity", "scene", "question", "label", "A", "B"], texts=(0, 1, 3, 4, 5))
     for flip in found["flips"]["list"][:most]:
-        words = [" ".join(flip[key].split())[:60] for key in ("label", "unpruned", "pruned")]
+        words = [" ".join(flip[key].split())[:60] for key in ("label", "a", "b")]
         grid.rows.append([flip["severity"], flip["scene"], str(flip["question"]), *words])
     if len(found["flips"]["list"]) > most:
         grid.notes = [f"{most} of {len(found['flips']['list'])}; the JSON has all"]

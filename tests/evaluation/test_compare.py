@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,24 @@ def test_each_runs_own_method_is_compared_on_common_questions(tmp_path: Path) ->
     assert found["scene_test"]["p_value"] == 0.25  # three scenes, all one way: 2 / 2^3
     assert found["flips"]["scenes"]["dangerous"] == 3  # missed brakes
     assert found["difference"]["low"] < -3 / 40 < found["difference"]["high"]
-    assert found["sentence"].startswith("B (dart) against A (fastv): -7.5 points of accuracy [")
+    assert found["sentence"].startswith("B (dart) against A (fastv): no difference is shown, -7.5 points of accuracy [")
     assert "p 0.25 by scene" in found["sentence"] and "in 3 of 15 scenes" in found["sentence"]
+    missed = found["flips"]["by_severity"]["missed_brake"]
+    assert missed["meaning"] == "label STOP or DECELERATE: A braked, B does not (or gives no usable answer)"
+    assert all("pruned" not in one["meaning"] for one in found["flips"]["by_severity"].values())
+    assert {(flip["a"], flip["b"]) for flip in found["flips"]["list"]} == {(STOP, KEEP)}
+
+
+def test_a_decisive_loss_is_called_one_and_the_other_way_a_gain(tmp_path: Path) -> None:
+    """Every second answer is lost: no sentence may begin with what it is *not* worse by."""
+    a, b = made(tmp_path / "a", "fastv", set()), made(tmp_path / "b", "dart", set(range(1, 45, 2)))
+    found, back = compare(read_side(a), read_side(b)), compare(read_side(b), read_side(a))
+    low, high = found["difference"]["low"], found["difference"]["high"]
+    assert high < -0.2
+    assert found["sentence"].startswith(f"B (dart) is worse than A (fastv) by {math.floor(-1000 * high) / 10:.1f} points to ")
+    assert f"{math.ceil(-1000 * low) / 10:.1f} points of accuracy (95 %, 15 scenes; -48.9 [" in found["sentence"]
+    assert "not worse" not in found["sentence"]
+    assert back["sentence"].startswith("B (fastv) is better than A (dart) by ") and "worse" not in back["sentence"]
 
 
 def test_a_sweep_or_search_is_not_silently_its_unpruned_answers(tmp_path: Path) -> None:
@@ -66,7 +83,7 @@ def test_two_settings_of_one_run_and_the_page(tmp_path: Path) -> None:
     page = tmp_path / "compare.html"
     ended = CliRunner().invoke(cli, ["compare", str(run), str(run), "--setting", "unpruned", "--out", str(page)])
     assert ended.exit_code == 0, ended.output
-    assert "B (fastv) against A (unpruned): -4.4 points" in ended.output and "missed_brake" in ended.output
+    assert "B (fastv) against A (unpruned): no difference is shown, -4.4 points" in ended.output and "missed_brake" in ended.output
     assert "B (fastv) against A (unpruned)" in page.read_text() and "15 scenes: fewer than 40" in page.read_text()
 
 

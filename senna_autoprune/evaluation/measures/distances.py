@@ -66,6 +66,11 @@ class Gains:
         return Gains(self.gain[scenes], self.moved[scenes], self.count[scenes], self.event)
 
     @property
+    def reversed(self) -> Gains:
+        """Before and after exchanged."""
+        return Gains(-self.gain, self.moved, self.count, self.event)
+
+    @property
     def gap(self) -> Array:
         """(S,) metres gained."""
         return self.gain

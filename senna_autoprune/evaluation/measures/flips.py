@@ -16,21 +16,29 @@ from typing import Any
 from senna_autoprune.evaluation.measures.intervals import scenes_upper
 from senna_autoprune.evaluation.measures.parsing import INVALID, Plan, parse_light, parse_motion, parse_plan, parse_road_users
 
-# worst first: name -> what it means (printed beside the counts)
-SEVERITIES: dict[str, str] = {
-    "missed_brake": "label STOP or DECELERATE: unpruned braked, pruned does not (or gives no usable answer)",
-    "missed_road_user": "label says a vulnerable road user is ahead: unpruned saw it, pruned does not",
-    "wrong_side": "label turns or changes lane to one side: pruned goes to the other",
-    "no_answer": "unpruned answer was usable, pruned answer does not parse",
-    "wrong_path": "unpruned path was right, pruned path is not",
-    "false_brake": "label KEEP or ACCELERATE: pruned brakes, unpruned did not",
-    "false_road_user": "label says the way is clear: pruned sees a road user, unpruned did not",
-    "wrong_speed": "unpruned speed was right, pruned speed is another (not a missed or false brake)",
-    "broken": "unpruned answer was right, pruned is not (question types without a finer table)",
-    "both_wrong": "wrong before and after, in another way",
-    "repaired": "unpruned answer was wrong, pruned is right",
+# worst first: name -> what it means, of answers of {a} that became those of {b} (printed beside the counts)
+_MEANINGS: dict[str, str] = {
+    "missed_brake": "label STOP or DECELERATE: {a} braked, {b} does not (or gives no usable answer)",
+    "missed_road_user": "label says a vulnerable road user is ahead: {a} saw it, {b} does not",
+    "wrong_side": "label turns or changes lane to one side: {b} goes to the other",
+    "no_answer": "{a} gave a usable answer, {b} gives one that does not parse",
+    "wrong_path": "{a} had the path right, {b} has not",
+    "false_brake": "label KEEP or ACCELERATE: {b} brakes, {a} did not",
+    "false_road_user": "label says the way is clear: {b} sees a road user, {a} did not",
+    "wrong_speed": "{a} had the speed right, {b} has another (not a missed or false brake)",
+    "broken": "{a} was right, {b} is not (question types without a finer table)",
+    "both_wrong": "both wrong, each in its way",
+    "repaired": "{a} was wrong, {b} is right",
     "wording": "other words, same meaning",
 }
+
+
+def meanings(a: str, b: str) -> dict[str, str]:
+    """Severity -> what it means of two answerers by these names, worst first."""
+    return {name: text.format(a=a, b=b) for name, text in _MEANINGS.items()}
+
+
+SEVERITIES = meanings("unpruned", "pruned")
 DANGEROUS = ("missed_brake", "wrong_side")  # what a safety margin counts, by scene
 HARMLESS = ("both_wrong", "repaired", "wording")
 _BRAKES = frozenset({"STOP", "DECELERATE"})

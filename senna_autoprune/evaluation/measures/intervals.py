@@ -87,6 +87,11 @@ class Paired:
         return Paired(self.both[scenes], self.lost[scenes], self.gained[scenes], self.count[scenes])
 
     @property
+    def reversed(self) -> Paired:
+        """Before and after exchanged."""
+        return Paired(self.both, self.gained, self.lost, self.count)
+
+    @property
     def gap(self) -> Array:
         """(S,) after - before."""
         return self.gained - self.lost

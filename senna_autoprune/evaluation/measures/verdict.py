@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from math import ceil
 from typing import Any, Protocol
 
 from senna_autoprune.evaluation.measures.clusters import FEW_SCENES, NO_VERDICT
@@ -33,6 +34,11 @@ class Compared(Protocol):
         """Negative: worse."""
         ...
 
+    @property
+    def reversed(self) -> Compared:
+        """Before and after exchanged."""
+        ...
+
     def test(self, margin: float, alpha: float, level: float) -> tuple[float, float]: ...
 
 
@@ -44,7 +50,7 @@ class Evidence:
     difference, lower: accuracy after - before, and its one-sided 95 % bound (None without two scenes); or in the ``unit`` "m"
     the metres by which a plan is nearer to the truth. Negative is worse.
     dangerous: scenes with a newly dangerous flip; dangerous_upper: exact one-sided 95 % bound of their share. None where nobody
-    says which flips are dangerous.
+    says which flips are dangerous. upper: the one-sided 95 % bound the other way: below 0 it is worse for certain.
     """
 
     setting: str
@@ -56,6 +62,7 @@ class Evidence:
     dangerous: int | None
     dangerous_upper: float | None
     unit: str = POINTS
+    upper: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -66,9 +73,11 @@ def evidence(setting: str, tokens: float | None, pairs: Compared, dangerous: Ite
     if pairs.questions == 0:
         return None
     hit = None if dangerous is None else len(set(dangerous))
-    lower = pairs.test(0.5, ALPHA, ALPHA)[1] if pairs.scenes > 1 else None  # the bound does not depend on the margin
-    upper = None if hit is None else scenes_upper(hit, pairs.scenes, 1 - ALPHA)
-    return Evidence(setting, tokens, int(pairs.questions), pairs.scenes, pairs.difference, lower, hit, upper, unit)
+    lower = upper = None
+    if pairs.scenes > 1:  # the bounds do not depend on the margin
+        lower, upper = pairs.test(0.5, ALPHA, ALPHA)[1], -pairs.reversed.test(0.5, ALPHA, ALPHA)[1]
+    most = None if hit is None else scenes_upper(hit, pairs.scenes, 1 - ALPHA)
+    return Evidence(setting, tokens, int(pairs.questions), pairs.scenes, pairs.difference, lower, hit, most, unit, upper)
 
 
 @dataclass(frozen=True)
@@ -129,6 +138,9 @@ def judge(found: Evidence, margin: float | None = None, safety: float | None = N
     if margin is None:
         if found.lower >= 0:
             return Verdict(None, f"{who}: no loss ({said}), {flips}")
+        if found.upper is not None and found.upper < 0:
+            least, most = amount(down(-found.upper, found.unit), found.unit), amount(up(-found.lower, found.unit), found.unit)
+            return Verdict(None, f"{who}: worse by at least {least}, by at most {most} (each {said}), {flips}")
         return Verdict(None, f"{who}: not worse by more than {amount(up(-found.lower, found.unit), found.unit)} ({said}), {flips}")
     if not passes(found, margin):
         shown = f"it may be worse by up to {amount(up(-found.lower, found.unit), found.unit)}, the margin is {amount(margin, found.unit)}"
@@ -166,7 +178,10 @@ def _flips(found: Evidence) -> str:
 
 def up(value: float, unit: str = POINTS) -> float:
     """Rounded up to a tenth of a point or a centimetre: a bound is never printed smaller than it is (a lower one: ``-up(-bound)``)."""
-    from math import ceil
-
     steps = 100 if unit == METRES else 1000
     return ceil(value * steps - 1e-9) / steps
+
+
+def down(value: float, unit: str = POINTS) -> float:
+    """Rounded down, as ``up`` rounds up."""
+    return -up(-value, unit)

@@ -7,10 +7,12 @@ import pytest
 
 from senna_autoprune.evaluation.budget.design import design
 from senna_autoprune.evaluation.budget.sequence import Look, Rules, examine, in_sequence, look
-from senna_autoprune.evaluation.measures.intervals import Paired
+from senna_autoprune.evaluation.measures.intervals import CAUTIOUS, Paired, difference_interval
 from senna_autoprune.evaluation.measures.paired_tests import non_inferiority
+from senna_autoprune.evaluation.measures.retention import bootstrap, mean_measure
 from senna_autoprune.evaluation.measures.verdict import NOT_SHOWN, SAFE
 from tools.maintain import simulate as simulated
+from tools.maintain.at_once import covered, covered_by_bootstrap
 
 SCENES = [f"s{i}" for i in range(150)]
 
@@ -79,11 +81,35 @@ def test_false_safe_rate_at_the_margin_and_early_stops() -> None:
 
 
 def test_the_whole_procedure_on_a_few_models() -> None:
-    """40 of the 10,000 of ``make test-slow``: at the margin hardly one is certified, after two safe budgets a cliff never is."""
-    rng = np.random.default_rng(6)
+    """300 of the 10,000 of ``make test-slow``: at the margin hardly one is certified, after two safe budgets a cliff never is."""
     at_the_margin, cliff = simulated.TRUTHS[0], simulated.TRUTHS[4]
     assert (at_the_margin.unsafe, cliff.unsafe) == (0, 2)
-    assert sum(simulated.whole_procedure(rng, at_the_margin, 10).safe > 0 for _ in range(40)) <= 6
-    found = [simulated.whole_procedure(rng, cliff, 34) for _ in range(40)]
-    assert max(one.safe for one in found) == 2
-    assert sum(one.asked for one in found) < sum(one.whole for one in found)
+    assert (simulated.outcomes(6, at_the_margin, 10, 300).safe > 0).mean() <= 0.08
+    found = simulated.outcomes(6, cliff, 34, 300)
+    assert found.safe.max() == 2 and (found.safe == 2).mean() > 0.75
+    assert found.asked.sum() < found.whole.sum()
+
+
+@pytest.mark.parametrize("truth", simulated.TRUTHS, ids=lambda truth: truth.name)
+def test_many_models_at_once_are_the_package_model_by_model(truth: simulated.Truth) -> None:
+    models = simulated.Models(np.random.default_rng(7), truth, 10, 40)
+    fast, slow = simulated.whole_procedure(models), simulated.one_by_one(models)
+    for name in ("safe", "asked", "whole"):
+        np.testing.assert_array_equal(getattr(fast, name), getattr(slow, name))
+
+
+@pytest.mark.parametrize(("questions", "correlation"), [(3, 0.0), (34, 0.2)])
+def test_many_intervals_at_once_are_the_package_one_by_one(questions: int, correlation: float) -> None:
+    """Score, bound, and both intervals' cover of the truth; some draws hold no flip at all."""
+    many = simulated.many(np.random.default_rng(9), 60, 40, questions, 0.012, 0.008, correlation)
+    z, held = many.scores(-0.02, 0.95, CAUTIOUS), covered(many, -0.004)
+    boots = covered_by_bootstrap(many, -0.004, 200, 3)
+    for model in range(60):
+        lost, gained, count = (one[model] for one in (many.lost, many.gained, many.count))
+        pairs = Paired(count - lost - gained, lost, gained, count)
+        assert z[model] == pytest.approx(non_inferiority(pairs, 0.02).z, rel=1e-9, abs=1e-9)
+        found = difference_interval(pairs)
+        assert held[model] == (found.low <= -0.004 <= found.high)  # type: ignore[operator]
+        drawn = bootstrap([np.stack([pairs.gap, count], axis=1)], mean_measure, 200, 3)
+        assert boots[model] == (drawn.low is not None and drawn.high is not None and drawn.low <= -0.004 <= drawn.high)
+    assert 0 < held.sum() <= 60 and boots.sum() < 60

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from senna_autoprune.evaluation.measures.intervals import Paired
@@ -30,6 +32,15 @@ def test_without_a_margin_the_bound_is_said() -> None:
         "25 % of tokens with autoprune: not worse by more than 2.4 points (95 %, 75 scenes), "
         "a newly dangerous flip in 3 of 75 scenes (at most 10.0 % of scenes)"
     )
+
+
+def test_what_is_worse_for_certain_is_called_worse() -> None:
+    """Without a margin: the bounds both ways, the smaller rounded down, the larger up; a loss that may be none keeps the other words."""
+    found = judge(replace(_evidence(lower=-0.3211, dangerous=60, upper=0.9), upper=-0.2019))
+    assert found.sentence.startswith(
+        "25 % of tokens with autoprune: worse by at least 20.1 points, by at most 32.2 points (each 95 %, 75 scenes), a newly dangerous"
+    )
+    assert "not worse by more than 2.4 points" in judge(replace(_evidence(lower=-0.0231), upper=0.001)).sentence
 
 
 def test_both_margins_must_be_met() -> None:
@@ -61,4 +72,7 @@ def test_evidence_of_answers() -> None:
     assert (found.questions, found.scenes, found.dangerous) == (180, 60, 2)
     assert found.difference == pytest.approx(-3 / 180)
     assert found.lower is not None and found.lower < -3 / 180 - 0.01
+    assert found.upper is not None and -3 / 180 < found.upper < 0.02
+    clear = evidence("fastv", 0.2, Paired.of([True] * 180, [i % 2 == 0 for i in range(180)], scenes), [])
+    assert clear is not None and clear.upper is not None and -0.5 < clear.upper < -0.3
     assert evidence("fastv", 0.2, Paired.of([], [], []), []) is None
