@@ -50,12 +50,13 @@ def filter_(
 @click.option("--count", required=True, type=click.IntRange(1), help="How many questions to draw.")
 @click.option("--by", default="label", show_default=True, help="Groups: label, type, scene, light, weather, speed_band, command, ...")
 @click.option("--balanced/--stratified", default=True, show_default=True, help="As many of each group, or in proportion to the groups.")
+@click.option("--types", help="Only questions of these types, separated by commas.  [default: all]")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-def sample(file: str, out: str, count: int, by: str, balanced: bool, seed: int) -> None:
+def sample(file: str, out: str, count: int, by: str, balanced: bool, types: str | None, seed: int) -> None:
     """Draw questions of FILE from groups, with the weights that undo the draw."""
     from senna_autoprune.formats.select import sample_questions
 
-    sidecar = sample_questions(file, out, count, by, balanced, seed)
+    sidecar = sample_questions(file, out, count, by, balanced, seed, _split(types))
     for name, group in sidecar["sample"]["groups"].items():
         click.echo(f"{group['taken']:>7} of {group['of']:<7} weight {group['weight']:.4g}  {name}")
     _print(out, sidecar)

@@ -81,26 +81,35 @@ def filter_questions(
 
 
 def sample_questions(
-    path: str | os.PathLike[str], out: str | os.PathLike[str], count: int, by: str = "label", balanced: bool = True, seed: int = 0
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    count: int,
+    by: str = "label",
+    balanced: bool = True,
+    seed: int = 0,
+    types: Collection[str] = (),
 ) -> dict[str, Any]:
     """``count`` questions drawn without replacement from the groups of a condition, in file order, with weights.
 
     Args:
         balanced: as many of each group as there are (smaller groups give all they have, the others make up for them); else in
             proportion to the groups (largest remainders), so that every weight is near 1.
+        types: only questions of these types; empty: of all.
     Raises:
         SennaPruneError: more questions than there are, an unknown condition, or fewer than one a group.
     """
     file = _read(path, out)
-    if not 0 < count <= len(file.records):
-        raise SennaPruneError(f"{path} has {len(file.records)} questions: a sample of {count} cannot be drawn")
+    there = [(index, question) for index, question in enumerate(file.records) if not types or question.type in types]
+    if not 0 < count <= len(there):
+        kinds = f" of type {' or '.join(types)}" if types else ""
+        raise SennaPruneError(f"{path} has {len(there)} questions{kinds}: a sample of {count} cannot be drawn")
     key = condition_of(file, by)
     groups: dict[str, list[int]] = {}
-    for index, question in enumerate(file.records):
+    for index, question in there:
         groups.setdefault(key(question), []).append(index)
     if count < len(groups):
         raise SennaPruneError(f"{len(groups)} groups by {by}: a sample of {count} would leave some out; draw at least {len(groups)}")
-    sizes, total = {name: len(members) for name, members in groups.items()}, len(file.records)
+    sizes, total = {name: len(members) for name, members in groups.items()}, len(there)
     taken = _even(sizes, count) if balanced else _in_proportion(sizes, count)
     rng = np.random.default_rng(seed)
     weights: dict[int, float] = {}
@@ -115,7 +124,7 @@ def sample_questions(
         record["senna_prune"] = {**record.get("senna_prune", {}), "weight": weights[index] * before}
         chosen.append(record)
     facts = {name: {"of": sizes[name], "taken": taken[name], "weight": _weight(sizes[name], taken[name], total, count)} for name in groups}
-    design = {"by": by, "balanced": balanced, "seed": seed, "of": total, "groups": facts}
+    design = {"by": by, "balanced": balanced, "seed": seed, "of": total, "groups": facts, **({"types": sorted(types)} if types else {})}
     return _write(out, chosen, [file], {"sample": design})
 
 

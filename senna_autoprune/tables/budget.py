@@ -65,7 +65,7 @@ def each_grid(found: Certificate) -> Grid:
     if rows:
         scenes = len(found["halves"]["certify"])
         grid.notes = [
-            f"{scenes} scenes; {_said(over)}; dangerous: {_danger(over)}",
+            f"{scenes} scenes; {_said(over)}; dangerous: {_danger(over).removeprefix('scenes with ')}",
             "whole time: of a question, beside unpruned; then: the next budget, and what was not shown there",
             "each method is tested by itself at 5 %, from the largest budget down; all held: also corrected for so many (Holm)",
             "one cut: what engines call it that can only prune once, before the decoder",
@@ -86,7 +86,7 @@ def _reached(one: Certificate, found: Certificate) -> list[str]:
     last = at["looks"][-1]
     points = f"{_signed(last['difference'], found)} [{_worst(last['lower'], found)}]"
     dangerous = UNDEFINED if last["dangerous"] is None else f"{last['dangerous']} [{_most(last['dangerous_upper'])}]"
-    cut = "" if at["deployable"].startswith("none") else at["deployable"].partition(":")[0]
+    cut = "" if at["deployable"].startswith("none") else at["deployable"].partition(":")[0].replace(", reduction ratio", "")
     return [points, dangerous, number(at["cost"]["total_ratio"], 2), "yes" if one["together"] else "", then or "no smaller was tried", cut]
 
 

@@ -1,6 +1,6 @@
 """What ``make verdict`` printed, made again from the committed certificate of that run.
 
-python -m tests.docs.readme_budget    # prints the blocks of README.md that follow from docs/results/budget/budget.json
+python -m tests.docs.readme_budget    # prints command and block of README.md as they follow from docs/results/budget/budget.json
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from rich.console import Console
 
 from senna_autoprune.cli.budget import show
 from senna_autoprune.cli.screen import WIDE
-from senna_autoprune.demo import LABEL
 from senna_autoprune.evaluation.budget.config import EMBEDDED
 from tests.docs.pages import DOCS
 
@@ -25,9 +24,9 @@ def certificate() -> dict[str, Any]:
     return json.loads(CERTIFICATE.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 
 
-def command_of() -> str:
+def command_of(found: dict[str, Any]) -> str:
     """The command that makes this certificate again: what differs from its defaults."""
-    asked = certificate()["run"]["config"]
+    asked = found["run"]["config"]
     grid = ",".join(f"{share:g}" for share in asked["grid"])
     words = ["senna-prune", "budget", "--each", "--methods", ",".join(asked["methods"]), "--grid", grid]
     if {name: asked[name] for name in EMBEDDED} != EMBEDDED:
@@ -35,13 +34,12 @@ def command_of() -> str:
     return shlex.join(words)
 
 
-def printed() -> str:
-    """What it is made with, the sentence, the table and its notes, without trailing blanks."""
+def printed(found: dict[str, Any]) -> str:
+    """The sentence, the table and its notes, without trailing blanks; what it is made with is said above the block."""
     screen = io.StringIO()
-    screen.write(f"{LABEL}\n")
-    show(certificate(), Console(file=screen, width=WIDE, highlight=False), full=False)
+    show(found, Console(file=screen, width=WIDE, highlight=False), full=False)
     return "\n".join(line.rstrip() for line in screen.getvalue().splitlines()).strip()
 
 
 if __name__ == "__main__":
-    print(command_of(), printed(), sep="\n\n")
+    print(command_of(certificate()), printed(certificate()), sep="\n\n")

@@ -1,4 +1,7 @@
-"""The README's table of methods as it follows from docs/results/table3/table.json. ``python -m tests.docs.readme_table`` prints it."""
+"""The table of methods in docs/results/README.md as it follows from docs/results/table3/table.json.
+
+python -m tests.docs.readme_table    # prints it
+"""
 
 from __future__ import annotations
 

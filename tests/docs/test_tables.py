@@ -14,6 +14,17 @@ from tests.docs.readme_eval import METRICS, printed
 from tests.test_house import ROOMS
 from tools.maintain import verdict
 
+CONTROLS = ("random-lengths", "random", "uniform")
+EMPTY = {"budget": None, "at": None, "sequence": [], "stopped": "20 %: out of reach", "together": False}
+NO_VERDICT = {
+    "sentence": "a sentence",
+    "warning": None,
+    "measure": "accuracy",
+    "margins": {"margin": 0.05, "safety": 0.1, "source": "stated"},
+    "halves": {"choose": [], "certify": ["a"] * 67, "stops": [22, 45, 67]},
+    "controls": [],
+}
+
 
 def rows(text: str) -> dict[str, list[str]]:
     """First cell, without backticks -> the other cells, of every table row."""
@@ -21,8 +32,8 @@ def rows(text: str) -> dict[str, list[str]]:
     return {row[0].strip("`"): row[1:] for row in cells}
 
 
-def test_the_readmes_table_follows_from_the_results() -> None:
-    assert "\n".join(readme_table.lines()) in text_of(ROOT / "README.md")
+def test_the_table_of_methods_follows_from_the_results() -> None:
+    assert "\n".join(readme_table.lines()) in text_of(DOCS / "results" / "README.md")
 
 
 def test_the_readme_shows_exactly_what_eval_printed() -> None:
@@ -34,23 +45,42 @@ def test_the_readme_leads_with_the_verdict_as_it_was_printed() -> None:
     readme = text_of(ROOT / "README.md")
     assert readme_budget.CERTIFICATE.is_file() == (verdict.HEADING in readme)
     if readme_budget.CERTIFICATE.is_file():
-        assert verdict.write_block(readme, readme_budget.command_of(), readme_budget.printed()) == readme
+        found = readme_budget.certificate()
+        assert verdict.write_block(readme, readme_budget.printed(found)) == readme
         assert readme.index(verdict.HEADING) < readme.index(verdict.NEXT)
+        assert verdict.page_of(found, readme_budget.command_of(found)) == text_of(readme_budget.CERTIFICATE.with_name("verdict.md"))
+        for page, (begin, _) in verdict.ROWS.items():
+            assert begin in text_of(ROOT / page)
+
+
+def test_the_readme_keeps_two_pages_with_the_verdict_in_it() -> None:
+    """Whether or not it is there yet: every method of the registry in a row, the most notes that there are."""
+    each = [{**EMPTY, "method": name, "kind": "control" if name in CONTROLS else "method"} for name in METHODS]
+    found = {**NO_VERDICT, "each": each, "power": "20 % would need about 220 scenes"}
+    page = verdict.write_block(text_of(ROOT / "README.md"), readme_budget.printed(found))
+    assert len(page.splitlines()) <= 120
 
 
 def test_a_verdict_is_written_where_it_belongs_and_again_over_itself() -> None:
     page = f"# A tool\n\n{verdict.NEXT}\n\n```\nmake eval\n```\n\n```text\nanother\n```\n"
-    once = verdict.write_block(page, "senna-prune budget --each", "25 % is safe")
-    assert once.startswith(f"# A tool\n\n{verdict.HEADING}\n\n```\nsenna-prune budget --each\n```\n") and once.endswith(
-        page.partition(verdict.NEXT)[2]
-    )
-    assert "```text\n25 % is safe\n```" in once
-    assert verdict.write_block(once, "senna-prune budget --each", "25 % is safe") == once
-    assert verdict.write_block(once, "other", "none") == once.replace("senna-prune budget --each\n", "other\n").replace(
-        "25 % is safe", "none"
-    )
-    with pytest.raises(ValueError, match=r"no .* with two blocks"):
-        verdict.write_block("# A page", "", "")
+    once = verdict.write_block(page, "25 % is safe")
+    assert once.startswith(f"# A tool\n\n{verdict.HEADING}\n\n`make verdict`") and once.endswith(page.partition(verdict.NEXT)[2])
+    assert once.index("```text\n25 % is safe\n```") < once.index(verdict.NEXT)
+    assert verdict.write_block(once, "25 % is safe") == once
+    assert verdict.write_block(once, "none") == once.replace("25 % is safe", "none")
+    with pytest.raises(ValueError, match=r"no .* with a block"):
+        verdict.write_block("# A page", "")
+
+
+def test_a_row_is_put_in_its_place_and_again_over_itself() -> None:
+    page = "| a | b |\n|---|---|\n| the table | 1 |\n"
+    once = verdict.write_row(page, "| mine |", " 2 |", "| the table |")
+    assert once.splitlines()[2:] == ["| mine | 2 |", "| the table | 1 |"]
+    assert verdict.write_row(once, "| mine |", " 3 |", "| the table |") == once.replace("2 |", "3 |")
+    with pytest.raises(ValueError, match="no row"):
+        verdict.write_row("# A page\n", "| mine |", " 2 |", "| the table |")
+    for name, (begin, before) in verdict.ROWS.items():
+        assert begin in verdict.write_row(text_of(ROOT / name), begin, " |", before)
 
 
 def test_that_run_agrees_with_the_table_of_methods() -> None:

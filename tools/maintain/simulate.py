@@ -72,11 +72,12 @@ def coverage(runs: int) -> Iterator[str]:
                 yield f"| {count} | {questions} | {100 * lost:g} % | {100 * gained:g} % | " + " | ".join(shown) + " |"
                 usual += ours if lost + gained >= 0.02 else []
     within, over = sum(0.93 <= one <= 0.97 for one in usual), sum(one > 0.97 for one in usual)
+    span = f"{100 * min(usual):.1f} to {100 * max(usual):.1f} %"
     yield ""
-    yield f"Of {len(usual)} cells with 2 to 10 % of flips the score interval covers {100 * min(usual):.1f} to {100 * max(usual):.1f} %: {within}"
-    yield f"lie within 93 to 97 %, {over} above, {len(usual) - within - over} below. Where it covers more, flips are few and come in whole"
-    yield "numbers, or a correlation that is not there is believed until the scenes tell. The bootstrap covers"
-    yield f"too little nearly everywhere. With {runs} runs a cell a coverage is known to about {196 * sqrt(0.05 * 0.95 / runs):.1f} points."
+    yield f"Of {len(usual)} cells with 2 to 10 % of flips the score interval covers {span}: {within} lie within 93 to 97 %, {over} above,"
+    yield f"{len(usual) - within - over} below. Where it covers more, flips are few and come in whole numbers, or a correlation that is not"
+    yield "there is believed until the scenes tell. The columns are named by the correlation within a scene."
+    yield f"With {runs} runs a cell a coverage is known to about {196 * sqrt(0.05 * 0.95 / runs):.1f} points."
 
 
 def level(runs: int) -> Iterator[str]:
@@ -113,8 +114,9 @@ def sizes(runs: int) -> Iterator[str]:
             cells = (f"{100 * changed:g} %", f"{100 * margin:g} points", questions, correlation, needed, f"{100 * shown:.1f} %")
             yield "| " + " | ".join(map(str, cells)) + " |"
     yield ""
-    yield f"n = (z_a + z_b)^2 psi / delta^2 x design effect, for a power of {100 * POWER:.0f} %; the design effect is the median of the cautious one over pilots of"
-    yield f"{STOPS[-1]} scenes. More scenes than the pilot's tell more of the correlation than was believed, so that more is shown than was planned."
+    yield f"n = (z_a + z_b)^2 psi / delta^2 x design effect, for a power of {100 * POWER:.0f} %; the design effect is the median of"
+    yield f"the cautious one over pilots of {STOPS[-1]} scenes. Where more scenes tell more of the correlation than was believed,"
+    yield "more is shown than was planned."
 
 
 def budgets(models: int) -> Iterator[str]:
@@ -283,7 +285,11 @@ def main() -> None:
     options = parser.parse_args()
     command = f"python tools/maintain/simulate.py --models {options.models} --runs {options.runs}"
     prior = f"{CAUTIOUS.correlation:g} believed as much as {CAUTIOUS.scenes:g} scenes with a flip"
-    head = ["# What the statistics hold, by simulation", "", f"Made by `{command}`; seeds are fixed, nothing else was run. Claims of safety rest on"]
+    head = [
+        "# What the statistics hold, by simulation",
+        "",
+        f"Made by `{command}`; seeds are fixed. Claims of safety rest on",
+    ]
     head += [f"a design effect of {prior}; a scene's questions err together (correlation {CORRELATION:g} where no other is named)."]
     stops = ", ".join(map(str, STOPS))
     parts = (

@@ -7,17 +7,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil, inf, isinf
 from pathlib import Path
-from shlex import quote
-from typing import Any
+from shlex import join
+from typing import Any, NamedTuple
 
 from scipy.special import ndtr
 
+from senna_autoprune.demo import label_of
 from senna_autoprune.evaluation.budget.answers import Pairs
 from senna_autoprune.evaluation.budget.sequence import Look, Rules
+from senna_autoprune.evaluation.measures.breakdown import UNKNOWN
 from senna_autoprune.evaluation.measures.distances import Gains
 from senna_autoprune.evaluation.measures.intervals import CAUTIOUS, difference_effect, scenes_upper
 from senna_autoprune.evaluation.measures.paired_tests import sample_size
-from senna_autoprune.evaluation.measures.verdict import BLIND, CONFIDENCE, NOT_SHOWN, POINTS, SAFE, Evidence, amount, judge
+from senna_autoprune.evaluation.measures.verdict import BLIND, CONFIDENCE, METRES, NOT_SHOWN, POINTS, SAFE, Evidence, amount, judge
+from senna_autoprune.evaluation.runs.rows import QuestionRow
+from senna_autoprune.nuscenes.labels import labels_of
 
 MOST_SCENES = 1_000_000
 EXIT = {SAFE: 0, NOT_SHOWN: 4, BLIND: 5}  # exit codes of the command
@@ -94,24 +98,39 @@ def power_sentence(budget: float, found: dict[str, Any]) -> str:
     return f"{100 * budget:.3g} % would need about {found['scenes']} scenes to certify on (80 % power, if its loss is the observed one)"
 
 
-def blind_sentence(control: str, margin: float, questions: Path, labels: Counter[str], unit: str = POINTS) -> str:
-    """Why nothing can be certified here, and the commands that draw questions which can show harm.
+def blind_sentence(control: str, margin: float, questions: Path, types: Sequence[str], groups: Groups, unit: str = POINTS) -> str:
+    """Why nothing can be certified here, and the command that draws questions which can show harm.
 
     Args:
-        labels: of the file's questions, with their numbers; empty: they have none, and speeds are balanced.
+        types: of the questions that count. groups: of these questions, what is to come equally often.
     """
-    out = questions.with_name(f"{questions.stem}-balanced.json")
-    drawn = balanced_count(labels) if labels else "N"
-    by = "label" if labels else "speed_band"
-    sample = f"senna-prune questions sample {quote(str(questions))} --out {quote(str(out))} --count {drawn} --by {by}"
+    folder = Path() if label_of(questions) is not None else questions.parent  # nobody writes into the package
+    out = folder / f"{questions.stem}-balanced.json"
+    words = ["senna-prune", "questions", "sample", str(questions), "--out", str(out)]
+    sample = join([*words, "--types", ",".join(types), "--count", str(balanced_count(groups.sizes)), "--by", groups.by])
     return (
         f"these questions cannot show harm: {control} too is not worse by more than {amount(margin, unit)} ({CONFIDENCE}). Draw a set in "
         f"which no answer is the usual one (`{sample}`) and give it to --questions, with another --out"
     )
 
 
-def balanced_count(labels: Counter[str]) -> int:
-    """How many questions to draw so that the most frequent label comes as often as the others do on average."""
-    sizes = sorted(labels.values())
+class Groups(NamedTuple):
+    """Questions by what is to come equally often: a condition of ``questions sample``, and how many there are of each of its values."""
+
+    by: str
+    sizes: Counter[str]
+
+
+def groups_of(questions: Sequence[QuestionRow], unit: str) -> Groups:
+    """By label; of paths, and where not every question has one, by the band of speed that the question states."""
+    labels = [labels_of(question.type, question.label) if question.label.strip() else [] for question in questions]
+    if unit != METRES and all(len(one) == 1 for one in labels):
+        return Groups("label", Counter(one[0] for one in labels))
+    return Groups("speed_band", Counter(question.attributes.get("speed_band", UNKNOWN) for question in questions))
+
+
+def balanced_count(groups: Counter[str]) -> int:
+    """How many questions to draw so that the largest group comes as often as the others do on average."""
+    sizes = sorted(groups.values())
     rest = sizes[:-1] or sizes
     return sum(min(size, ceil(sum(rest) / len(rest))) for size in sizes)

@@ -264,8 +264,8 @@ class Search:
         return safety_of(self.config.safety, self.plan.stops)
 
     def _blind(self, control: str, margin: float) -> dict[str, Any]:
-        labels = Counter(q.label.strip() for q in self.questions if q.label.strip() and self.outcome.unit != METRES)
-        sentence = certificate.blind_sentence(control, margin, Path(self.config.questions or ""), labels, self.outcome.unit)
+        groups, unit = certificate.groups_of(self.questions, self.outcome.unit), self.outcome.unit
+        sentence = certificate.blind_sentence(control, margin, Path(self.config.questions or ""), self.config.types, groups, unit)
         return {"outcome": BLIND, "sentence": sentence, "exit_code": certificate.EXIT[BLIND]}
 
     def _noise(self, scenes: Sequence[str], margin: float) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,16 +12,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from scipy.stats import multivariate_normal
 
+from senna_autoprune.cli import cli
+from senna_autoprune.demo import embedded
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.evaluation.budget.certificate import balanced_count, blind_sentence, groups_of
 from senna_autoprune.evaluation.budget.choose import default_margin
 from senna_autoprune.evaluation.budget.config import BudgetConfig
 from senna_autoprune.evaluation.budget.search import search
 from senna_autoprune.evaluation.budget.sequence import Rules
+from senna_autoprune.evaluation.runs.rows import QuestionRow
 from senna_autoprune.report.budget import write_budget_report
 from senna_autoprune.tables.budget import grids
-from tests.evaluation.budget.fake import KEEP, STOP, FakeEngine, question_file, safe_above, without_waiting
+from tests.evaluation.budget.fake import KEEP, STOP, TURN, FakeEngine, question_file, safe_above, without_waiting
 from tests.evaluation.budget.rederive import rederive
 
 
@@ -162,8 +169,50 @@ def test_questions_that_a_blind_model_answers_show_nothing(questions: Path, tmp_
     assert (found["outcome"], found["exit_code"]) == ("cannot show harm", 5)
     assert "no-image too is not worse by more than 8.0 points" in found["sentence"]
     balanced = questions.with_name("qa-balanced.json")
-    assert f"`senna-prune questions sample {questions} --out {balanced} --count 240 --by label`" in found["sentence"]
+    assert f"`senna-prune questions sample {questions} --out {balanced} --types plan --count 240 --by label`" in found["sentence"]
     assert not any("@" in setting for _, setting in engine.asked)  # nothing pruned was asked
+
+
+def test_the_command_that_is_printed_draws_questions_that_can_show_harm(tmp_path: Path) -> None:
+    """As a user would: most labels are KEEP, so that the majority passes; the printed command runs, and what it draws gets a verdict."""
+    path = question_file(tmp_path, 200, 3)
+    records = json.loads(path.read_text())
+    for index, record in enumerate(records):
+        record["conversations"][1]["value"] = (STOP if index % 30 == 0 else TURN) if index % 15 == 0 else KEEP
+    other = json.loads(json.dumps(records[:40]))  # a second type, which does not count and must not be drawn
+    for record in other:
+        record["conversations"][0]["value"] = "<image>\nDo you see any vulnerable road users?"
+        record["conversations"][1]["value"] = "No.\n"
+    path = path.rename(tmp_path / "my questions.json")
+    path.write_text(json.dumps(records + other))
+
+    def rule(question: Any, setting: str) -> str:
+        return KEEP if setting == "no-image" else question.label
+
+    found = search(config(path, tmp_path / "run", margin=15.0), FakeEngine(rule)).certificate
+    assert found["exit_code"] == 5
+    words = shlex.split(found["sentence"].split("`")[1])
+    assert words[0] == "senna-prune"
+    ended = CliRunner().invoke(cli, words[1:])
+    assert ended.exit_code == 0, ended.output
+    drawn = Path(words[words.index("--out") + 1])
+    labels = Counter(record["conversations"][1]["value"] for record in json.loads(drawn.read_text()))
+    assert labels == {KEEP: 20, STOP: 20, TURN: 20}
+    again = search(config(drawn, tmp_path / "again", margin=25.0, safety=30.0), FakeEngine(rule)).certificate
+    assert again["exit_code"] == 0 and again["sentence"].startswith("10 % of tokens with autoprune")
+
+
+def test_paths_and_questions_without_a_label_are_balanced_by_speed(questions: Path, tmp_path: Path) -> None:
+    found = search(config(questions, tmp_path / "run", measure="agreement"), FakeEngine(lambda question, setting: KEEP)).certificate
+    assert found["exit_code"] == 5 and "--by label" in found["sentence"]
+    rows = [QuestionRow(i, f"t{i}", "plan", "", "", (), "s", True, {"speed_band": "fast" if i % 10 else "slow"}) for i in range(50)]
+    assert groups_of(rows, "points") == ("speed_band", Counter(fast=45, slow=5))
+    assert balanced_count(Counter(fast=45, slow=5)) == 10
+    assert "--types plan --count 10 --by speed_band`" in blind_sentence("majority", 0.02, questions, ("plan",), groups_of(rows, "m"))
+    embedded_file = embedded()
+    assert embedded_file is not None
+    said = blind_sentence("majority", 0.02, embedded_file.questions_file, ("plan",), groups_of(rows, "m"))
+    assert " --out questions-balanced.json " in said  # nobody writes into the package
 
 
 def test_dangerous_flips_alone_withhold_the_certificate(questions: Path, tmp_path: Path) -> None:
