@@ -154,7 +154,10 @@ def choice_grid(found: Certificate) -> Grid:
 
 def strata_grid(found: Certificate) -> Grid:
     """Conditions, worst first."""
-    grid = Grid("Where it hurts most", ["stratum", "scenes", "questions", _column(found), "p (Holm)", "dangerous", "outcome"], texts=(0, 6))
+    whose = f": {found['best']}" if found.get("best") else ""
+    grid = Grid(
+        f"Where it hurts most{whose}", ["stratum", "scenes", "questions", _column(found), "p (Holm)", "dangerous", "outcome"], texts=(0, 6)
+    )
     for one in found.get("strata", []):
         p_value = UNDEFINED if one["p_holm"] is None else number(one["p_holm"])
         shown = [

@@ -61,11 +61,13 @@ def certify_each(work: Search, rules: Rules) -> dict[str, Any]:
     controls = [label for label, row in rows.items() if row.kind == "control"]
     ladders = descend(list(rows), work.config.grid, rules, ask, controls)
     found = [_entry(work, rules, rows[one.method], one) for one in ladders]
-    found.sort(key=lambda one: (one["budget"] is None, one["budget"] or 0.0, -one["lower"]))
+    found.sort(key=lambda one: (one["kind"] == "control", one["budget"] is None, one["budget"] or 0.0, -one["lower"]))
     outcome, sentence = sentence_of(found)
     result: dict[str, Any] = {"each": found, "outcome": outcome, "sentence": sentence, "exit_code": certificate.EXIT[outcome]}
-    best = next((one for one in ladders if one.method == found[0]["method"] and one.done), None)
-    return {**result, **(work.beside(rows[best.method], rules, best.done) if best is not None else {})}
+    best = next((one for one in ladders if one.method == best_of(found)["method"] and one.done), None)
+    if best is None:
+        return result
+    return {**result, "best": best.method, **work.beside(rows[best.method], rules, best.done)}
 
 
 def _seen(work: Search, setting: Setting, scenes: Sequence[str]) -> Seen | str:
@@ -99,14 +101,21 @@ def _entry(work: Search, rules: Rules, row: RowSpec, one: Ladder) -> dict[str, A
     }
 
 
+def best_of(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What the sentence is about: the method with the smallest safe budget, of those that hold together where there are any; a control
+    only where nothing else was asked.
+    """
+    held = [one for one in found if one["kind"] != "control" and one["budget"] is not None and one["together"]]
+    return (held or list(found))[0]
+
+
 def sentence_of(found: Sequence[dict[str, Any]]) -> tuple[str, str]:
     """(outcome, sentence) of the whole table: what may be said of the best method though it is the best of many."""
     methods = [one for one in found if one["kind"] != "control"]
     safe = [one for one in methods if one["budget"] is not None]
     if not safe:
         return NOT_SHOWN, f"no budget was shown to be safe with any of {len(methods)} methods"
-    held = [one for one in safe if one["together"]]
-    best = (held or safe)[0]
+    held, best = [one for one in safe if one["together"]], best_of(found)
     many = f"{len(safe)} of {len(methods)} methods have a safe budget"
     if held:
         return SAFE, f"{best['sentence']}; {many}, {len(held)} of them also when corrected for trying so many (Holm)"

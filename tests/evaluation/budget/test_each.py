@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from senna_autoprune.evaluation.budget.config import BudgetConfig
+from senna_autoprune.evaluation.budget.each import best_of, sentence_of
 from senna_autoprune.evaluation.budget.search import search
 from senna_autoprune.evaluation.budget.sequence import Look, Rules, examine, in_sequence
 from senna_autoprune.evaluation.budget.together import Ladder, descend, holm_together
@@ -72,6 +73,17 @@ def test_the_same_command_goes_on_and_the_page_shows_every_method(
     cells = {row[0]: row[1:] for row in table.rows}
     assert cells["dart"][0] == "30 %" and cells["dart"][-2].startswith("20 %: ") and "TensorRT" in cells["dart"][-1]
     assert table.sections == [1] and table.strong == [0]
+    assert found["best"] == "autoprune" and "Where it hurts most: autoprune" in page
+
+
+def test_a_control_is_never_what_the_sentence_is_about() -> None:
+    """Random passes with a better bound, and a method below all others by luck: what holds together comes first."""
+    one = {"kind": "method", "budget": 0.2, "together": True, "method": "fastv", "lower": -0.04, "sentence": "20 % with fastv"}
+    lucky = {**one, "method": "dart", "budget": 0.1, "together": False, "sentence": "10 % with dart"}
+    chance = {**one, "method": "random", "kind": "control", "together": False, "lower": -0.01}
+    found = [lucky, one, chance]
+    assert best_of(found)["method"] == "fastv" and sentence_of(found)[1].startswith("20 % with fastv; 2 of 2 methods")
+    assert best_of([{**one, "together": False}, chance])["method"] == "fastv"
 
 
 def test_a_budget_that_a_method_cannot_reach_ends_its_way_and_no_other() -> None:
