@@ -116,10 +116,10 @@ def sizes(runs: int) -> Iterator[str]:
             cells = (f"{100 * changed:g} %", f"{100 * margin:g} points", questions, correlation, needed, f"{100 * shown:.1f} %")
             yield "| " + " | ".join(map(str, cells)) + " |"
     yield ""
-    yield f"n = (z_a + z_b)^2 psi / delta^2 x design effect, for a power of {100 * POWER:.0f} %; the design effect is the median of"
-    yield f"the cautious one over pilots of {STOPS[-1]} scenes. {100 * min(found):.0f} to {100 * max(found):.0f} % are shown: least where no"
-    yield "more answers change than the margin lets be lost (the test then thinks that more do), most where many scenes tell that the"
-    yield "correlation is smaller than was believed."
+    span = f"{100 * min(found):.0f} to {100 * max(found):.0f} %"
+    yield f"n = (z_a + z_b)^2 psi / delta^2 x design effect, for a power of {100 * POWER:.0f} %; the design effect is the median of the"
+    yield f"cautious one over pilots of {STOPS[-1]} scenes. {span} are shown: least where no more answers change than the margin lets be"
+    yield "lost (the test then thinks that more do), most where many scenes tell that the correlation is smaller than was believed."
 
 
 def budgets(models: int) -> Iterator[str]:
