@@ -108,6 +108,8 @@ def command(
     show(result.certificate, console, full)
     for path in _write(result, label):
         console.print(f"written: {path}", markup=False, soft_wrap=True)
+    if not full:
+        console.print("all tables: --full, or the page", markup=False)
     if as_json:
         click.echo(json.dumps({"label": label, **result.certificate, "directory": str(result.directory)}, allow_nan=False))
     ctx.exit(FAILED_SAMPLES if result.failed and not result.certificate["exit_code"] else result.certificate["exit_code"])
@@ -125,15 +127,14 @@ def _embedded_margins(given: dict[str, Any], config_file: str | None) -> dict[st
 
 
 def show(certificate: dict[str, Any], console: Any, full: bool = True) -> None:
-    """Print the verdict and the table of what was tested, or all tables."""
+    """Print the verdict and a table that fits 80 columns, or all tables."""
     from senna_autoprune.cli.eval_tables import show_grid
-    from senna_autoprune.tables.budget import grids
+    from senna_autoprune.tables.budget import grids, summary_grid
 
     console.print(certificate["sentence"], style="bold", markup=False, soft_wrap=True)
     if certificate["warning"]:
         console.print(certificate["warning"], style="yellow", markup=False, soft_wrap=True)
-    tables = grids(certificate)
-    for grid in tables if full else tables[:1]:
+    for grid in grids(certificate) if full else [summary_grid(certificate)]:
         show_grid(grid, console)
 
 

@@ -67,7 +67,8 @@ def _page(directory: Path, found: Mapping[str, Any]) -> str:
         with drawing(PAGE):
             picture = inline_svg(drawn(found, PAGE), drawn.__name__, caption)
     halves = found["halves"]
-    about = f"{len(halves['choose'])} scenes to choose on, {len(halves['certify'])} to certify on"
+    choosing = f"{len(halves['choose'])} scenes to choose on, " if halves["choose"] else ""
+    about = f"{choosing}{len(halves['certify'])} scenes to certify on"
     return environment(PACKAGE).get_template("budget.html.j2").render(
         **frame(directory, "The smallest safe budget", label_of_run(found["run"]), about, datetime.now(UTC)),
         sections=SECTIONS,
@@ -124,7 +125,9 @@ def staircase(found: Mapping[str, Any], ink: Ink) -> Any:
         axes.plot([scale * last["difference"]], [place], marker="o", color=colour)
         danger = "" if last["dangerous"] is None else f"; {last['dangerous']} of {last['scenes']} scenes dangerous"
         text = f"{step['outcome']}{danger}"
-        axes.annotate(text, (scale * last["difference"], place), xytext=(9, 0), textcoords="offset points", va="center", color=ink.text)
+        ground = {"facecolor": ink.card, "edgecolor": "none", "pad": 1.5}  # no line runs through the words
+        beside = (scale * last["difference"], place)
+        axes.annotate(text, beside, xytext=(9, 0), textcoords="offset points", va="center", color=ink.text, bbox=ground, zorder=4)
     axes.axvline(-scale * found["margins"]["margin"], color=ink.text, linestyle="--", linewidth=1)
     axes.axvline(0, color=ink.faint, linewidth=0.8)
     axes.set_yticks(range(len(steps)), [f"{100 * step['budget']:.3g} %" for step in steps])

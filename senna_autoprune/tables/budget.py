@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from senna_autoprune.evaluation.measures.verdict import METRES, POINTS, amount, up
@@ -15,6 +16,28 @@ def grids(found: Certificate) -> list[Grid]:
     """In the order of reading; empty tables are left out."""
     all_of_them = (each_grid(found), sequence_grid(found), choice_grid(found), strata_grid(found), control_grid(found))
     return [grid for grid in all_of_them if grid.rows]
+
+
+def summary_grid(found: Certificate) -> Grid:
+    """What fits 80 columns: of one method each budget that was tested, of several what each method's smallest safe one showed."""
+    if found.get("each"):
+        grid = each_grid(found)
+        columns = [*grid.columns[:5], grid.columns[6]]
+        rows = [
+            [method, f"{safe} *" if held else safe, points, dangerous, time, then.removesuffix(", stopped early")]
+            for method, safe, points, dangerous, time, held, then, _ in grid.rows
+        ]
+        notes = [note.replace("all held: also", "*: also") for note in grid.notes if not note.startswith("one cut")]
+        return replace(grid, columns=columns, rows=rows, notes=notes, texts=(0, 5))
+    full = sequence_grid(found)
+    if not full.rows:
+        return grids(found)[0]
+    columns = ["tokens", "scenes", f"{_column(found)}\n[at worst]", "dangerous\n[at most]", "whole\ntime", "outcome"]
+    grid = Grid(full.title, columns, notes=full.notes, texts=(0, 5))
+    for tokens, _outcome, points, worst, dangerous, most, scenes, time, reason, _ in full.rows:
+        danger = dangerous if dangerous == UNDEFINED else f"{dangerous} [{most}]"
+        grid.rows.append([tokens, scenes, f"{points} [{worst}]", danger, time, reason])
+    return grid
 
 
 def _over(found: Certificate) -> Certificate:
@@ -97,21 +120,22 @@ def sequence_grid(found: Certificate) -> Grid:
     safety = f", at most {100 * margins['safety']:.1f} % of scenes newly dangerous" if over["dangerous"] else ""
     grid = Grid(
         f"Certificate: margin {margin}{safety}",
-        ["tokens", "scenes", _column(found), "at worst", "dangerous", "at most", "outcome", "time", "deployable"],
-        texts=(0, 6, 8),
+        ["tokens", "outcome", _column(found), "at worst", "dangerous", "at most", "scenes", "time", "why", "deployable"],
+        texts=(0, 8, 9),
     )
     for step in found.get("sequence", []):
         last, cost = step["looks"][-1], step["cost"]
         grid.rows.append(
             [
                 percent(step["budget"]),
-                str(last["scenes"]),
+                step["outcome"],
                 _signed(last["difference"], found),
                 _worst(last["lower"], found),
                 _scenes(last["dangerous"]),
                 _most(last["dangerous_upper"]),
-                step["reason"],
+                str(last["scenes"]),
                 number(cost["total_ratio"], 2),
+                step["reason"],
                 step["deployable"],
             ]
         )

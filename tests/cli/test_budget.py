@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from contextlib import nullcontext
@@ -11,8 +12,10 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from senna_autoprune.cli import cli
+from senna_autoprune.cli.budget import show
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.answering import open as opening
 from senna_autoprune.evaluation.answering.engine import ModelFacts, ModelPlace
@@ -96,6 +99,19 @@ def test_options_are_set_as_everywhere(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert ended.exit_code == 0 and "autoprune:mode=release@0.3" in {setting for _, setting in engine.asked}
     ended, _ = run(monkeypatch, questions, safe_above(0.25), "--methods", "autoprune,dart", "--set", "fastv.layer=3")
     assert "fastv is not among --methods autoprune,dart" in str(ended.exception)
+
+
+@pytest.mark.parametrize("more", [(), ("--each", "--methods", "autoprune,random,autoprune:mode=release")])
+def test_what_is_printed_fits_80_columns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, more: tuple[str, ...]) -> None:
+    ended, _ = run(monkeypatch, question_file(tmp_path, 60, 3), safe_above(0.25), *more)
+    assert "all tables: --full" in ended.stdout
+    screen = io.StringIO()
+    show(json.loads((tmp_path / "run" / "budget.json").read_text()), Console(file=screen, width=80), full=False)
+    lines = [line.rstrip() for line in screen.getvalue().splitlines()[1:]]  # below the sentence
+    heading = " ".join(lines[: next(index for index, line in enumerate(lines) if "───" in line)])
+    assert all(words in heading for words in ("[at worst]", "[at most]", "dangerous", "points", "whole"))  # none is broken
+    assert ("autoprune:mode=release" if more else "40.0 %") in screen.getvalue()
+    assert max(map(len, lines)) <= 80 and len(lines) < 40
 
 
 def test_nothing_safe_is_4_and_nothing_shown_is_5(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
