@@ -76,6 +76,7 @@ lint: setup
 	$(BIN)/ruff check senna_autoprune tests tools
 	$(BIN)/ruff format --check --quiet senna_autoprune tests tools
 	$(BIN)/mypy senna_autoprune
+	$(BIN)/typos
 
 hooks: setup
 	$(BIN)/pip install --quiet --constraint configs/constraints.txt --editable '.[dev]'
