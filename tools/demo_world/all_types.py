@@ -91,11 +91,19 @@ def build_all_types(root: Path, file: Path, split: str, known: Known) -> None:
         build_questions(load_tables(root, "v1.0-demo"), file, settings, split=split, teacher=template)
 
 
-def one_view_each(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of motion and description one view a keyframe: motion mostly the front one where it has few objects; description in turn."""
+def thinned(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Fewer questions about the same keyframes.
+
+    Motion and description: one view a keyframe, motion mostly the front one where it has few objects, description in turn. Light: all
+    that show one and as many that show none, spread over the split (three keyframes in four show none: guessed without a camera).
+    """
     by_sample: dict[str, list[questions_file.Question]] = {}
     for record in map(questions_file.Question, records):
         by_sample.setdefault(record.token, []).append(record)
+    light = [record for mine in by_sample.values() for record in mine if record.type == "light"]
+    dark = [record.id for record in light if record.answer.strip() == "None"]
+    wanted = min(len(light) - len(dark), len(dark))
+    without = set(dark) - {dark[i * len(dark) // wanted] for i in range(wanted)}
     kept: list[dict[str, Any]] = []
     for number, mine in enumerate(by_sample.values()):
         few = [r for r in mine if r.type == "motion" and r.answer.count("Object ") <= MOST_OBJECTS]
@@ -103,7 +111,8 @@ def one_view_each(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         motion = (ahead or few)[:1] if number % 4 else few[-1:]
         told = [r for r in mine if r.type == "description"]
         description = [r for r in told if r.view == ("front" if number % 2 else view_names()[(number // 2) % 6])]
-        kept += [r for r in mine if r.type not in ("motion", "description") or r in motion or r in description]
+        others = [r for r in mine if r.type not in ("motion", "description") and r.id not in without]
+        kept += [r for r in mine if r in others or r in motion or r in description]
     return kept
 
 

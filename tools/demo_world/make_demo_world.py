@@ -12,8 +12,8 @@ every answer occurs and none makes up more than a quarter or so (QUOTA below). T
 
 Edition 1 (of demo_val and demo_train, unless --edition says otherwise) asks for the plan. Edition 2 (of demo_test) has the road users of
 ``demo_world.actors`` too, and asks all six types: light, description and explanation are answered by the template teacher; of the views,
-motion and description take one a keyframe in turn. Its sidecar holds each question's complexity, and ``evidence.json`` where each body is
-seen, for ``senna-prune survival --evidence``.
+motion and description take one a keyframe in turn, and of light as many that show none are asked as show one. Its sidecar holds each
+question's complexity, and ``evidence.json`` where each body is seen, for ``senna-prune survival --evidence``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pathlib import Path
 
 import cv2
 
-from demo_world.all_types import Known, build_all_types, counted, one_view_each
+from demo_world.all_types import Known, build_all_types, counted, thinned
 from demo_world.plan import plan
 from demo_world.tables import TableWriter
 from demo_world.world import Scene, generate
@@ -130,7 +130,7 @@ def relocate(file: Path, root: Path, known: Known | None) -> None:
         record["image"] = str(Path(record["image"]).resolve().relative_to(root))
         record["images"] = [str(Path(image).resolve().relative_to(root)) for image in record["images"]]
     if known is not None:
-        records = one_view_each(records)
+        records = thinned(records)
     file.write_text(json.dumps(records, indent=1) + "\n")
     sidecar = Path(f"{file}.meta.json")
     if sidecar.exists():
@@ -139,7 +139,11 @@ def relocate(file: Path, root: Path, known: Known | None) -> None:
         meta["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
         if known is not None:
             meta |= {"records": len(records), **counted(records), "complexity": known.complexity_of(records)}
-            meta["notes"] = [*meta["notes"], "motion and description: one view a keyframe, in turn"]
+            meta["notes"] = [
+                *meta["notes"],
+                "motion and description: one view a keyframe, in turn",
+                "light: all that show one, and as many that show none",
+            ]
             known.write_evidence(root / "evidence.json")
         sidecar.write_text(json.dumps(meta, indent=1) + "\n")
 

@@ -30,7 +30,9 @@ def test_all_six_types_about_the_same_keyframes(split):
     kinds = Counter(record.type for record in file.records)
     samples = {record.token for record in file.records}
     assert set(kinds) == {"plan", "vru", "motion", "light", "description", "explanation"} and 12 <= len(samples) <= 16
-    assert all(kinds[kind] == len(samples) for kind in kinds if kind != "motion") and kinds["motion"] >= len(samples) / 2
+    assert all(kinds[kind] == len(samples) for kind in kinds if kind not in ("motion", "light")) and kinds["motion"] >= len(samples) / 2
+    lights = Counter(record.answer.strip() for record in file.records if record.type == "light")
+    assert 0 < lights["None"] <= lights.total() - lights["None"]
     side = file.sidecar
     assert side["data"]["split"] == "demo_test" and side["records"] == len(file.records) and side["questions"] == dict(kinds.most_common())
     assert side["teacher"]["kind"] == "template" and side["teacher"]["failed"] == 0
