@@ -9,7 +9,7 @@ from typing import Any
 
 from senna_autoprune.demo import label_of_run
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation.measures.verdict import METRES
+from senna_autoprune.evaluation.measures.verdict import METRES, POINTS, amount
 from senna_autoprune.evaluation.runs.description import check_description
 from senna_autoprune.evaluation.runs.results import CERTIFICATE as RESULT
 from senna_autoprune.evaluation.runs.results import read_result, there
@@ -24,8 +24,9 @@ from senna_autoprune.tables.budget import grids
 
 SECTIONS = [("verdict", "Verdict"), ("tables", "Tables"), ("run", "What was run")]
 CAPTIONS = {
-    "staircase": "Each budget with its loss and the one-sided 95 % bound; left of the dashed line lies more than the margin.",
-    "ladders": "Each method from the largest budget down: green budgets were shown to be safe, the first that was not is a cross.",
+    "staircase": "Each budget with its loss (dot) and the one-sided 95 % bound (bar); left of the dashed line lies more than the margin.",
+    "ladders": "Each method from the largest budget down: green budgets were shown to be safe, the first that was not is a cross. "
+    "No further: fewer tokens could not be asked for, the table says why.",
 }
 
 
@@ -93,6 +94,7 @@ def ladders(found: Mapping[str, Any], ink: Ink) -> Any:
     from matplotlib.figure import Figure
 
     rows = sorted(found["each"], key=lambda one: one["kind"] == "control")
+    tried = sorted({100 * step["budget"] for one in rows for step in one["sequence"]}, reverse=True)
     figure = Figure(figsize=(6.4, 0.8 + 0.28 * len(rows)))
     axes = figure.subplots()
     for place, one in enumerate(rows):
@@ -100,9 +102,11 @@ def ladders(found: Mapping[str, Any], ink: Ink) -> Any:
         failed = [100 * step["budget"] for step in one["sequence"] if step["outcome"] != "safe"]
         axes.plot(safe, [place] * len(safe), marker="o", linewidth=2, color=ink.good)
         axes.plot(failed, [place] * len(failed), marker="x", linewidth=0, color=ink.bad)
+        if one["stopped"]:  # nothing failed: the method has no such budget, or gave no answer there
+            at = min(safe, default=max(tried))
+            axes.annotate("no further", (at, place), xytext=(8, 0), textcoords="offset points", va="center", color=ink.faint)
     axes.set_yticks(range(len(rows)), [one["method"] + (" (control)" if one["kind"] == "control" else "") for one in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    tried = sorted({100 * step["budget"] for one in rows for step in one["sequence"]}, reverse=True)
     axes.set_xticks(tried, [f"{budget:.3g}" for budget in tried])
     axes.invert_xaxis()
     axes.set_xlabel("visual tokens kept, per cent")
@@ -115,8 +119,9 @@ def staircase(found: Mapping[str, Any], ink: Ink) -> Any:
 
     steps, in_metres = found["sequence"], (found.get("over") or {}).get("unit") == METRES
     scale = 1 if in_metres else 100
-    figure = Figure(figsize=(6.4, 0.7 + 0.42 * max(len(steps), 2)))
+    figure = Figure(figsize=(4.6, 0.7 + 0.36 * max(len(steps), 2)))
     axes = figure.subplots()
+    axes.grid(visible=False, axis="y")
     for place, step in enumerate(steps):
         last = step["looks"][-1]
         colour = ink.good if step["outcome"] == "safe" else ink.bad
@@ -124,16 +129,18 @@ def staircase(found: Mapping[str, Any], ink: Ink) -> Any:
         axes.plot([scale * last["lower"]], [place], marker="|", markersize=12, color=colour)
         axes.plot([scale * last["difference"]], [place], marker="o", color=colour)
         danger = "" if last["dangerous"] is None else f"; {last['dangerous']} of {last['scenes']} scenes dangerous"
-        text = f"{step['outcome']}{danger}"
-        ground = {"facecolor": ink.card, "edgecolor": "none", "pad": 1.5}  # no line runs through the words
-        beside = (scale * last["difference"], place)
-        axes.annotate(text, beside, xytext=(9, 0), textcoords="offset points", va="center", color=ink.text, bbox=ground, zorder=4)
-    axes.axvline(-scale * found["margins"]["margin"], color=ink.text, linestyle="--", linewidth=1)
+        beside = {"xycoords": ("axes fraction", "data"), "xytext": (8, 0), "textcoords": "offset points"}  # no line runs through it
+        axes.annotate(f"{step['outcome']}{danger}", (1, place), **beside, va="center", color=ink.text)
+    margin = found["margins"]["margin"]
+    axes.axvline(-scale * margin, color=ink.text, linestyle="--", linewidth=1)
+    above = {"xycoords": ("data", "axes fraction"), "xytext": (0, 4), "textcoords": "offset points"}
+    axes.annotate(f"margin {amount(margin, METRES if in_metres else POINTS)}", (-scale * margin, 1), **above, ha="center", color=ink.text)
     axes.axvline(0, color=ink.faint, linewidth=0.8)
     axes.set_yticks(range(len(steps)), [f"{100 * step['budget']:.3g} %" for step in steps])
     axes.set_ylim(len(steps) - 0.4, -0.6)
-    low = min([scale * step["looks"][-1]["lower"] for step in steps] + [-scale * found["margins"]["margin"]])
-    axes.set_xlim(low * 1.1, max(-low * 0.9, 0.01 * scale))
+    low = min([scale * step["looks"][-1]["lower"] for step in steps] + [-scale * margin])
+    high = max(scale * step["looks"][-1]["difference"] for step in steps)
+    axes.set_xlim(low * 1.06, max(high * 1.06, -low * 0.06))
     axes.set_xlabel("metres of L2, unpruned minus pruned" if in_metres else f"points of {found['measure']}, pruned minus unpruned")
     axes.set_ylabel("visual tokens kept")
     return figure
