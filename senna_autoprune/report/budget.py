@@ -129,12 +129,12 @@ def staircase(found: Mapping[str, Any], ink: Ink) -> Any:
         axes.plot([scale * last["lower"]], [place], marker="|", markersize=12, color=colour)
         axes.plot([scale * last["difference"]], [place], marker="o", color=colour)
         danger = "" if last["dangerous"] is None else f"; {last['dangerous']} of {last['scenes']} scenes dangerous"
-        beside = {"xycoords": ("axes fraction", "data"), "xytext": (8, 0), "textcoords": "offset points"}  # no line runs through it
-        axes.annotate(f"{step['outcome']}{danger}", (1, place), **beside, va="center", color=ink.text)
+        words, place_of = f"{step['outcome']}{danger}", ("axes fraction", "data")  # beside the axes: no line runs through them
+        axes.annotate(words, (1, place), (8, 0), place_of, "offset points", va="center", color=ink.text)
     margin = found["margins"]["margin"]
     axes.axvline(-scale * margin, color=ink.text, linestyle="--", linewidth=1)
-    above = {"xycoords": ("data", "axes fraction"), "xytext": (0, 4), "textcoords": "offset points"}
-    axes.annotate(f"margin {amount(margin, METRES if in_metres else POINTS)}", (-scale * margin, 1), **above, ha="center", color=ink.text)
+    words, place_of = f"margin {amount(margin, METRES if in_metres else POINTS)}", ("data", "axes fraction")
+    axes.annotate(words, (-scale * margin, 1), (0, 4), place_of, "offset points", ha="center", color=ink.text)
     axes.axvline(0, color=ink.faint, linewidth=0.8)
     axes.set_yticks(range(len(steps)), [f"{100 * step['budget']:.3g} %" for step in steps])
     axes.set_ylim(len(steps) - 0.4, -0.6)

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
-from senna_autoprune.evaluation.budget.config import BudgetConfig
+from senna_autoprune.demo import embedded
+from senna_autoprune.evaluation.budget.config import EMBEDDED, BudgetConfig
+from senna_autoprune.evaluation.budget.design import design
 from senna_autoprune.evaluation.budget.each import best_of, sentence_of
+from senna_autoprune.evaluation.budget.reach import least_margin
 from senna_autoprune.evaluation.budget.search import search
 from senna_autoprune.evaluation.budget.sequence import Look, Rules, examine, in_sequence
 from senna_autoprune.evaluation.budget.together import Ladder, descend, holm_together
 from senna_autoprune.evaluation.measures.intervals import Paired
+from senna_autoprune.nuscenes.questions_file import read_questions
 from senna_autoprune.report.budget import write_budget_report
 from senna_autoprune.tables.budget import grids
 from tests.evaluation.budget.fake import FakeEngine, question_file, safe_above, without_waiting
+from tests.evaluation.budget.rederive import rederive
 from tools.maintain import simulate
 
 LIMITS = {"autoprune": 0.15, "dart": 0.25, "random": 0.35}
@@ -84,6 +91,27 @@ def test_a_control_is_never_what_the_sentence_is_about() -> None:
     found = [lucky, one, chance]
     assert best_of(found)["method"] == "fastv" and sentence_of(found)[1].startswith("20 % with fastv; 2 of 2 methods")
     assert best_of([{**one, "together": False}, chance])["method"] == "fastv"
+
+
+def test_each_certificate_is_derived_again(finished: tuple[Path, dict[str, Any], FakeEngine, BudgetConfig], tmp_path: Path) -> None:
+    out, found, _, _ = finished
+    (tmp_path / "answers.sqlite").write_bytes((out / "answers.sqlite").read_bytes())
+    for one in found["each"]:
+        (tmp_path / "budget.json").write_text(json.dumps({**found, "sequence": one["sequence"]}))
+        assert rederive(tmp_path) == one["budget"]
+
+
+def test_the_embedded_margins_can_be_shown_of_all_methods_together() -> None:
+    """Else ``make verdict`` would know beforehand that nothing holds when corrected for so many; one point less is out of reach."""
+    shipped = embedded()
+    assert shipped is not None
+    count = np.array(list(Counter(one.scene for one in read_questions(shipped.questions_file, ("plan",)).records).values()), float)
+    plan = design([str(i) for i in range(len(count))], 0, 0.0)
+    methods = sum(row.kind != "control" for row in BudgetConfig(methods="all", each=True, margin=6.0).candidates)
+    strictest = 0.05 / methods
+    level = float(norm.sf(Rules(0.5, 0.5, plan.stops, strictest).bounds[-1]))
+    assert 100 * least_margin(count, level, strictest) < EMBEDDED["margin"] < 100 * least_margin(count, level, strictest) + 1
+    assert 100 * (1 - level ** (1 / len(count))) < EMBEDDED["safety"]
 
 
 def test_a_budget_that_a_method_cannot_reach_ends_its_way_and_no_other() -> None:
