@@ -69,6 +69,7 @@ def _deployable(facts: Any) -> str:
 def _one(facts: Any) -> list[str]:
     lines = [f"{facts.name}  ({facts.path})", *([f"paper: {facts.paper}"] if facts.paper else [])]
     lines += [f"cuts: {facts.cuts}", f"needs: {facts.needs}", f"acts on: {facts.acts_on}"]
-    lines += [f"deployable at 25 % of the tokens: {_deployable(facts)}", "", *facts.says.splitlines(), "", "options:"]
+    says = facts.says.partition("\nRaises:")[0].rstrip()  # what follows is for who builds one
+    lines += [f"deployable at 25 % of the tokens: {_deployable(facts)}", "", *says.splitlines(), "", "options:"]
     lines += [f"  {name} = {default!r}  ({kind})" for name, kind, default in facts.options]
     return lines

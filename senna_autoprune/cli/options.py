@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -43,8 +44,15 @@ class ConfigType(click.ParamType):
     built_in = Path(__file__).resolve().parents[1] / "evaluation" / "configs"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if Path(value).exists() or not re.fullmatch(r"\w+", str(value)):
+            return str(value)
         named = self.built_in / f"{value}.yaml"
-        return str(named) if re.fullmatch(r"\w+", str(value)) and not Path(value).exists() and named.is_file() else str(value)
+        if not named.is_file():
+            known = sorted(path.stem for path in self.built_in.glob("*.yaml"))
+            near = difflib.get_close_matches(str(value), known, 1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise SennaPruneError(f"--config {value}: no such file here; {hint}built in are {', '.join(known)}")
+        return str(named)
 
 
 SHARE, CONFIG = ShareType(), ConfigType()

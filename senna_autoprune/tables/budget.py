@@ -165,14 +165,14 @@ def _danger(over: Certificate) -> str:
 
 def choice_grid(found: Certificate) -> Grid:
     """What the first half said of each candidate; nothing is claimed of it."""
-    grid = Grid("Choosing, on the other half of the scenes", ["method", "tokens", _column(found), "dangerous scenes", "promising"])
+    grid = Grid("Choosing, on the other half of the scenes", ["method", "tokens", _column(found), "promising", "dangerous scenes"])
     chosen = found.get("chosen", {})
     for one in chosen.get("tried", []):
         reached = one["difference"] is not None
-        shown = [_signed(one["difference"], found), _scenes(one["dangerous"])] if reached else ["out of reach", ""]
+        points, dangerous = (_signed(one["difference"], found), _scenes(one["dangerous"])) if reached else ("out of reach", "")
         if one["method"] == chosen["method"]:
             grid.strong.append(len(grid.rows))
-        grid.rows.append([one["method"], percent(one["budget"]), *shown, "yes" if one["promising"] else "no"])
+        grid.rows.append([one["method"], percent(one["budget"]), points, "yes" if one["promising"] else "no", dangerous])
     return grid
 
 
@@ -180,16 +180,16 @@ def strata_grid(found: Certificate) -> Grid:
     """Conditions, worst first."""
     whose = f": {found['best']}" if found.get("best") else ""
     grid = Grid(
-        f"Where it hurts most{whose}", ["stratum", "scenes", "questions", _column(found), "p (Holm)", "dangerous", "outcome"], texts=(0, 6)
+        f"Where it hurts most{whose}", ["stratum", _column(found), "p (Holm)", "dangerous", "scenes", "questions", "outcome"], texts=(0, 6)
     )
     for one in found.get("strata", []):
         p_value = UNDEFINED if one["p_holm"] is None else number(one["p_holm"])
         shown = [
-            str(one["scenes"]),
-            str(one["questions"]),
             _signed(one["difference"], found),
             p_value,
             _scenes(one["dangerous"]),
+            str(one["scenes"]),
+            str(one["questions"]),
             one["outcome"],
         ]
         grid.rows.append([one["stratum"], *shown])
