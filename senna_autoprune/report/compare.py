@@ -12,7 +12,7 @@ from senna_autoprune.replay.pages import environment
 from senna_autoprune.report.page import PACKAGE, frame
 from senna_autoprune.tables.compare import grids
 
-SECTIONS = [("verdict", "Verdict"), ("tables", "Tables"), ("run", "What was compared")]
+SECTIONS = [("verdict", "Verdict"), ("tables", "Tables"), ("run", "What was run")]
 
 
 def write_comparison(found: Mapping[str, Any], path: Path) -> Path:
@@ -21,7 +21,7 @@ def write_comparison(found: Mapping[str, Any], path: Path) -> Path:
     label = next((side["label"] for side in sides if side["label"]), None)
     groups = [(name, [("run", side["run"]), ("setting", side["setting"])]) for name, side in zip("AB", sides, strict=True)]
     page = environment(PACKAGE).get_template("budget.html.j2").render(
-        **frame(path.parent, "Two runs compared", label, f"{found['questions']} questions, {found['scenes']} scenes", datetime.now(UTC)),
+        **frame(f"{sides[0]['run']} and {sides[1]['run']}", "Two runs compared", label, f"{found['questions']} questions, {found['scenes']} scenes", datetime.now(UTC)),
         sections=SECTIONS,
         sentence=found["sentence"],
         notes=[found["warning"]] if found["warning"] else [],

@@ -153,7 +153,7 @@ def render_report(
     )
 
 
-def frame(directory: Path, title: str, label: str | None, about: str, when: datetime) -> dict[str, Any]:
+def frame(directory: Path | str, title: str, label: str | None, about: str, when: datetime) -> dict[str, Any]:
     """What the layout of every report needs."""
     from markupsafe import Markup
 

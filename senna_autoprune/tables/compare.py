@@ -19,16 +19,16 @@ def grids(found: Mapping[str, Any], listed: int = SHOWN) -> list[Grid]:
 def _accuracy(found: Mapping[str, Any]) -> Grid:
     grid = Grid(
         f"{found['questions']} questions of {found['scenes']} scenes that both answered",
-        ["", "run", "setting", "accuracy (95 %)", "only it answered"],
-        texts=(0, 1, 2),
+        ["", "accuracy (95 %)", "setting", "run", "only it answered"],
+        texts=(0, 2, 3),
     )
     for name in ("a", "b"):
         side = found[name]
-        grid.rows.append([name.upper(), side["run"], side["setting"], interval(found[f"accuracy_{name}"]), str(side["only"])])
+        grid.rows.append([name.upper(), interval(found[f"accuracy_{name}"]), side["setting"], side["run"], str(side["only"])])
     test, extra = found["scene_test"], found["mcnemar"]
     grid.notes = [
         f"B / A: {interval(found['ratio'])}",
-        f"right only in A: {test['lost']}, only in B: {test['gained']}; {test['scenes_worse']} scenes worse, {test['scenes_better']} better"
+        f"right only in A: {test['lost']}, only in B: {test['gained']}; scenes worse: {test['scenes_worse']}, better: {test['scenes_better']}"
         f", p {p_value(test['p_value'])} by sign flips of whole scenes",
         f"McNemar's exact p {p_value(extra['p_value'])} (an extra: questions as if independent)",
     ]
@@ -37,7 +37,7 @@ def _accuracy(found: Mapping[str, Any]) -> Grid:
 
 def _flips(found: Mapping[str, Any]) -> Grid:
     flips = found["flips"]
-    title = f"{flips['flips']} answers differ, {flips['harmful']} of B's to the worse"
+    title = f"Answers that differ: {flips['flips']}, of B's to the worse: {flips['harmful']}"
     grid = Grid(title, ["severity", "answers", "share", "meaning"], texts=(0, 3))
     for name, one in flips["by_severity"].items():
         if one["count"]:
@@ -46,7 +46,7 @@ def _flips(found: Mapping[str, Any]) -> Grid:
 
 
 def _listed(found: Mapping[str, Any], most: int) -> Grid:
-    grid = Grid("Answers that differ, worst first", ["severity", "scene", "question", "label", "A", "B"], texts=(0, 1, 3, 4, 5))
+    grid = Grid("Worst first", ["severity", "scene", "question", "label", "A", "B"], texts=(0, 1, 3, 4, 5))
     for flip in found["flips"]["list"][:most]:
         words = [" ".join(flip[key].split())[:60] for key in ("label", "a", "b")]
         grid.rows.append([flip["severity"], flip["scene"], str(flip["question"]), *words])

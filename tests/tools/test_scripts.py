@@ -97,8 +97,8 @@ def test_two_runs_compared_by_hand(tmp_path: Path, start: Any) -> None:
     ended = start("compare_runs", first, second)
     assert ended.code == 0
     assert "3 questions of 2 scenes that both answered" in ended.out and ended.out.count("66.7") == 2
-    assert "right only in A: 1, only in B: 1; 1 scenes worse, 1 better, p 1.000 by sign flips of whole scenes" in ended.out
-    assert "2 answers differ, 1 of B's to the worse" in ended.out
+    assert "right only in A: 1, only in B: 1; scenes worse: 1, better: 1, p 1.000 by sign flips of whole scenes" in ended.out
+    assert "Answers that differ: 2, of B's to the worse: 1" in ended.out
     assert "A braked, B does not" in ended.out and "pruned" not in ended.out.replace("unpruned", "")
     worst = next(line for line in ended.out.splitlines() if line.split()[:2] == ["missed_brake", "a"])
     assert worst.split() == ["missed_brake", "a", "1", "STOP,", "STRAIGHT", "STOP,", "STRAIGHT", "KEEP,", "STRAIGHT"]
