@@ -16,6 +16,7 @@ from senna_autoprune.demo import label_of
 from senna_autoprune.evaluation.budget.answers import Pairs
 from senna_autoprune.evaluation.budget.sequence import Look, Rules
 from senna_autoprune.evaluation.measures.breakdown import UNKNOWN
+from senna_autoprune.evaluation.measures.clusters import NO_VERDICT
 from senna_autoprune.evaluation.measures.distances import Gains
 from senna_autoprune.evaluation.measures.intervals import CAUTIOUS, difference_effect, scenes_upper
 from senna_autoprune.evaluation.measures.paired_tests import sample_size
@@ -99,7 +100,7 @@ def power_sentence(budget: float, found: dict[str, Any]) -> str:
 
 
 def blind_sentence(control: str, margin: float, questions: Path, types: Sequence[str], groups: Groups, unit: str = POINTS) -> str:
-    """Why nothing can be certified here, and the command that draws questions which can show harm.
+    """Why nothing can be certified here, and the command that draws questions which can show harm, where a draw can.
 
     Args:
         types: of the questions that count. groups: of these questions, what is to come equally often.
@@ -107,11 +108,16 @@ def blind_sentence(control: str, margin: float, questions: Path, types: Sequence
     folder = Path() if label_of(questions) is not None else questions.parent  # nobody writes into the package
     out = folder / f"{questions.stem}-balanced.json"
     words = ["senna-prune", "questions", "sample", str(questions), "--out", str(out)]
-    sample = join([*words, "--types", ",".join(types), "--count", str(balanced_count(groups.sizes)), "--by", groups.by])
-    return (
-        f"these questions cannot show harm: {control} too is not worse by more than {amount(margin, unit)} ({CONFIDENCE}). Draw a set in "
-        f"which no answer is the usual one (`{sample}`) and give it to --questions, with another --out"
-    )
+    count = balanced_count(groups.sizes)
+    sample = join([*words, "--types", ",".join(types), "--count", str(count), "--by", groups.by])
+    why = f"these questions cannot show harm: {control} too is not worse by more than {amount(margin, unit)} ({CONFIDENCE})"
+    if len(groups.sizes) < 2:
+        return f"{why}. All have the same {groups.by.replace('_', ' ')}, so no draw of them can: bring questions with others"
+    if count == groups.sizes.total():
+        said = f"no {groups.by.replace('_', ' ')} is the usual one, so it is the prompt that gives the answers away"
+        return f"{why}. Of these {count} {said}: build them without (`senna-prune questions build --navigation none`, for nuScenes)"
+    few = f" ({count} questions are too few for that: bring more with the rarer ones)" if count < 2 * NO_VERDICT else ""
+    return f"{why}. Draw a set in which no answer is the usual one (`{sample}`) and give it to --questions, with another --out{few}"
 
 
 class Groups(NamedTuple):
