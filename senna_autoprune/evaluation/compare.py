@@ -107,17 +107,19 @@ def _named(flip: Flip) -> dict[str, Any]:
 def _sentence(found: dict[str, Any]) -> str:
     """What may be said of B against A."""
     gap, test, scenes = found["difference"], found["scene_test"], found["scenes"]
-    b, a = f"B ({found['b']['setting']})", f"A ({found['a']['setting']})"
+    alike = found["a"]["setting"] == found["b"]["setting"] and found["a"]["run"] != found["b"]["run"]  # at two budgets, say
+    ends = {name: f" of {Path(found[name]['run']).name}" if alike else "" for name in "ab"}
+    a, b = (f"{name.upper()} ({found[name]['setting']}{ends[name]})" for name in "ab")
     who = f"{b} against {a}"
     if scenes < NO_VERDICT or gap["low"] is None:
         return f"{who}: no verdict, {scenes} scenes (at least {NO_VERDICT} are needed)"
     held, p_value = found["flips"]["scenes"], f"p {test['p_value']:.3g} by scene"
     flips = f"a newly dangerous answer in {held['dangerous']} of {scenes} scenes (at most {100 * up(held['dangerous_upper']):.1f} %)"
-    ends = f"[{100 * gap['low']:+.1f}, {100 * gap['high']:+.1f}]"
+    between = f"[{100 * gap['low']:+.1f}, {100 * gap['high']:+.1f}]"
     if gap["high"] < 0 or gap["low"] > 0:  # the interval says which is better: a bound of the loss would only veil it
         worse, small, large = gap["high"] < 0, *sorted((abs(gap["low"]), abs(gap["high"])))
         said = f"{b} is {'worse' if worse else 'better'} than {a} by {points(down(small))} to {points(up(large))} of accuracy"
-        return f"{said} ({CONFIDENCE}, {scenes} scenes; {100 * gap['value']:+.1f} {ends}), {p_value}; {flips}"
+        return f"{said} ({CONFIDENCE}, {scenes} scenes; {100 * gap['value']:+.1f} {between}), {p_value}; {flips}"
     bound = "no loss" if found["lower"] >= 0 else f"not worse by more than {points(up(-found['lower']))}"
-    said = f"{who}: no difference is shown, {100 * gap['value']:+.1f} points of accuracy {ends}, {p_value}"
+    said = f"{who}: no difference is shown, {100 * gap['value']:+.1f} points of accuracy {between}, {p_value}"
     return f"{said}; {bound} ({CONFIDENCE}, {scenes} scenes), {flips}"

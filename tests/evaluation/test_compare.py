@@ -94,3 +94,5 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
     with pytest.raises(SennaPruneError, match="no planning answers of 'dart'; it has fastv, unpruned"):
         read_side(a, "dart")
     assert "no verdict, 5 scenes" in compare(read_side(a), read_side(a))["sentence"]
+    wide, narrow = made(tmp_path / "wide", "fastv", {1}), made(tmp_path / "narrow", "fastv", {1, 3})
+    assert compare(read_side(wide), read_side(narrow))["sentence"].startswith("B (fastv of narrow) against A (fastv of wide): no diff")
