@@ -20,8 +20,9 @@ def write_comparison(found: Mapping[str, Any], path: Path) -> Path:
     sides = [found["a"], found["b"]]
     label = next((side["label"] for side in sides if side["label"]), None)
     groups = [(name, [("run", side["run"]), ("setting", side["setting"])]) for name, side in zip("AB", sides, strict=True)]
+    runs, about = f"{found['a']['run']} and {found['b']['run']}", f"{found['questions']} questions, {found['scenes']} scenes"
     page = environment(PACKAGE).get_template("budget.html.j2").render(
-        **frame(f"{sides[0]['run']} and {sides[1]['run']}", "Two runs compared", label, f"{found['questions']} questions, {found['scenes']} scenes", datetime.now(UTC)),
+        **frame(runs, "Two runs compared", label, about, datetime.now(UTC)),
         sections=SECTIONS,
         sentence=found["sentence"],
         notes=[found["warning"]] if found["warning"] else [],

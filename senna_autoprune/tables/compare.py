@@ -28,8 +28,8 @@ def _accuracy(found: Mapping[str, Any]) -> Grid:
     test, extra = found["scene_test"], found["mcnemar"]
     grid.notes = [
         f"B / A: {interval(found['ratio'])}",
-        f"right only in A: {test['lost']}, only in B: {test['gained']}; scenes worse: {test['scenes_worse']}, better: {test['scenes_better']}"
-        f", p {p_value(test['p_value'])} by sign flips of whole scenes",
+        f"right only in A: {test['lost']}, only in B: {test['gained']}; scenes worse: {test['scenes_worse']}, "
+        f"better: {test['scenes_better']}, p {p_value(test['p_value'])} by sign flips of whole scenes",
         f"McNemar's exact p {p_value(extra['p_value'])} (an extra: questions as if independent)",
     ]
     return grid
