@@ -23,7 +23,7 @@ from time import perf_counter
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMAND = ["senna-prune", "budget", "--each", "--methods", "all", "--grid", "0.1,0.2,0.25,0.3,0.4"]
+COMMAND = ["senna-prune", "budget", "--each", "--methods", "all", "--grid", "0.1,0.2,0.25,0.4"]
 HEADING, NEXT = "## How far may it be pruned?", "## Two commands"
 SECTION = f"""{HEADING}
 
