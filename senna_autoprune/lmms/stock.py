@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from senna_autoprune.adapters.checkpoint import load_checkpoint
+from senna_autoprune.adapters.templates import bounded
 from senna_autoprune.evaluation.answering.settings import MEAN_GREY
 
 
@@ -40,9 +41,12 @@ class StockModel:
             [{"role": "user", "content": [*({"type": "image", "image": image} for image in images), {"type": "text", "text": text}]}]
             for text, images in questions
         ]
+        template = self._template()
+        with bounded("a question"):  # written once for itself: what tensors take is not the template's
+            self.processor.apply_chat_template(conversations, chat_template=template, add_generation_prompt=True, tokenize=False)
         batch = self.processor.apply_chat_template(
             conversations,
-            chat_template=self._template(),
+            chat_template=template,
             add_generation_prompt=True,
             tokenize=True,
             return_dict=True,
@@ -61,7 +65,8 @@ class StockModel:
         if begin is None or tokenizer("").input_ids != [tokenizer.bos_token_id]:
             return template
         turn = [{"role": "user", "content": [{"type": "text", "text": "x"}]}]
-        written = self.processor.apply_chat_template(turn, tokenize=False).startswith(begin)
+        with bounded("a question"):
+            written = self.processor.apply_chat_template(turn, tokenize=False).startswith(begin)
         return template if written else "{{- bos_token }}" + template
 
 

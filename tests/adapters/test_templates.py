@@ -5,12 +5,17 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from senna_autoprune.adapters import Asked, open_model
 from senna_autoprune.adapters.templates import MEMORY, bounded, check_templates
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.lmms.stock import load_stock
+from tests.adapters import tiny
+from tests.pruning.multimodal.tiny import picture
 
 TURNS = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What now?"}]}]
 USED = (
@@ -80,3 +85,19 @@ def test_a_template_in_use_is_written_as_it_stands() -> None:
 def test_other_code_is_not_watched() -> None:
     with bounded("sample t0"):
         assert sum(1 for _ in range(500_000)) == 500_000
+
+
+def test_a_checkpoint_with_such_a_template(tmp_path: Path) -> None:
+    folder = tiny.save("llava", tmp_path / "m")
+    asked = Asked("<image>\nIs the road free?", "other", (picture(64, 36),))
+    template = folder / "chat_template.jinja"
+    template.write_text(REFUSED["a power"])
+    for load in (open_model, load_stock):
+        with pytest.raises(SennaPruneError, match=r"line 1 of its chat template has a power"):
+            load(str(folder))
+    template.write_text(ENDLESS["loops in loops"])
+    model = open_model(str(folder))
+    with pytest.raises(SennaPruneError, match=r"chat template runs for more than"):
+        model.prepare(asked, model.see(asked))
+    with pytest.raises(SennaPruneError, match=r"chat template runs for more than"):
+        load_stock(str(folder)).encode([("Is the road free?", [picture(64, 36)])])

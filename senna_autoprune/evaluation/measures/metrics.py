@@ -47,13 +47,10 @@ def each_once(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
 
 def pair_once(function: Callable[[T, U], R], first: Sequence[T], second: Sequence[U]) -> list[R]:
     """``function`` of every pair, called once for each pair of objects."""
-    found: dict[tuple[int, int], R] = {}
-    result = []
-    for key, one, other in zip(zip(map(id, first), map(id, second), strict=True), first, second, strict=True):
-        if key not in found:
-            found[key] = function(one, other)
-        result.append(found[key])
-    return result
+    keys = list(zip(map(id, first), map(id, second), strict=True))
+    known = dict(zip(keys, zip(first, second, strict=True), strict=True))
+    found = {key: function(*pair) for key, pair in known.items()}
+    return [found[key] for key in keys]
 
 
 def class_f1(counts: Array) -> Array:

@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import isnan, nan
+from operator import itemgetter
 from struct import Struct
 from typing import Any
 
@@ -74,7 +75,11 @@ class PackedTrace(Mapping[str, Any]):
     __slots__ = ("figures", "layers", "notes", "views")
 
     def __init__(self, trace: Mapping[str, Any]) -> None:
-        self.figures = _FIGURES.pack(*[nan if (value := trace.get(name)) is None else value for name in self.FIGURES])
+        try:
+            values = _VALUES(trace)
+        except KeyError:  # of a run that was made before it was measured
+            values = tuple(map(trace.get, self.FIGURES))
+        self.figures = _FIGURES.pack(*[nan if value is None else value for value in values])
         self.layers, self.views = array("q", trace["tokens_per_layer"]).tobytes(), array("d", trace["per_view"]).tobytes()
         self.notes = tuple(trace["notes"])
 
@@ -101,7 +106,7 @@ class PackedTrace(Mapping[str, Any]):
         return repr(self.whole())
 
 
-_FIGURES = Struct(f"{len(PackedTrace.FIGURES)}d")
+_FIGURES, _VALUES = Struct(f"{len(PackedTrace.FIGURES)}d"), itemgetter(*PackedTrace.FIGURES)
 
 
 def whole(trace: Mapping[str, Any]) -> dict[str, Any]:
