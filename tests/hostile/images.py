@@ -123,9 +123,6 @@ _file("PNG of unknown colour type", lambda: png(8, 8, None, colour=5), BROKEN)
 _file("PNG with a text bomb", lambda: png(8, 8, None, _chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(80_000_000), 1))), BROKEN)
 _file("PNG with a colour profile bomb", lambda: png(8, 8, None, _chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(80_000_000), 1))), BROKEN)
 _file("PNG with a profile bomb of 1 GB", lambda: png(8, 8, None, _chunk(b"iCCP", b"a\0\0" + _zeros(1 << 30))), BROKEN)
-_file(
-    "PNG with a thousand profiles", lambda: png(8, 8, None, *[_chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(1_000_001)))] * 1000), BROKEN
-)
 _file("PNG with a bomb of international text", lambda: png(8, 8, None, _chunk(b"iTXt", b"a\0\1\0\0\0" + _zeros(80_000_000))), BROKEN)
 _file("PNG with a hundred texts", lambda: png(8, 8, None, *[_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1_000_000)))] * 100), BROKEN)
 _file("PNG that claims 2,000,000,000 x 2,000,000,000", lambda: png(2_000_000_000, 2_000_000_000, b""), LARGE)

@@ -179,7 +179,7 @@ _run(
 )
 _run(
     "the vision tower is a hub id",
-    lambda run, _: _rewrite(run / "config.yaml", "(?m)^  model: (.*)$", r"  model: \1\n  vision_tower: some-one/some-tower"),
+    lambda run, _: _rewrite(run / "config.yaml", "(?m)^  vision_tower: .*$", "  vision_tower: some-one/some-tower"),
     r"some-one/some-tower' is not on this machine",
     "replayed",
 )
