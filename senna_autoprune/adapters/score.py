@@ -73,9 +73,10 @@ def agreement(answers: Sequence[Answer], reference: Sequence[Answer], score: Sco
     def alike(one: Answer, other: Answer) -> bool:
         return same(one, other, score.agreement_m)
 
+    paths = any(each_once(lambda answer: isinstance(answer, Waypoints), answers))
     shifts = [
         float(np.linalg.norm(a.right_forward() - b.right_forward(), axis=-1).mean())
-        for a, b in pairs
+        for a, b in (pairs if paths else ())
         if isinstance(a, Waypoints) and isinstance(b, Waypoints) and a.points.shape == b.points.shape
     ]
     found: dict[str, Any] = {"count": len(pairs), "agreement": share(sum(pair_once(alike, answers, reference)), len(pairs))}

@@ -91,12 +91,12 @@ def breakdown(
 def _group(
     value: str, at: Sequence[int], unpruned_right: Sequence[bool], pruned_right: Sequence[bool], agrees: Sequence[bool]
 ) -> dict[str, Any]:
-    before, after = sum(unpruned_right[i] for i in at), sum(pruned_right[i] for i in at)
+    before, after = sum(map(unpruned_right.__getitem__, at)), sum(map(pruned_right.__getitem__, at))
     return {
         "value": value,
         "count": len(at),
         "unpruned_accuracy": share(before, len(at)),
         "pruned_accuracy": share(after, len(at)),
         "retention_accuracy": share(after, before),
-        "agreement": share(sum(agrees[i] for i in at), len(at)),
+        "agreement": share(sum(map(agrees.__getitem__, at)), len(at)),
     }

@@ -41,7 +41,7 @@ class Clusters(list[str]):
 
 def clusters_of(questions: Iterable[InScene]) -> Clusters:
     """``cluster_of`` each question, in order."""
-    return Clusters(cluster_of(question) for question in questions)
+    return Clusters(map(cluster_of, questions))
 
 
 def _codes(clusters: Sequence[Hashable]) -> tuple[NDArray[np.intp], int]:

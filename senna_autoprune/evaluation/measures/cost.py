@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -16,6 +16,7 @@ CLAMP_WARNING = 0.9
 _COLUMNS = ("average_tokens", "retention_tokens", "flops_full", "flops_pruned")  # numbers that every trace has
 _MAYBE = ("mutual_information", "k", "pruner_ms")
 _TOKENS = PackedTrace.FIGURES.index("visual_tokens")
+STAGES = ("vision_ms", "prefill_ms", "decode_ms")  # of one answer
 _TOGETHER = 1024  # lists summed at once
 
 
@@ -30,6 +31,11 @@ def _known(values: Iterable[float | None]) -> Any:
     return values if isinstance(values, np.ndarray) else np.array([value for value in values if value is not None], dtype=float)
 
 
+def _there(column: Any) -> Any:
+    """A column without what was not measured."""
+    return column[~np.isnan(column)]
+
+
 def spread(values: Iterable[float | None]) -> dict[str, float | None]:
     """Median with the 10th and 90th percentile."""
     known = _known(values)
@@ -39,26 +45,23 @@ def spread(values: Iterable[float | None]) -> dict[str, float | None]:
     return {"median": float(middle), "p10": float(p10), "p90": float(p90)}
 
 
-def paired_ratio(
-    rows: Sequence[AnswerRow], reference: Sequence[AnswerRow], measure: Callable[[AnswerRow], float | None]
-) -> dict[str, float | None]:
-    """Spread of row / reference of the same question: drift of the machine cancels in the pair."""
+def _pairs(rows: Sequence[AnswerRow], reference: Sequence[AnswerRow]) -> Any:
+    """(2, P) places of the rows of one question on both sides."""
     by_question = {row.question: place for place, row in enumerate(reference)}
     pairs = [(place, by_question[row.question]) for place, row in enumerate(rows) if row.question in by_question]
-    if not pairs:
-        return spread([])
-    at, of = np.array(pairs).T
-    above, below = (np.array(list(map(measure, found)), dtype=float) for found in (rows, reference))  # NaN where not measured
-    above, below = above[at], below[of]
+    return np.array(pairs, dtype=np.intp).reshape(-1, 2).T
+
+
+def _ratio(pairs: Any, above: Any, below: Any) -> dict[str, float | None]:
+    above, below = above[pairs[0]], below[pairs[1]]
     known = ~np.isnan(above) & ~np.isnan(below) & (below != 0)
     return spread(above[known] / below[known])
 
 
-def total_ms(row: AnswerRow) -> float | None:
-    """Vision, prefill and decoding of one answer; None if one of them was not measured."""
-    if row.vision_ms is None or row.prefill_ms is None or row.decode_ms is None:
-        return None
-    return row.vision_ms + row.prefill_ms + row.decode_ms
+def total(rows: Sequence[AnswerRow], *measures: str) -> Any:
+    """(R,) the sum of these columns; NaN where one of them was not measured."""
+    first, *others = (np.array(list(map(attrgetter(name), rows)), dtype=float) for name in measures)
+    return sum(others, first)
 
 
 def full_tokens(rows: Sequence[AnswerRow]) -> tuple[float, float] | None:
@@ -96,17 +99,22 @@ def cost_measures(rows: Sequence[AnswerRow], unpruned: Sequence[AnswerRow], full
         without a trace keep all tokens: ratios 1.
     """
     traces = _Traces([row.trace for row in rows if row.trace is not None])
+    pairs = _pairs(rows, unpruned)
+
+    def ratio(*names: str) -> dict[str, float | None]:
+        return _ratio(pairs, total(rows, *names), total(unpruned, *names))
+
     measures: dict[str, Any] = {
         "count": len(rows),
-        "vision_ms": median([row.vision_ms for row in rows]),
-        "prefill_ms": spread([row.prefill_ms for row in rows]),
-        "decode_ms": spread([row.decode_ms for row in rows]),
-        "new_tokens": median([row.new_tokens for row in rows]),
-        "kv_bytes": median([row.kv_bytes for row in rows]),
-        "total_ms": spread(list(map(total_ms, rows))),
-        "prefill_ratio": paired_ratio(rows, unpruned, attrgetter("prefill_ms")),
-        "kv_ratio": paired_ratio(rows, unpruned, attrgetter("kv_bytes")),
-        "total_ratio": paired_ratio(rows, unpruned, total_ms),
+        "vision_ms": median(_there(total(rows, "vision_ms"))),
+        "prefill_ms": spread(_there(total(rows, "prefill_ms"))),
+        "decode_ms": spread(_there(total(rows, "decode_ms"))),
+        "new_tokens": median(_there(total(rows, "new_tokens"))),
+        "kv_bytes": median(_there(total(rows, "kv_bytes"))),
+        "total_ms": spread(_there(total(rows, *STAGES))),
+        "prefill_ratio": ratio("prefill_ms"),
+        "kv_ratio": ratio("kv_bytes"),
+        "total_ratio": ratio(*STAGES),
     }
     measures.update(traces.measures() if traces.count else _nothing_pruned(full))
     return {**measures, **_gain(measures["prefill_ratio"]["median"], measures["flops_ratio"])}
@@ -146,7 +154,7 @@ class _Traces:
         self._columns["views"] = np.array([len(trace.views) // 8 for trace in packed], dtype=float)
         self._lists = {
             "per_view": _mean_row([trace.views for trace in packed], np.float64),
-            "tokens_per_layer": _mean_row([trace.layers for trace in packed], np.int64),
+            "tokens_per_layer": _mean_row([trace.layers for trace in packed], np.intc),
         }
         self._notes = Counter(note for trace in packed for note in trace.notes)
 

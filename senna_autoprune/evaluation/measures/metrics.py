@@ -40,9 +40,9 @@ def confusion(labels: Sequence[str], answers: Sequence[str], classes: Sequence[s
 
 def each_once(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """``function`` of every item, called once for each object: few texts and plans are the answers to many questions."""
-    known = {id(item): item for item in items}
+    known = dict(zip(map(id, items), items, strict=True))
     found = {key: function(item) for key, item in known.items()}
-    return [found[key] for key in map(id, items)]
+    return list(map(found.__getitem__, map(id, items)))
 
 
 def pair_once(function: Callable[[T, U], R], first: Sequence[T], second: Sequence[U]) -> list[R]:
@@ -50,7 +50,7 @@ def pair_once(function: Callable[[T, U], R], first: Sequence[T], second: Sequenc
     keys = list(zip(map(id, first), map(id, second), strict=True))
     known = dict(zip(keys, zip(first, second, strict=True), strict=True))
     found = {key: function(*pair) for key, pair in known.items()}
-    return [found[key] for key in keys]
+    return list(map(found.__getitem__, keys))
 
 
 def class_f1(counts: Array) -> Array:

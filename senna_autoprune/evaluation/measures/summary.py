@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import eq
 from typing import Any
 
 import numpy as np
@@ -68,11 +69,11 @@ def texts_of(questions: Sequence[QuestionRow], by_setting: Mapping[str, Sequence
     }
 
 
-def official_records(questions: Sequence[QuestionRow], answers: Mapping[int, str]) -> list[dict[str, str]]:
+def official_records(questions: Sequence[QuestionRow], answers: Mapping[int, str]) -> Iterator[dict[str, str]]:
     """Questions with their answers as ``official.planning_metric`` reads them."""
-    return [
-        {"token": q.token, "question": q.text, "gt": q.label, "answer": answers[q.question]} for q in questions if q.question in answers
-    ]
+    for q in questions:
+        if q.question in answers:
+            yield {"token": q.token, "question": q.text, "gt": q.label, "answer": answers[q.question]}
 
 
 def summarise(
@@ -288,7 +289,7 @@ def _breakdown(plans: Sequence[QuestionRow], unpruned: Texts, pruned: Texts) -> 
 
 
 def _equal(answers: Sequence[Plan], labels: Sequence[Plan]) -> list[bool]:
-    return [answer is label or answer == label for answer, label in zip(answers, labels, strict=True)]  # parsed texts are one object
+    return metrics.pair_once(eq, answers, labels)  # parsed texts are one object
 
 
 def _label_is_readable(question: QuestionRow, reading: Reading | None = None) -> bool:

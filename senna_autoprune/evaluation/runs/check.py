@@ -61,7 +61,7 @@ _SQL_WORDS = {"CREATE", "TABLE", "IF", "NOT", "EXISTS", "NULL", "PRIMARY", "KEY"
 _LONGEST_MS = 1e12  # thirty years; an infinite time fits into no JSON
 
 
-_Tokens = Annotated[int, Field(ge=-(2**53), le=2**53)]
+_Tokens = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class _Trace(TypedDict):

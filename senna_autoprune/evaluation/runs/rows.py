@@ -65,7 +65,7 @@ class StoredTrace(Mapping[str, Any]):
 
 class PackedTrace(Mapping[str, Any]):
     """What measures, figures and tables read of a trace, as numbers: a third of its text, and nothing to parse. ``figures``: those of
-    ``FIGURES`` as doubles, NaN for None; ``layers``: tokens entering each, as 64-bit integers; ``views``: tokens of each, as doubles.
+    ``FIGURES`` as doubles, NaN for None; ``layers``: tokens entering each, as integers; ``views``: tokens of each, as doubles.
     """
 
     FIGURES = (
@@ -79,15 +79,16 @@ class PackedTrace(Mapping[str, Any]):
             values = _VALUES(trace)
         except KeyError:  # of a run that was made before it was measured
             values = tuple(map(trace.get, self.FIGURES))
-        self.figures = _FIGURES.pack(*[nan if value is None else value for value in values])
-        self.layers, self.views = array("q", trace["tokens_per_layer"]).tobytes(), array("d", trace["per_view"]).tobytes()
+        maybe = [nan if value is None else value for value in values[: self.MAYBE]]
+        self.figures = _FIGURES.pack(*maybe, *values[self.MAYBE :])
+        self.layers, self.views = array("i", trace["tokens_per_layer"]).tobytes(), array("d", trace["per_view"]).tobytes()
         self.notes = tuple(trace["notes"])
 
     def whole(self) -> dict[str, Any]:
         """All that is kept of it."""
         values: list[Any] = [None if isnan(value) else value for value in _FIGURES.unpack(self.figures)]
         values[self.MAYBE] = int(values[self.MAYBE])
-        layers, views = array("q", self.layers).tolist(), array("d", self.views).tolist()
+        layers, views = array("i", self.layers).tolist(), array("d", self.views).tolist()
         return {**dict(zip(self.FIGURES, values, strict=True)), "tokens_per_layer": layers, "per_view": views, "notes": list(self.notes)}
 
     def __getitem__(self, name: str) -> Any:

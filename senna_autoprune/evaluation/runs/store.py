@@ -243,6 +243,7 @@ class RunStore:
             known = self._rows_of("truths", "SELECT * FROM truths")
             truths = {q: truths_of(facts, earlier, future, path) for q, facts, earlier, future in known}
             shown: dict[str, tuple[str, ...]] = {}  # of the questions of one sample the images are the same
+            met: dict[str, dict[str, str]] = {}  # few conditions, each of many questions
             return [
                 QuestionRow(
                     question,
@@ -253,7 +254,7 @@ class RunStore:
                     shown.get(images) or shown.setdefault(images, images_of(images, path)),
                     intern(scene),
                     bool(known),
-                    attributes_of(attributes, path),
+                    met.get(attributes) or met.setdefault(attributes, attributes_of(attributes, path)),
                     **truths.get(question, {}),
                 )
                 for question, token, kind, text, label, images, scene, known, attributes in self._connection.execute(

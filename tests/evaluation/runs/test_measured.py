@@ -11,7 +11,7 @@ import pytest
 
 from senna_autoprune.adapters.reading import Reading
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation.measures.cost import cost_measures, paired_ratio, spread
+from senna_autoprune.evaluation.measures.cost import cost_measures, spread
 from senna_autoprune.evaluation.measures.summary import flips_between, severity_of, summarise
 from senna_autoprune.evaluation.runs.identity import METRICS
 from senna_autoprune.evaluation.runs.results import read_result
@@ -114,7 +114,7 @@ def test_paired_ratios_are_those_of_a_loop() -> None:
             for row in rows
             if row.prefill_ms is not None and below.get(row.question)
         ]
-        assert paired_ratio(rows, reference, lambda row: row.prefill_ms) == spread(ratios)
+        assert cost_measures(rows, reference)["prefill_ratio"] == spread(ratios)
 
 
 def test_words_are_those_of_the_rows(tmp_path: Path) -> None:
