@@ -367,7 +367,11 @@ def read_result(path: Path) -> Any:
         raise SennaPruneError(f"cannot read {path} ({error}): {remedy}") from error
     try:
         kind.validate_python(found, strict=True)
-        fault = text_fault(found.get("verdict") if path.name == METRICS else found)  # of a million flips nothing is shown from here
+        if path.name == TABLE:  # names of methods as the user gave them: shown with their escapes; half a character cannot be shown
+            json.dumps(found, ensure_ascii=False).encode()
+        fault = text_fault(found.get("verdict") if path.name in (METRICS, TABLE) else found)  # of a million flips nothing is shown
+    except UnicodeEncodeError as error:
+        fault = f"not text: {error.reason}"
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         fault = f"{'.'.join(map(str, first['loc']))[:200] or 'it'}: {first['msg'][:200]}"
