@@ -64,7 +64,7 @@ def test_the_readme_keeps_two_pages_with_the_verdict_in_it() -> None:
 def test_a_verdict_is_written_where_it_belongs_and_again_over_itself() -> None:
     page = f"# A tool\n\n{verdict.NEXT}\n\n```\nmake eval\n```\n\n```text\nanother\n```\n"
     once = verdict.write_block(page, "25 % is safe")
-    assert once.startswith(f"# A tool\n\n{verdict.HEADING}\n\n`make verdict`") and once.endswith(page.partition(verdict.NEXT)[2])
+    assert once.startswith(f"# A tool\n\n{verdict.HEADING}\n\nOn the plan questions") and once.endswith(page.partition(verdict.NEXT)[2])
     assert once.index("```text\n25 % is safe\n```") < once.index(verdict.NEXT)
     assert verdict.write_block(once, "25 % is safe") == once
     assert verdict.write_block(once, "none") == once.replace("25 % is safe", "none")

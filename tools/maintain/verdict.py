@@ -27,7 +27,7 @@ COMMAND = ["senna-prune", "budget", "--each", "--methods", "all", "--grid", "0.1
 HEADING, NEXT = "## How far may it be pruned?", "## Two commands"
 SECTION = f"""{HEADING}
 
-`make verdict` asks that of every method; on the embedded model it ends in ([figure and tables](docs/results/budget/verdict.md)):
+On the plan questions of the embedded model `make verdict` says of every method ([figure and tables](docs/results/budget/verdict.md)):
 
 ```text
 ```
@@ -42,6 +42,7 @@ ROWS = {  # page: (how the row begins, the row before which it is put)
     PAGES[2]: ("| the README's verdict: [every method's certificate](results/budget/verdict.md) |", "| the README's table |"),
 }
 FIGURE = "ladders.png"
+SCOPE = "Plan questions of synthetic scenes alone: other types have no certificate, though the embedded file asks them."
 FINISHED = (0, 4, 5)  # exit codes of a run that ended in a verdict
 
 
@@ -92,7 +93,7 @@ def page_of(certificate: Mapping[str, Any], command: str) -> str:
     from senna_autoprune.tables.budget import grids
     from senna_autoprune.tables.grid import markdown
 
-    lines = ["# How far the embedded model may be pruned", "", f"```\n{command}\n```", "", f"{certificate['sentence']}.", ""]
+    lines = ["# How far the embedded model may be pruned", "", f"```\n{command}\n```", "", SCOPE, "", f"{certificate['sentence']}.", ""]
     if picture_of(certificate) is not None:
         lines += [f"![{CAPTIONS['ladders']}]({FIGURE})", ""]
     lines += [f"- {one['method']}: {one['sentence']}" for one in certificate.get("each", [])]
