@@ -141,6 +141,7 @@ def staircase(found: Mapping[str, Any], ink: Ink) -> Any:
     low = min([scale * step["looks"][-1]["lower"] for step in steps] + [-scale * margin])
     high = max(scale * step["looks"][-1]["difference"] for step in steps)
     axes.set_xlim(low * 1.06, max(high * 1.06, -low * 0.06))
+    axes.locator_params(axis="x", nbins=6)  # so few that their labels stand apart
     axes.set_xlabel("metres of L2, unpruned minus pruned" if in_metres else f"points of {found['measure']}, pruned minus unpruned")
     axes.set_ylabel("visual tokens kept")
     return figure
