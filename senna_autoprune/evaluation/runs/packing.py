@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
 from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow, StoredTrace
 
 ANSWER_COLUMNS = [field.name for field in fields(AnswerRow) if field.name not in ("trace", "said", "sent", "missing_frames")]
-_TOLD = [name for name in ANSWER_COLUMNS if not name.endswith("_ms")]
+TOLD = [name for name in ANSWER_COLUMNS if not name.endswith("_ms")]
 _TIMES = re.compile(r', "\w+_ms": (?:null|[-+.0-9eE]+)(?=[,}])')  # of a trace's text; inside a string the quotes would be escaped
 _encode = json.JSONEncoder().encode
 
@@ -21,8 +22,17 @@ def line_of(row: AnswerRow) -> str:
         trace = _encode(None if row.trace is None else {name: one for name, one in row.trace.items() if not name.endswith("_ms")})
     else:  # as it stands: taking half a million apart and together again takes a quarter of a minute
         trace = _TIMES.sub("", row.trace.text)
-    said = "" if row.said is None else f', "said": {_encode(row.said)}'
-    return f'{_encode({name: getattr(row, name) for name in _TOLD})[:-1]}, "trace": {trace}{said}}}\n'
+    return _line([getattr(row, name) for name in TOLD], trace, row.said)
+
+
+def stored_line(told: Sequence[Any], trace: str | None, said: str | None) -> str:
+    """``line_of`` a row of the database: its columns ``TOLD``, its trace as it is stored."""
+    return _line(told, "null" if trace is None else _TIMES.sub("", trace), said)
+
+
+def _line(told: Sequence[Any], trace: str, said: str | None) -> str:
+    more = "" if said is None else f', "said": {_encode(said)}'
+    return f'{_encode(dict(zip(TOLD, told, strict=True)))[:-1]}, "trace": {trace}{more}}}\n'
 
 
 def trace_text(row: AnswerRow) -> str | None:

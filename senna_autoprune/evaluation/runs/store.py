@@ -46,8 +46,8 @@ from senna_autoprune.evaluation.runs.identity import (
     read_description,
     run_errors,
 )
-from senna_autoprune.evaluation.runs.packing import ANSWER_COLUMNS, line_of, pack_question, pack_truths, trace_text
-from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow, SeenImage, StoredTrace
+from senna_autoprune.evaluation.runs.packing import ANSWER_COLUMNS, TOLD, line_of, pack_question, pack_truths, stored_line, trace_text
+from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow, SeenImage
 from senna_autoprune.files.atomic import remove_parts, replace_file
 from senna_autoprune.files.lock import RunLock
 from senna_autoprune.files.yaml_files import dump_yaml
@@ -379,11 +379,17 @@ class RunStore:
     def write_answers(self, rows: Iterable[AnswerRow] | None = None) -> Path:
         """answers.jsonl, atomically: one JSON object a row, with everything but the times. rows: None: all, as they are stored."""
         path = self.directory / ANSWER_LINES
-        if rows is None:
-            rows = self.iter_answers(trace_from=lambda text, _: StoredTrace(text))
         with run_errors(self.directory):
-            replace_file(path, (line_of(row).encode() for row in rows))
+            replace_file(path, (line.encode() for line in (self._lines() if rows is None else map(line_of, rows))))
         return path
+
+    def _lines(self) -> Iterator[str]:
+        self._groups.flush()
+        said = {
+            (q, name): text for q, name, text in self._rows_of("sent", "SELECT question, setting, said FROM sent WHERE said IS NOT NULL")
+        }
+        for *row, trace in self._connection.execute(f"SELECT {', '.join(TOLD)}, trace FROM answers ORDER BY question, setting"):
+            yield stored_line(row, trace, said.get((row[0], row[1])) if said else None)
 
     def write_metrics(self, metrics: dict[str, Any]) -> Path:
         """metrics.json, atomically: a reader sees the old file or the new one, never half of it."""
