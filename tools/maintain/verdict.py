@@ -32,7 +32,7 @@ On the plan questions of the embedded model `make verdict` says of every method 
 ```text
 ```
 
-Both margins were stated before any answer existed, and they are wide: so few scenes cannot show less, whatever a model answers. By itself
+Both margins were fixed before this run asked anything, and they are wide: so few scenes cannot show less, whatever a model answers. By itself
 `budget` takes half of what sight is worth, at most 2 points, and 2 % of enough scenes ([checked](docs/results/statistics.md)).
 
 """
