@@ -5,7 +5,7 @@
     python tools/maintain/verdict.py --into /tmp/try --limit 24 --methods autoprune --grid 0.5 --margin 45 --safety 40   # a trial
 
 Margins are those that the package states for its embedded questions, before any answer (evaluation/budget/config.py). Plan questions
-alone count: they are what a certificate is over, though the embedded file asks five other types too.
+alone count: they are what a certificate is over, whatever other types the embedded file asks.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ ROWS = {  # page: (how the row begins, the row before which it is put)
     PAGES[2]: ("| the README's verdict: [every method's certificate](results/budget/verdict.md) |", "| the README's table |"),
 }
 FIGURE = "ladders.png"
-SCOPE = "Plan questions of synthetic scenes alone: other types have no certificate, though the embedded file asks them."
+SCOPE = "Plan questions of synthetic scenes alone: other types have no certificate."
 FINISHED = (0, 4, 5)  # exit codes of a run that ended in a verdict
 
 
