@@ -32,8 +32,8 @@ On the plan questions of the embedded model `make verdict` says of every method 
 ```text
 ```
 
-Both margins were fixed before this run asked anything, and they are wide: so few scenes cannot show less, whatever a model answers. By itself
-`budget` takes half of what sight is worth, at most 2 points, and 2 % of enough scenes ([checked](docs/results/statistics.md)).
+Both margins were fixed before this run asked anything, and they are wide: so few scenes cannot show less, whatever a model answers. By
+itself `budget` takes half of what sight is worth, at most 2 points, and 2 % of enough scenes ([checked](docs/results/statistics.md)).
 
 """
 PAGES = (Path("README.md"), Path("docs/results/README.md"), Path("docs/reproduce.md"))
