@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
         plans = [question for question in store.questions() if question.type == "plan"]
         texts = {row.question: row.answer for row in store.answers(options.setting) if row.answer is not None}
         there, said = sorted(store.proven()), label_of_run(store.config)
-    records = official_records(plans, texts)
+    records = list(official_records(plans, texts))
     if not records:
         raise SennaPruneError(f"{options.run} has no planning answers of {options.setting!r}; it has {', '.join(there) or 'none'}")
     try:

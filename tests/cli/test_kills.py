@@ -172,7 +172,7 @@ def test_replay(finished: Any, tmp_path: Path, clocks: None) -> None:
 
 
 def test_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opening, "open_engine", lambda config, say: nullcontext(FakeEngine(safe_above(0.25))))
+    monkeypatch.setattr(opening, "open_engine", lambda *asked: nullcontext(FakeEngine(safe_above(0.25))))
 
     def argv(folder: Path) -> list[str]:
         asked = ["budget", "--model", "fake", "--questions", str(folder.parent / "qa.json"), "--margin", "9", "--safety", "12"]

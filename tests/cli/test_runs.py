@@ -29,7 +29,11 @@ def make(directory: Path, answers: int, **more: object) -> Path:
             shares = {"unpruned": 1.0, "autoprune": 0.5}
             said = {"sentence": "25 % of tokens with autoprune: no loss"}
             store.write_metrics(
-                {"verdict": said, "settings": {name: {"plan": {"exact_accuracy": share}} for name, share in shares.items()}}
+                {
+                    "bootstrap": {"resamples": 100},
+                    "verdict": said,
+                    "settings": {name: {"plan": {"exact_accuracy": share}} for name, share in shares.items()},
+                }
             )
     return directory
 

@@ -86,10 +86,16 @@ _run("no questions table", _sql("DROP TABLE questions"), DAMAGED)
 _run("images are no JSON", _sql("UPDATE questions SET images = '['"), DAMAGED, "replayed", "reported")
 _run("images are numbers", _sql("UPDATE questions SET images = '[1]'"), DAMAGED, "replayed", "reported")
 _run("attributes are a list", _sql("UPDATE questions SET attributes = '[1]'"), DAMAGED, "replayed", "reported")
-_run("a trace is no JSON", _sql("UPDATE answers SET trace = '{' WHERE setting = 'autoprune'"), DAMAGED)
-_run("a trace is a list", _sql("UPDATE answers SET trace = '[1]' WHERE setting = 'autoprune'"), DAMAGED)
-_run("a trace lacks everything", _sql("UPDATE answers SET trace = '{}' WHERE setting = 'autoprune'"), DAMAGED)
-_run("a trace nested beyond all depth", _sql(f"UPDATE answers SET trace = '{'[' * 50_000}' WHERE setting = 'autoprune'"), DAMAGED)
+_run("a trace is no JSON", _sql("UPDATE answers SET trace = '{' WHERE setting = 'autoprune'"), DAMAGED, "continued", "reported")
+_run("a trace is a list", _sql("UPDATE answers SET trace = '[1]' WHERE setting = 'autoprune'"), DAMAGED, "continued", "reported")
+_run("a trace lacks everything", _sql("UPDATE answers SET trace = '{}' WHERE setting = 'autoprune'"), DAMAGED, "continued", "reported")
+_run(
+    "a trace nested beyond all depth",
+    _sql(f"UPDATE answers SET trace = '{'[' * 50_000}' WHERE setting = 'autoprune'"),
+    DAMAGED,
+    "continued",
+    "reported",
+)
 _run("times are texts", _sql("UPDATE answers SET prefill_ms = 'fast'"), DAMAGED)
 _run("times are infinite", _sql("UPDATE answers SET prefill_ms = 9e999"), DAMAGED)
 _run("a trace holds NaN", _sql("UPDATE answers SET trace = replace(trace, '1.0', 'NaN') WHERE trace IS NOT NULL"), DAMAGED, "reported")

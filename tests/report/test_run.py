@@ -28,20 +28,19 @@ def test_measures_are_those_of_the_stored_answers(tmp_path: Path) -> None:
     assert run.images == tmp_path
 
 
-@pytest.mark.parametrize(
-    ("text", "resamples"),
-    [
-        ('{"bootstrap": {"resamples": 300}}', 300),
-        ('{"bootstrap": {"resamples": 99999999999}}', MOST_RESAMPLES),
-        ('{"bootstrap": {"resamples": "9"}}', RESAMPLES),
-        ("[" * 100_000, RESAMPLES),
-        ("{}", RESAMPLES),
-    ],
-)
-def test_intervals_are_drawn_as_often_as_the_evaluation_drew_them(tmp_path: Path, text: str, resamples: int) -> None:
+@pytest.mark.parametrize(("drawn", "resamples"), [(300, 300), (99999999999, MOST_RESAMPLES), (9, RESAMPLES)])
+def test_intervals_are_drawn_as_often_as_the_evaluation_drew_them(tmp_path: Path, drawn: int, resamples: int) -> None:
+    directory = made(tmp_path).write()
+    (directory / "metrics.json").write_text(json.dumps({"bootstrap": {"resamples": drawn}, "settings": {}}))
+    assert read_run(directory).metrics["bootstrap"]["resamples"] == resamples
+
+
+@pytest.mark.parametrize("text", ['{"bootstrap": {"resamples": "9"}, "settings": {}}', "[" * 100_000, "{}"])
+def test_altered_measures_are_one_line(tmp_path: Path, text: str) -> None:
     directory = made(tmp_path).write()
     (directory / "metrics.json").write_text(text)
-    assert read_run(directory).metrics["bootstrap"]["resamples"] == resamples
+    with pytest.raises(SennaPruneError, match=r"metrics\.json"):
+        read_run(directory)
 
 
 def test_embedded_files_are_named_as_such(tmp_path: Path) -> None:
