@@ -32,20 +32,14 @@ CUT = "did not end within"  # how the reason of an "ok" row begins whose answer 
 UNREACHABLE = "n/a"  # status of a row whose setting is impossible on this model; its reason says what would be possible
 
 
-class StoredTrace(Mapping[str, Any]):
-    """A trace as its JSON text, an eighth of what it takes as objects: half a million of them are in memory at once. It is parsed
-    whenever it is looked at; who needs several of its values takes ``whole(trace)`` first.
-    """
+class KeptTrace(Mapping[str, Any]):
+    """A trace that is kept in less room than a dict takes, and is one whenever it is looked at."""
 
-    __slots__ = ("text",)
-
-    def __init__(self, text: str) -> None:
-        self.text = text
+    __slots__ = ()
 
     def whole(self) -> dict[str, Any]:
-        """All of it."""
-        found: dict[str, Any] = json.loads(self.text)
-        return found
+        """All that is kept of it."""
+        raise NotImplementedError
 
     def __getitem__(self, name: str) -> Any:
         return self.whole()[name]
@@ -63,7 +57,23 @@ class StoredTrace(Mapping[str, Any]):
         return repr(self.whole())
 
 
-class PackedTrace(Mapping[str, Any]):
+class StoredTrace(KeptTrace):
+    """A trace as its JSON text, an eighth of what it takes as objects: half a million of them are in memory at once. It is parsed
+    whenever it is looked at; who needs several of its values takes ``whole(trace)`` first.
+    """
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def whole(self) -> dict[str, Any]:
+        """All of it."""
+        found: dict[str, Any] = json.loads(self.text)
+        return found
+
+
+class PackedTrace(KeptTrace):
     """What measures, figures and tables read of a trace, as numbers: a third of its text, and nothing to parse. ``figures``: those of
     ``FIGURES`` as doubles, NaN for None; ``layers``: tokens entering each, as integers; ``views``: tokens of each, as doubles.
     """
@@ -91,28 +101,13 @@ class PackedTrace(Mapping[str, Any]):
         layers, views = array("i", self.layers).tolist(), array("d", self.views).tolist()
         return {**dict(zip(self.FIGURES, values, strict=True)), "tokens_per_layer": layers, "per_view": views, "notes": list(self.notes)}
 
-    def __getitem__(self, name: str) -> Any:
-        return self.whole()[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.whole())
-
-    def __len__(self) -> int:
-        return len(self.whole())
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Mapping) and self.whole() == dict(other)
-
-    def __repr__(self) -> str:
-        return repr(self.whole())
-
 
 _FIGURES, _VALUES = Struct(f"{len(PackedTrace.FIGURES)}d"), itemgetter(*PackedTrace.FIGURES)
 
 
 def whole(trace: Mapping[str, Any]) -> dict[str, Any]:
     """A trace as a dict, parsed once."""
-    return trace.whole() if isinstance(trace, StoredTrace | PackedTrace) else dict(trace)
+    return trace.whole() if isinstance(trace, KeptTrace) else dict(trace)
 
 
 @dataclass(frozen=True, slots=True)
