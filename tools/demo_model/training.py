@@ -35,7 +35,7 @@ RELATION_WEIGHTS = (0.15, 2.0, 1.0, 2.0, 2.0, 2.5, 0.7)
 VALIDATION = 300  # last keyframes of the last part, never trained on
 TOWER, DECODER = 1, 2  # stages, as they enter the seeds
 SAVE_EVERY = 12  # steps
-LEVEL = 550  # the decoder's step from which its learning rate falls
+LEVEL = 900  # the decoder's step from which its learning rate falls
 EXTRAS = 2  # extra questions a keyframe and step
 OTHERS = 2  # questions of other types than plan, a keyframe and step
 OFTEN = {"vru": 0.22, "motion": 0.3, "light": 0.16, "description": 0.17, "explanation": 0.15}  # how often these
@@ -161,27 +161,27 @@ class Schedule:
     """The decoder's ``steps``, of ``batch`` keyframes each over the whole team.
 
     Before step ``shallow``: every ``SHALLOW``-th layer, on ``few`` of the visual tokens, the tower stands still; a third of the price.
-    Before ``short``: all layers and the tower, on ``few`` tokens, which teach what matters. Then ``some`` and all of them in turn, from
-    ``whole`` on all of them: that teaches to find it.
+    Before ``short``: all layers and the tower, on ``few`` tokens, which teach what matters. Then on ``some`` of them,
+    and from ``whole`` on all: that teaches to find it.
     """
 
-    steps: int = 1000
+    steps: int = 1550
     batch: int = 16
-    shallow: int = 400
-    short: int = 700
-    whole: int = 920
+    shallow: int = 900
+    short: int = 1250
+    whole: int = 1450
     few: int = 112
-    some: int = 384
+    some: int = 256
 
     def keep(self, step: int) -> int:
         """Visual tokens in a step."""
         if step < self.short:
             return self.few
-        return self.some if step % 2 and step < self.whole else VIEWS * VIEW_TOKENS
+        return self.some if step < self.whole else VIEWS * VIEW_TOKENS
 
     def rate(self, step: int) -> float:
-        """Of the learning rate: warmed up in 100 steps, level for 450, then down, faster once all tokens are seen."""
-        steps, rates = (0, 99, LEVEL, self.short, self.steps), (0.01, 1.0, 1.0, 8 / 11, 0.02)
+        """Of the learning rate: warmed up in 100 steps, level for 800, then down, faster once all tokens are seen."""
+        steps, rates = (0, 99, LEVEL, self.short, self.steps), (0.01, 1.0, 1.0, 0.6, 0.02)
         return float(np.interp(step, steps, rates))
 
 
