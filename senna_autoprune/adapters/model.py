@@ -1,6 +1,7 @@
 """What the evaluator asks of a driving model, whichever family it is of.
 
-    seen = model.see(asked, needs)               # a sample's pictures, decoded once; Senna's vision features with them
+    opened = model.open(asked)                   # a sample's pictures, decoded once; may be done in another thread (left out by some)
+    seen = model.see(asked, needs, opened)       # as the model takes them; Senna's vision features with them
     prepared = model.prepare(asked, seen)        # the prompt as sent, and where its visual tokens are
     with policy(model.model) as trace:           # any pruning method, or none
         made = model.generate([prepared], max_new_tokens=64)
@@ -100,11 +101,12 @@ class DrivingModel(Protocol):
         """Hashes of what decides the prompts beyond weights, configuration and tokenizer; empty for Senna as released."""
         ...
 
-    def see(self, asked: Asked, needs: frozenset[str] = frozenset()) -> Seen:
+    def see(self, asked: Asked, needs: frozenset[str] = frozenset(), opened: Any = None) -> Seen:
         """The pictures of a question; questions with equal pictures may share it.
 
         Args:
             needs: of "cls_scores" and "keys", what some method will ask for.
+            opened: of ``open`` with this question; None: they are opened here. Never given to a model without ``open``.
         Raises:
             SennaPruneError: a picture that is missing or broken, or that the adapter wants and the question has not.
         """

@@ -55,9 +55,14 @@ class SennaModel:
     def identity(self) -> dict[str, str]:
         return {} if self.adapter == AS_RELEASED else {"adapter_sha256": digest(to_dict(self.adapter))}
 
-    def see(self, asked: Asked, needs: frozenset[str] = frozenset()) -> Seen:
+    def open(self, asked: Asked) -> Any:
+        """Pictures and what the tower takes of them, on the CPU; may run in another thread. SennaPruneError as in ``see``."""
         pictures = tuple(pictures_of(asked, self.adapter.views))
-        features, vision_ms = self._look([picture.source for picture in pictures], needs)
+        return pictures, self.processor.image_processor([picture.source for picture in pictures])
+
+    def see(self, asked: Asked, needs: frozenset[str] = frozenset(), opened: Any = None) -> Seen:
+        pictures, pixels = self.open(asked) if opened is None else opened
+        features, vision_ms = self._look(pixels, needs)
         return Seen(pictures, features, vision_ms)
 
     def prepare(self, asked: Asked, seen: Seen) -> Prepared:
@@ -110,9 +115,8 @@ class SennaModel:
             by_camera.setdefault(picture.camera or "", []).append((picture.frame, "<image>"))
         return "".join(fill(self.adapter.prompt.user, asked.question, [asked.text], by_camera, asked.facts, asked.where))
 
-    def _look(self, images: list[Any], needs: frozenset[str]) -> tuple[SennaImageFeatures, float]:
-        """Features of a sample's views, and the time the tower, the projector and the adapter took."""
-        seen = self.processor.image_processor(images)
+    def _look(self, seen: Any, needs: frozenset[str]) -> tuple[SennaImageFeatures, float]:
+        """Features of a sample's views, and the time the tower, the projector and the adapter took. seen: of the image processor."""
         device = self.model.device
         pixels = seen["pixel_values"][None].to(device)  # (1, V, 3, H, W)
         masks = seen["patch_mask"][None].to(device)  # (1, V, P)
@@ -130,7 +134,7 @@ class SennaModel:
 
             images = self.processor.image_processor
             grey = Image.new("RGB", (images.image_size, images.image_size), images.padding_colour)
-            self._grey, _ = self._look([grey], frozenset())
+            self._grey, _ = self._look(images([grey]), frozenset())
         return self._grey.tokens.expand(-1, views, -1, -1)
 
 

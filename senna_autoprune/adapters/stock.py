@@ -91,7 +91,8 @@ class StockModel:
             "image_processor_sha256": digest(self.processor.image_processor.to_dict()),
         }
 
-    def see(self, asked: Asked, needs: frozenset[str] = frozenset()) -> Seen:
+    def open(self, asked: Asked) -> Seen:
+        """Pictures, decoded; may run in another thread. SennaPruneError as in ``see``."""
         pictures = tuple(pictures_of(asked, self.adapter.views))
         opened: dict[Any, Any] = {}
         for picture in pictures:
@@ -99,6 +100,9 @@ class StockModel:
             if key not in opened:
                 opened[key] = open_image(picture.source)
         return Seen(pictures, [opened[one.source if isinstance(one.source, str) else id(one.source)] for one in pictures])
+
+    def see(self, asked: Asked, needs: frozenset[str] = frozenset(), opened: Seen | None = None) -> Seen:
+        return self.open(asked) if opened is None else opened
 
     def prepare(self, asked: Asked, seen: Seen) -> Prepared:
         parts = self._parts(asked, seen.pictures)

@@ -1,9 +1,9 @@
 """One model that answers the questions of some samples at a time, under every setting: the unit of work of every engine.
 
 It knows models by the interface of ``adapters.model`` alone. A sample's images are decoded once (and Senna's vision features
-computed once) for all its questions and settings. The settings of a question run one after the other in an order that turns
-from question to question, so that a slow drift of the machine favours none of them. In a batch the questions of several
-samples run together under one setting; pruned, they may keep different numbers of tokens, and each answers as it would alone.
+computed once) for all its questions, of whatever type, and all settings. The settings of a question run one after the other in an
+order that turns from question to question, so that a slow drift of the machine favours none of them. In a batch the questions of
+several samples run together under one setting; pruned, they may keep different numbers of tokens, and each answers as it would alone.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import logging
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,12 +30,12 @@ from senna_autoprune.evaluation.answering.stopwatch import SaneLogits, Stopwatch
 from senna_autoprune.evaluation.runs.rows import CUT, UNREACHABLE, AnswerRow, QuestionRow
 
 if TYPE_CHECKING:
-    from senna_autoprune.adapters.model import DrivingModel, Prepared
+    from senna_autoprune.adapters.model import DrivingModel, Prepared, Seen
     from senna_autoprune.senna import Senna
 
 logger = logging.getLogger(__name__)
 
-Ready = tuple[QuestionRow, "Prepared"]
+Ready = tuple[QuestionRow, "Prepared", "float | None"]  # the last: milliseconds that its pictures were waited for
 
 
 def asked_of(question: QuestionRow, root: Path) -> Asked:
@@ -104,19 +105,29 @@ class Answerer:
                 asked = [asked_of(question, self.root) for question in alike]
                 try:
                     with room():
-                        seen = self.driving.see(asked[0], self._needs)
+                        seen, images_ms = self._see(asked[0])
                 except (SennaPruneError, NoRoom) as error:
                     for question in alike:
                         yield from self._failed(question, todo, reason_of(error))
                     continue
                 for question, one in zip(alike, asked, strict=True):
                     try:
-                        ready.append((question, self.driving.prepare(one, seen)))
+                        ready.append((question, self.driving.prepare(one, seen), images_ms))
                     except SennaPruneError as error:
                         yield from self._failed(question, todo, reason_of(error))
         for batch in self._batches(ready):
             for setting in self._in_turn(batch[0][0].question):
                 yield from self._ask([one for one in batch if (one[0].question, setting.name) in todo], setting)
+
+    def _see(self, asked: Asked) -> tuple[Seen, float | None]:
+        """The pictures of a question, and how long they were waited for; None where the model opens them as it looks."""
+        opens = getattr(self.driving, "open", None)
+        if opens is None:
+            return self.driving.see(asked, self._needs), None
+        begun = perf_counter()
+        opened = opens(asked)
+        waited = (perf_counter() - begun) * 1e3
+        return self.driving.see(asked, self._needs, opened), waited
 
     def _seen_alike(self, sample: Sequence[QuestionRow]) -> list[list[QuestionRow]]:
         """A sample's questions by the pictures they show: all of them, unless an adapter picks cameras and the questions' words
@@ -163,7 +174,7 @@ class Answerer:
             return
         reason = (self.unreachable or {}).get(setting.name)
         if reason is not None:
-            yield from (AnswerRow(question.question, setting.name, UNREACHABLE, reason=reason) for question, _ in batch)
+            yield from (AnswerRow(question.question, setting.name, UNREACHABLE, reason=reason) for question, *_ in batch)
             return
         try:
             rows = self._generate(batch, setting)
@@ -216,7 +227,7 @@ class Answerer:
             made = self.driving.generate(prepared, limit, setting.blind, [logits])
         self._proven.add(setting.name)
         rows, sane = [], logits.sane_rows(size)
-        for index, (question, one) in enumerate(batch):
+        for index, (question, one, images_ms) in enumerate(batch):
             given = until_end(made.ids[index], self.model.generation_config)
             answer = self.driving.answer(given)
             fault = answer_fault(answer, sane[index], given[given >= self.driving.vocabulary].tolist())
@@ -239,6 +250,7 @@ class Answerer:
                     said=None if own is None else text_of(own(answer, question.type, question.text)),
                     sent=one.text,
                     missing_frames=one.missing_frames,
+                    images_ms=images_ms,
                 )
             )
         return rows

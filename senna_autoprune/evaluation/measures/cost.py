@@ -89,7 +89,8 @@ def cost_measures(rows: Sequence[AnswerRow], unpruned: Sequence[AnswerRow], full
     """Cost of one setting's rows.
 
     Returns:
-        times in ms (``total_ms``: all stages, as if the vision features served this answer alone) and ``kv_bytes``
+        times in ms (``total_ms``: all stages from the vision features on, as if these served this answer alone; ``images_ms``,
+        waiting for pictures, is not in it) and ``kv_bytes``
         (medians), their paired ratios to the unpruned rows, what the prefill gained (``_gain``), and of rows with a trace:
         ``tokens_per_layer`` (average over layers and questions), ``tokens_per_view`` (that, per view),
         ``retention_tokens``, ``flops_ratio`` (sum of pruned / sum of full prefill FLOPs), ``kept_per_view`` (average
@@ -106,6 +107,7 @@ def cost_measures(rows: Sequence[AnswerRow], unpruned: Sequence[AnswerRow], full
 
     measures: dict[str, Any] = {
         "count": len(rows),
+        "images_ms": median(_there(total(rows, "images_ms"))),
         "vision_ms": median(_there(total(rows, "vision_ms"))),
         "prefill_ms": spread(_there(total(rows, "prefill_ms"))),
         "decode_ms": spread(_there(total(rows, "decode_ms"))),

@@ -42,6 +42,7 @@ _KINDS: dict[str, dict[str, tuple[str, ...]]] = {  # table -> column -> what SQL
         "said": ("text", "null"),
         **dict.fromkeys(("prompt", "missing_frames"), ("integer", "null")),
     },
+    "waits": {"question": ("integer",), "images_ms": ("real",)},
     "truths": {"question": ("integer",), **dict.fromkeys(("facts", "earlier", "future"), ("text",))},
     "run": {"id": ("text",)},
     "seen": {**dict.fromkeys(("image", "sha256"), ("text",)), **dict.fromkeys(("size", "mtime_ns", "ctime_ns", "inode"), ("integer",))},

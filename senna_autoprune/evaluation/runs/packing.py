@@ -10,7 +10,8 @@ from typing import Any
 
 from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow, StoredTrace
 
-ANSWER_COLUMNS = [field.name for field in fields(AnswerRow) if field.name not in ("trace", "said", "sent", "missing_frames")]
+_ELSEWHERE = ("trace", "said", "sent", "missing_frames", "images_ms")  # in tables that older runs do not have, but for the trace
+ANSWER_COLUMNS = [field.name for field in fields(AnswerRow) if field.name not in _ELSEWHERE]
 TOLD = [name for name in ANSWER_COLUMNS if not name.endswith("_ms")]
 _TIMES = re.compile(r', "\w+_ms": (?:null|[-+.0-9eE]+)(?=[,}])')  # of a trace's text; inside a string the quotes would be escaped
 _encode = json.JSONEncoder().encode

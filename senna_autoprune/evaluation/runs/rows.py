@@ -138,7 +138,8 @@ class AnswerRow:
     """One answer. ``status`` is "ok", or "failed" with a ``reason``, or in a sweep "n/a" with the reason why its setting
     is impossible. An "ok" row has a reason only where its answer did not end (CUT). A failed row may still hold the
     answer's text (an empty or an endless one). Times in ms:
-    ``vision_ms`` of the sample's features (shared by its rows), ``prefill_ms`` of the first forward call of the decoder
+    ``images_ms`` that the sample's pictures were waited for (decoding, resizing; what a thread did ahead does not count) and
+    ``vision_ms`` of its features (both shared by its rows), ``prefill_ms`` of the first forward call of the decoder
     with the features given, ``decode_ms`` of all later ones; these two and ``kv_bytes`` are a row's equal share of its
     batch. ``trace``: what pruning did (JSON-ready; of a stored row a ``StoredTrace``, which is read when it is
     looked at, or a ``PackedTrace``, which holds what is measured).
@@ -162,6 +163,7 @@ class AnswerRow:
     said: str | None = None
     sent: str | None = field(default=None, compare=False)
     missing_frames: int | None = field(default=None, compare=False)
+    images_ms: float | None = field(default=None, compare=False)
 
     @property
     def words(self) -> str | None:

@@ -48,33 +48,14 @@ from senna_autoprune.evaluation.runs.identity import (
 )
 from senna_autoprune.evaluation.runs.packing import ANSWER_COLUMNS, TOLD, line_of, pack_question, pack_truths, stored_line, trace_text
 from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow, SeenImage
+from senna_autoprune.evaluation.runs.schema import SCHEMA, SCHEMA_VERSION
 from senna_autoprune.files.atomic import remove_parts, replace_file
 from senna_autoprune.files.lock import RunLock
 from senna_autoprune.files.yaml_files import dump_yaml
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1
 BUSY_S = 60.0  # how long a commit waits for readers of a run under way
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS questions (
-    question INTEGER PRIMARY KEY, token TEXT NOT NULL, type TEXT NOT NULL, text TEXT NOT NULL, label TEXT NOT NULL,
-    images TEXT NOT NULL, scene TEXT NOT NULL, scene_known INTEGER NOT NULL, attributes TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS answers (
-    question INTEGER NOT NULL, setting TEXT NOT NULL, status TEXT NOT NULL, answer TEXT, reason TEXT,
-    vision_ms REAL, prefill_ms REAL, decode_ms REAL, new_tokens INTEGER, kv_bytes INTEGER, trace TEXT,
-    PRIMARY KEY (question, setting));
-CREATE TABLE IF NOT EXISTS prompts (prompt INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
-CREATE TABLE IF NOT EXISTS sent (
-    question INTEGER NOT NULL, setting TEXT NOT NULL, prompt INTEGER, missing_frames INTEGER, said TEXT,
-    PRIMARY KEY (question, setting));
-CREATE TABLE IF NOT EXISTS truths (question INTEGER PRIMARY KEY, facts TEXT NOT NULL, earlier TEXT NOT NULL, future TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS run (id TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS seen (
-    image TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL, inode INTEGER NOT NULL,
-    sha256 TEXT NOT NULL);
-"""
 
 
 class RunStore:
@@ -197,7 +178,7 @@ class RunStore:
         if version not in (0, SCHEMA_VERSION):
             raise SennaPruneError(f"{self.directory / ANSWERS} was written by another version of senna-prune")
         self._connection.execute("PRAGMA synchronous = FULL")
-        self._connection.executescript(f"BEGIN; {_SCHEMA} COMMIT;")  # all tables or none, whenever it is killed
+        self._connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")  # all tables or none, whenever it is killed
         if version != 0:
             self._require_asked(questions)
         else:
@@ -280,6 +261,7 @@ class RunStore:
         with run_errors(self.directory):
             asked = "SELECT question, setting, said, missing_frames FROM sent WHERE said IS NOT NULL OR missing_frames > 0"
             told = {(question, name): found for question, name, *found in self._rows_of("sent", asked)}
+            waits: dict[int, float] = dict(self._rows_of("waits", "SELECT question, images_ms FROM waits"))
             stored = self._connection.execute(
                 f"SELECT {', '.join(ANSWER_COLUMNS)}, trace FROM answers {where} ORDER BY question, setting", values
             )
@@ -294,6 +276,7 @@ class RunStore:
                     trace=None if trace is None else trace_from(trace, path),
                     said=said,
                     missing_frames=missing,
+                    images_ms=waits.get(question),
                 )
 
     def words(self, setting: str) -> dict[int, str]:
@@ -357,6 +340,9 @@ class RunStore:
             self._connection.executemany(
                 f"INSERT INTO answers ({', '.join(ANSWER_COLUMNS)}, trace) VALUES ({', '.join('?' * len(ANSWER_COLUMNS))}, ?)",
                 [(*(getattr(row, name) for name in ANSWER_COLUMNS), trace_text(row)) for row in rows],
+            )
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO waits VALUES (?, ?)", [(row.question, row.images_ms) for row in rows if row.images_ms is not None]
             )
             for row in rows:
                 if row.sent is not None:
