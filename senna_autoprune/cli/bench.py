@@ -14,6 +14,7 @@ from senna_autoprune.cli.options import HELP, device_options, method_option_valu
 
 DTYPES = ("float32", "bfloat16", "float16")
 WIDTH = 160  # of tables that go into a file
+SHARES = "0.20,0.25,0.40"
 
 
 @click.command(name="bench", context_settings=HELP)
@@ -27,7 +28,7 @@ WIDTH = 160  # of tables that go into a file
 @click.option("--views", type=click.IntRange(1), help="Cameras of 128 visual tokens each.  [default: 6]")
 @click.option("--text-tokens", type=click.IntRange(3), help="[default: 200]")
 @click.option("--method", default="autoprune", show_default=True, help="Method (`senna-prune methods`), or METHOD:NAME=VALUE.")
-@click.option("--retention", "retentions", default="0.20,0.25,0.40", show_default=True, help="Shares of visual tokens, comma separated.")
+@click.option("--retention", "retentions", help="Shares of visual tokens, comma separated.  [default: 0.20,0.25,0.40]")
 @method_option_values
 @device_options
 @click.option("--rounds", type=click.IntRange(1), help="Timed rounds; every setting runs once in each.  [default: 9; with --shape 3]")
@@ -37,6 +38,7 @@ WIDTH = 160  # of tables that go into a file
 @click.option("--clock", default="wall", show_default=True, type=click.Choice(["wall", "cpu"]), help="cpu: for a machine with other jobs.")
 @click.option("--batch-size", type=click.IntRange(1), help="Also prefill throughput in batches of N.")
 @click.option("--batch-rounds", default=2, show_default=True, type=click.IntRange(1))
+@click.option("--questions", type=click.IntRange(2), help="Instead: N questions of one keyframe against N single ones, stage by stage.")
 @click.option("--bucket", default=1, show_default=True, type=click.IntRange(1), help="Layers keep multiples of N tokens, so shapes repeat.")
 @click.option("--compare", "earlier_file", metavar="FILE", help="Print against an earlier JSON of this command, setting by setting.")
 @click.option("--seed", default=0, show_default=True)
@@ -45,7 +47,7 @@ def command(
     layers_sample: int | None,
     check_sample: bool,
     method: str,
-    retentions: str,
+    retentions: str | None,
     option_values: tuple[str, ...],
     dtype: str | None,
     device: str | None,
@@ -56,6 +58,7 @@ def command(
     clock: str,
     batch_size: int | None,
     batch_rounds: int,
+    questions: int | None,
     bucket: int,
     earlier_file: str | None,
     seed: int,
@@ -68,6 +71,8 @@ def command(
 
     --shape senna-7b takes 15 GB in bfloat16 and refuses if there is less. --layers-sample 2 builds 2 of its 32 layers: a layer is timed
     at the lengths of the real schedule and summed over it, while the pruner runs at full depth; scaled figures are marked.
+
+    --questions 10 is at the width of senna-7b with 2 layers, unless a shape is given; from JPEG files to the end of answers of 16 tokens.
     """
     import torch
     from rich.progress import Progress
@@ -76,8 +81,9 @@ def command(
     from senna_autoprune.bench.machine import describe, one_line
     from senna_autoprune.bench.passes import UNPRUNED, to_json
     from senna_autoprune.bench.plan import BenchPlan, run
-    from senna_autoprune.bench.shapes import SHAPES, BenchShape
+    from senna_autoprune.bench.shapes import SHAPES, TOKENS_PER_VIEW, BenchShape
     from senna_autoprune.bench.vision import senna_config
+    from senna_autoprune.cli import bench_questions
     from senna_autoprune.cli.eval_tables import show_grid
     from senna_autoprune.cli.screen import console_for
     from senna_autoprune.cli.values import one_method, parse_shares
@@ -93,17 +99,19 @@ def command(
     method, options = one_method(method, option_values)
     given: dict[str, Any] = {name: value for name, value in geometry.items() if value is not None}
     shape = replace(SHAPES[shape_name], **given) if shape_name else BenchShape(**given)
+    if questions is not None:
+        shape, layers_sample = bench_questions.shape_of(given, shape_name, layers_sample), None
     plan = BenchPlan(
         shape,
-        tuple(share for share in parse_shares(retentions) if share < 1),
+        tuple(share for share in parse_shares(retentions or (SHARES if questions is None else bench_questions.SHARES)) if share < 1),
         method=method,
         options=options,
-        vision=senna_config(shape.hidden) if shape_name else None,
+        vision=senna_config(shape.hidden) if shape_name or questions else None,
         layers_sample=layers_sample,
         check_sample=check_sample,
         dtype=getattr(torch, dtype),
         device=device,
-        rounds=rounds or (3 if shape_name else 9),
+        rounds=rounds or (2 if questions else 3 if shape_name else 9),
         warmup=warmup if warmup is not None else 1,
         decode_steps=decode_steps,
         controls=controls,
@@ -115,6 +123,9 @@ def command(
     machine = describe(dtype, device)
     out = console_for(width=WIDTH)
     out.print(f"machine: {one_line(machine)}")
+    tokens = f"{shape.tokens} tokens ({shape.views * TOKENS_PER_VIEW} visual)"
+    measured = "" if clock == "wall" else "; CPU time"
+    title = f"{shape_name or 'decoder'}: {shape.layers} layers x {shape.hidden}, {dtype}, {device}, {tokens}; random weights{measured}"
     with Progress(console=console_for(stderr=True), transient=True) as progress:
         tasks: dict[str, Any] = {}
 
@@ -123,11 +134,13 @@ def command(
                 tasks[what] = progress.add_task(what, total=total)
             progress.update(tasks[what], completed=done)
 
-        result = run(plan, on_step)
-    embeds, mask = result.prompt
-    tokens = f"{embeds.shape[1]} tokens ({int(mask.sum())} visual)"
-    measured = "" if clock == "wall" else "; CPU time"
-    title = f"{shape_name or 'decoder'}: {shape.layers} layers x {shape.hidden}, {dtype}, {device}, {tokens}; random weights{measured}"
+        if questions is not None:
+            found = bench_questions.measure(plan, questions, title, out, on_step)
+        else:
+            result = run(plan, on_step)
+    if questions is not None:
+        click.echo(json.dumps({"shape": asdict(shape), "machine": machine, "clock": clock, **found, "seconds": perf_counter() - begun}))
+        return
     if result.rounds < plan.rounds:
         out.print(f"interrupted after {result.rounds} of {plan.rounds} rounds")
     shown = [(title, result.rows, result.scaled)]

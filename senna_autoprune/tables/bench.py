@@ -7,6 +7,7 @@ from typing import Any
 
 from senna_autoprune.bench.batches import BatchRow
 from senna_autoprune.bench.compare import Pair
+from senna_autoprune.bench.keyframe import STAGES, QuestionsRow
 from senna_autoprune.bench.passes import BenchRow, Timing
 from senna_autoprune.bench.sample import SampleCheck
 from senna_autoprune.tables.grid import Grid
@@ -93,6 +94,30 @@ def batches_table(batches: Sequence[BatchRow], lengths: Sequence[int]) -> Grid:
         low, high = batch.tokens_per_layer
         kept = f"{low:.1f}" if low == high else f"{low:.1f}-{high:.1f}"
         table.rows.append([batch.setting, kept, f"{batch.together.median:.2f}", f"{batch.alone.median:.2f}", f"{batch.gain:.2f}"])
+    return table
+
+
+def questions_table(title: str, rows: Sequence[QuestionsRow]) -> Grid:
+    """All questions of a keyframe beside as many single ones, and where the time of both goes."""
+    count = rows[0].questions
+    heads = [f"{stage} ms" for stage in STAGES]
+    table = Grid(
+        f"{count} questions of one keyframe, {title}", ["setting", "asked", *heads, "other ms", "in all s", f"of {count} single ones"]
+    )
+    for row in rows:
+        for asked, taken, ms, times in (
+            (f"{count} of one keyframe", row.shared, row.shared_ms, 1),
+            (f"{count} x one alone", row.single, row.single_ms, count),
+        ):
+            stages = [times * ms[stage] for stage in STAGES]
+            whole = times * taken.median
+            other = 1e3 * whole - sum(stages)
+            share = f"{row.ratio:.3f}" if times == 1 else "1"
+            table.rows.append([row.setting, asked, *(f"{ms:.0f}" for ms in (*stages, other)), f"{whole:.2f}", share])
+    table.notes.append(
+        f"answers of {ANSWER_TOKENS} tokens, medians by stage. images: files opened, padded, resized; vision: tower, projector, adapter; "
+        f"one alone: one question of a keyframe of its own, counted {count} times"
+    )
     return table
 
 
