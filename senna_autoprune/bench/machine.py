@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from senna_autoprune.bench.memory import memory_total
+from senna_autoprune.device import cores
 from senna_autoprune.evaluation.answering import provenance
 
 _INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile", "asimd", "bf16", "sve")  # what low precision depends on
@@ -17,12 +17,11 @@ def describe(dtype: str, device: str, root: Path = Path("/")) -> dict[str, Any]:
     found = provenance.machine(device)
     info = _cpuinfo(root)
     flags = info.get("flags", info.get("Features", "")).split()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         **found,
         "processor": info.get("model name", found["processor"]),
         "instructions": [name for name in _INSTRUCTIONS if name in flags],
-        "cores": cores,
+        "cores": cores(),
         "memory_bytes": memory_total(root),
         "versions": provenance.versions(),
         "dtype": dtype,

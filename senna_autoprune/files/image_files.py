@@ -6,9 +6,12 @@ another program.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import threading
 import warnings
+from collections.abc import Iterator
 from os import PathLike, fspath
 from pathlib import Path
 
@@ -61,8 +64,7 @@ def _opened(path: Path) -> Image.Image:
         raise SennaPruneError(f"image too large: {path} has more than {MAX_BYTES} bytes")
     _check_costs(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # judged here, before a pixel is decoded
+        with _no_warnings():
             opened = Image.open(path, formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise SennaPruneError(f"image too large: {path} ({error})") from error
@@ -74,6 +76,17 @@ def _opened(path: Path) -> Image.Image:
         opened.close()
         raise
     return opened
+
+
+@contextlib.contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Sizes are judged here, before a pixel is decoded; Pillow need not warn of them. Filters are the process's: a thread leaves them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
 
 
 def _check_costs(path: Path) -> None:

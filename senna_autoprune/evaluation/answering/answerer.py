@@ -9,8 +9,8 @@ several samples run together under one setting; pruned, they may keep different 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from senna_autoprune.adapters.views import Asked, camera_of
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.answering.faults import LONGEST_ANSWER, NoRoom, answer_fault, reason_of, room
 from senna_autoprune.evaluation.answering.lengths import longest_answer
+from senna_autoprune.evaluation.answering.look_ahead import LookAhead
 from senna_autoprune.evaluation.answering.models import driving_model
 from senna_autoprune.evaluation.answering.questions import samples_of
 from senna_autoprune.evaluation.answering.settings import Setting, question_seed
@@ -76,6 +77,8 @@ class Answerer:
         self._proven: set[str] = set()
         self._needs: frozenset[str] = frozenset().union(*(p.needs for s in settings if (p := s.policy(seed)) is not None))
         self._said = False  # that batches do not fit
+        self._opens: Any = getattr(self.driving, "open", None)
+        self._ahead: LookAhead | None = None
 
     def learn(self, proven: Collection[str], unreachable: dict[str, str] | None) -> None:
         """Take over what is known of the settings from a run being continued, or from other workers.
@@ -98,34 +101,55 @@ class Answerer:
             SennaPruneError: a setting has never worked and fails on its first question: the set-up is wrong, not the
             sample. (With ``unreachable`` its rows say so instead.)
         """
-        wanted = [question for question in questions if any((question.question, s.name) in todo for s in self.settings)]
         ready: list[Ready] = []
-        for sample in samples_of(wanted):
-            for alike in self._seen_alike(sample):
-                asked = [asked_of(question, self.root) for question in alike]
+        for alike in self._keyframes(questions, todo):
+            asked = [asked_of(question, self.root) for question in alike]
+            try:
+                with room():
+                    seen, images_ms = self._see(asked[0])
+            except (SennaPruneError, NoRoom) as error:
+                for question in alike:
+                    yield from self._failed(question, todo, reason_of(error))
+                continue
+            for question, one in zip(alike, asked, strict=True):
                 try:
-                    with room():
-                        seen, images_ms = self._see(asked[0])
-                except (SennaPruneError, NoRoom) as error:
-                    for question in alike:
-                        yield from self._failed(question, todo, reason_of(error))
-                    continue
-                for question, one in zip(alike, asked, strict=True):
-                    try:
-                        ready.append((question, self.driving.prepare(one, seen), images_ms))
-                    except SennaPruneError as error:
-                        yield from self._failed(question, todo, reason_of(error))
+                    ready.append((question, self.driving.prepare(one, seen), images_ms))
+                except SennaPruneError as error:
+                    yield from self._failed(question, todo, reason_of(error))
         for batch in self._batches(ready):
             for setting in self._in_turn(batch[0][0].question):
                 yield from self._ask([one for one in batch if (one[0].question, setting.name) in todo], setting)
 
+    @contextmanager
+    def looking_ahead(self, coming: Iterable[tuple[Sequence[QuestionRow], Collection[tuple[int, str]]]]) -> Iterator[None]:
+        """Within it a thread opens pictures of the next keyframes (look_ahead.py), where the model lets it.
+
+        Args:
+            coming: what ``answer`` will be asked, in order; gone through as it is due.
+        """
+        if self._opens is None:
+            yield
+            return
+        keyframes = (asked_of(alike[0], self.root) for questions, todo in coming for alike in self._keyframes(questions, todo))
+        with LookAhead(self._opens, keyframes) as ahead:
+            self._ahead = ahead
+            try:
+                yield
+            finally:
+                self._ahead = None
+
+    def _keyframes(self, questions: Sequence[QuestionRow], todo: Collection[tuple[int, str]]) -> Iterator[list[QuestionRow]]:
+        """Questions with something to do, by the pictures they show."""
+        wanted = [question for question in questions if any((question.question, s.name) in todo for s in self.settings)]
+        for sample in samples_of(wanted):
+            yield from self._seen_alike(sample)
+
     def _see(self, asked: Asked) -> tuple[Seen, float | None]:
         """The pictures of a question, and how long they were waited for; None where the model opens them as it looks."""
-        opens = getattr(self.driving, "open", None)
-        if opens is None:
+        if self._opens is None:
             return self.driving.see(asked, self._needs), None
         begun = perf_counter()
-        opened = opens(asked)
+        opened = self._opens(asked) if self._ahead is None else self._ahead.take(asked)
         waited = (perf_counter() - begun) * 1e3
         return self.driving.see(asked, self._needs, opened), waited
 

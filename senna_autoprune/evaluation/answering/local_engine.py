@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -12,6 +13,7 @@ from senna_autoprune.adapters.code import code_identity
 from senna_autoprune.evaluation.answering.answerer import Answerer
 from senna_autoprune.evaluation.answering.calibration import calibrate
 from senna_autoprune.evaluation.answering.engine import Asking, ModelFacts, ModelPlace, Unit, Verdicts
+from senna_autoprune.evaluation.answering.look_ahead import worth_it
 from senna_autoprune.evaluation.answering.models import driving_model
 from senna_autoprune.evaluation.answering.provenance import machine, model_fingerprint, versions
 from senna_autoprune.evaluation.answering.stamp import stamp_of
@@ -26,11 +28,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class LocalEngine:
-    """One model in this process."""
+    """One model in this process. ahead: whether a thread opens the next keyframes' pictures; None: where it has time of its own."""
 
     model: DrivingModel | Senna
     start_up_s: float | None = None
     files: str | None = None
+    ahead: bool | None = None
     at_work: int = field(default=1, init=False)
     since: float = field(default_factory=perf_counter, init=False)
     proof: dict[str, str] = field(default_factory=dict, init=False)  # of a decoder that is not proven, for the provenance
@@ -59,10 +62,10 @@ class LocalEngine:
     def answer(self, asking: Asking, units: Sequence[Unit], verdicts: Verdicts) -> Iterator[AnswerRow]:
         answerer = self._answerer(asking)
         answerer.learn(verdicts.proven, verdicts.unreachable)
-        for unit in units:
-            for start in range(0, len(unit.samples), asking.batch_size):
-                together = [question for sample in unit.samples[start : start + asking.batch_size] for question in sample]
-                for row in answerer.answer(together, unit.todo):
+        ahead = worth_it(answerer.model.device) if self.ahead is None else self.ahead
+        with answerer.looking_ahead(_together(units, asking.batch_size)) if ahead else nullcontext():
+            for questions, todo in _together(units, asking.batch_size):
+                for row in answerer.answer(questions, todo):
                     verdicts.learn(row)
                     yield row
 
@@ -80,3 +83,10 @@ class LocalEngine:
             )
             self._asked = asking, answerer
         return self._asked[1]
+
+
+def _together(units: Sequence[Unit], batch_size: int) -> Iterator[tuple[list[QuestionRow], frozenset[tuple[int, str]]]]:
+    """Questions of as many samples as go into a batch, and what is to do of their unit."""
+    for unit in units:
+        for start in range(0, len(unit.samples), batch_size):
+            yield [question for sample in unit.samples[start : start + batch_size] for question in sample], unit.todo

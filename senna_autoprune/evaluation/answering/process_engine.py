@@ -20,6 +20,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import Any, Self
 
+from senna_autoprune.device import cores
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.answering.engine import Asking, ModelFacts, ModelPlace, Say, Unit, Verdicts
 from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
@@ -27,8 +28,10 @@ from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
 PATIENCE = 5.0  # seconds in which a process may end by itself before it is ended
 
 
-def work(connection: Connection, place: ModelPlace) -> None:
-    """What runs in a process: sends ``(kind, what)``, receives the name of a part of ``LocalEngine`` and its arguments; None: the end."""
+def work(connection: Connection, place: ModelPlace, ahead: bool) -> None:
+    """What runs in a process: sends ``(kind, what)``, receives the name of a part of ``LocalEngine`` and its arguments; None: the end.
+    ahead: of ``LocalEngine``.
+    """
     import torch
 
     from senna_autoprune.evaluation.answering.local_engine import LocalEngine
@@ -38,6 +41,7 @@ def work(connection: Connection, place: ModelPlace) -> None:
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the driver is gone
         try:
             engine = LocalEngine.load(place)
+            engine.ahead = ahead
             connection.send(("ready", engine.facts()))
             while (asked := connection.recv()) is not None:
                 name, arguments = asked
@@ -74,12 +78,13 @@ class ProcessEngine:
         self._place, self._workers, self._say = place, workers, say
         self._seats: list[_Seat] = []
         self._facts: ModelFacts | None = None
+        self._ahead = place.device != "cpu" or cores() > workers
 
     def __enter__(self) -> Self:
         context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
         for _ in range(self._workers):
             here, there = context.Pipe()
-            process = context.Process(target=work, args=(there, self._place), daemon=True)
+            process = context.Process(target=work, args=(there, self._place, self._ahead), daemon=True)
             process.start()
             there.close()
             self._seats.append(_Seat(process, here))

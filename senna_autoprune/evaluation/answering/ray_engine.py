@@ -54,6 +54,7 @@ class Worker:
         if place.device == "cpu":
             torch.set_num_threads(1)  # Ray sets OMP_NUM_THREADS to an actor's one CPU; a user's environment may differ
         self._engine = LocalEngine.load(place)
+        self._engine.ahead = place.device != "cpu"  # an actor has one CPU
         return self._engine.facts(), f"process {os.getpid()} on {socket.gethostname()}"
 
     def calibrate(self, questions: Sequence[QuestionRow], root: Path, prompt_template: str) -> dict[str, Any]:
