@@ -5,7 +5,7 @@ Settings are timed in turn, round after round, and speed-ups are medians of the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -114,27 +114,31 @@ def take_turns(
     *,
     rounds: int = 9,
     warmup: int = 2,
+    seldom: Collection[str] = (),
+    seldom_rounds: int = 3,
     before_round: Callable[[], None] = lambda: None,
     on_round: Callable[[int], None] = lambda done: None,
-) -> dict[str, list[Pass]]:
+) -> dict[str, list[Pass | None]]:
     """Run every setting's pass once a round, each round from the next one on.
 
     Args:
-        passes: setting -> one timed pass. before_round: called at the start of each. on_round: told how many rounds are done, warm-up
-            included.
+        passes: setting -> one timed pass. seldom: settings that run in ``seldom_rounds`` of the rounds only, the first among them, and in
+            the warm-up. before_round: called at the start of each. on_round: told how many rounds are done, warm-up included.
 
     Returns:
-        per setting, in order, its passes after the warm-up. An interrupt ends it early, with the rounds that were finished; if there is
-        none, it is passed on.
+        per setting, in order, its passes after the warm-up, None in a round that it sat out. An interrupt ends it early, with the rounds
+        that were finished; if there is none, it is passed on.
     """
     names = list(passes)
-    seen: dict[str, list[Pass]] = {name: [] for name in names}
+    full = {rounds * index // min(seldom_rounds, rounds) for index in range(min(seldom_rounds, rounds))}
+    seen: dict[str, list[Pass | None]] = {name: [] for name in names}
     try:
         for done in range(warmup + rounds):
             before_round()
             for turn in range(len(names)):
                 name = names[(turn + done) % len(names)]
-                one = passes[name]()
+                sits_out = done >= warmup and name in seldom and done - warmup not in full
+                one = None if sits_out else passes[name]()
                 if done >= warmup:
                     seen[name].append(one)
             on_round(done + 1)
@@ -145,7 +149,7 @@ def take_turns(
     return {name: found[:finished] for name, found in seen.items()}
 
 
-def to_rows(seen: Mapping[str, list[Pass]], visual: int, cost: LayerCost | None = None) -> list[BenchRow]:
+def to_rows(seen: Mapping[str, Sequence[Pass | None]], visual: int, cost: LayerCost | None = None) -> list[BenchRow]:
     """One BenchRow per setting, in order. The first is the unpruned model, which has ``visual`` visual tokens.
 
     Args:
@@ -161,8 +165,13 @@ def causal_bound(trace: PromptTrace, cost: LayerCost) -> float:
     return full / sum(cost.causal(count + trace.text_tokens) for count in trace.tokens_per_layer)
 
 
-def _row(name: str, passes: list[Pass], reference: list[Pass], visual: int, cost: LayerCost | None) -> BenchRow:
-    pairs = list(zip(reference, passes, strict=True))
+def together(first: Sequence[Pass | None], second: Sequence[Pass | None]) -> list[tuple[Pass, Pass]]:
+    """Passes of two settings in the rounds in which both ran."""
+    return [(one, other) for one, other in zip(first, second, strict=True) if one is not None and other is not None]
+
+
+def _row(name: str, seen: Sequence[Pass | None], reference: Sequence[Pass | None], visual: int, cost: LayerCost | None) -> BenchRow:
+    pairs, passes = together(reference, seen), [one for one in seen if one is not None]
     speedup = float(np.median([before.prefill_ms / after.prefill_ms for before, after in pairs]))
     trace, pruner = passes[-1].trace, [one.pruner_ms for one in passes if one.pruner_ms is not None]
     bound = trace.flops_full / trace.flops_pruned if trace is not None else 1.0

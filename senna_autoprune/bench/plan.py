@@ -32,8 +32,8 @@ class BenchPlan:
 
     vision: Senna's configuration, if its vision stage is to be timed. layers_sample: layers to build; None: all.
     check_sample: build the whole decoder beside the sample and compare. shares: retentions below 1. controls: also the rows at 1.00 and
-    of the lengths alone. options: of the method, but for its budget and seed. clock: of ``CLOCKS``. batch_size: only for the memory
-    it takes. bucket: of the method (AutoPrune's).
+    of the lengths alone, in ``control_rounds`` of the rounds. options: of the method, but for its budget and seed. clock: of ``CLOCKS``.
+    batch_size: only for the memory it takes. bucket: of the method (AutoPrune's).
 
     Raises:
         SennaPruneError: if the sample is larger than the whole, batches are asked of a sample, there is no sample to check, or the clock
@@ -53,6 +53,7 @@ class BenchPlan:
     warmup: int = 2
     decode_steps: int = 8
     controls: bool = True
+    control_rounds: int = 3
     clock: str = "wall"
     batch_size: int = 1
     seed: int = 0
@@ -151,11 +152,12 @@ def run(plan: BenchPlan, on_step: Callable[[str, int, int | None], None] = lambd
     passes = Passes(model, embeds, mask, plan.decode_steps, clock)
     if plan.layers_sample:
         passes = SampledPasses(model, hollow_decoder(model, plan.shape.layers, embeds), embeds, mask, plan.decode_steps, clock)
-    settings = dict(policies)
+    settings, controls = dict(policies), {plan.name(1.0)}
     if plan.controls:
         for share in plan.shares:
-            name = plan.name(share)
-            settings[f"lengths alone@{share:.2f}"] = lengths_alone(policies[name], passes.deep, embeds, mask)
+            control = f"lengths alone@{share:.2f}"
+            settings[control] = lengths_alone(policies[plan.name(share)], passes.deep, embeds, mask)
+            controls.add(control)
     if isinstance(passes, SampledPasses):
         passes.plan(list(settings.values()))
     turns = passes.of(settings)
@@ -169,6 +171,8 @@ def run(plan: BenchPlan, on_step: Callable[[str, int, int | None], None] = lambd
         turns,
         rounds=plan.rounds,
         warmup=plan.warmup,
+        seldom={name for name in turns if name.removeprefix("whole ") in controls},
+        seldom_rounds=plan.control_rounds,
         before_round=passes.new_round,
         on_round=lambda done: on_step("rounds", done, plan.warmup + plan.rounds),
     )

@@ -21,7 +21,7 @@ import numpy as np
 from torch import Tensor
 
 from senna_autoprune.bench.hollow import bare_pass
-from senna_autoprune.bench.passes import Pass, Passes
+from senna_autoprune.bench.passes import Pass, Passes, together
 from senna_autoprune.pruning.policy import Policy
 
 POINTS = 12
@@ -145,8 +145,8 @@ class SampleCheck:
     decode: float
 
     @classmethod
-    def of(cls, setting: str, scaled: Sequence[Pass], whole: Sequence[Pass]) -> SampleCheck:
-        pairs = list(zip(scaled, whole, strict=True))
+    def of(cls, setting: str, scaled: Sequence[Pass | None], whole: Sequence[Pass | None]) -> SampleCheck:
+        pairs = together(scaled, whole)
         return cls(
             setting,
             float(np.median([one.prefill_ms / other.prefill_ms for one, other in pairs])),

@@ -33,8 +33,9 @@ SHARES = "0.20,0.25,0.40"
 @device_options
 @click.option("--rounds", type=click.IntRange(1), help="Timed rounds; every setting runs once in each.  [default: 9; with --shape 3]")
 @click.option("--warmup", type=click.IntRange(0), help="Rounds before them.  [default: 1]")
-@click.option("--decode-steps", default=2, show_default=True, type=click.IntRange(1))
+@click.option("--decode-steps", default=1, show_default=True, type=click.IntRange(1))
 @click.option("--controls/--no-controls", default=True, show_default=True, help="The rows at 1.00 and of the lengths alone.")
+@click.option("--control-rounds", default=3, show_default=True, type=click.IntRange(1), help="Rounds in which these run, spread evenly.")
 @click.option("--clock", default="wall", show_default=True, type=click.Choice(["wall", "cpu"]), help="cpu: for a machine with other jobs.")
 @click.option("--batch-size", type=click.IntRange(1), help="Also prefill throughput in batches of N.")
 @click.option("--batch-rounds", default=2, show_default=True, type=click.IntRange(1))
@@ -55,6 +56,7 @@ def command(
     warmup: int | None,
     decode_steps: int,
     controls: bool,
+    control_rounds: int,
     clock: str,
     batch_size: int | None,
     batch_rounds: int,
@@ -115,6 +117,7 @@ def command(
         warmup=warmup if warmup is not None else 1,
         decode_steps=decode_steps,
         controls=controls,
+        control_rounds=control_rounds,
         clock=clock,
         batch_size=batch_size or 1,
         seed=seed,
@@ -188,4 +191,5 @@ def command(
         out.print(f"batches took {perf_counter() - started:.0f} s of {perf_counter() - begun:.0f} s")
         document["batches"] = [batch.to_dict() for batch in batches]
     document["seconds"] = perf_counter() - begun
+    out.print(f"{document['seconds']:.0f} s in all")
     click.echo(json.dumps(document))

@@ -84,6 +84,29 @@ def test_settings_take_turns_and_speedups_are_paired_within_a_round():
     assert rows[0].prefill_ms.p10 > 8 * 9  # the warm-up round is not in it
 
 
+def test_controls_sit_rounds_out_and_are_paired_with_the_rounds_they_ran_in():
+    order: list[str] = []
+    clock = {"drift": 1.0}
+
+    def timed(name: str, milliseconds: float):
+        def once() -> Pass:
+            order.append(name)
+            return Pass(milliseconds * clock["drift"], milliseconds, 0)
+
+        return once
+
+    def drift() -> None:
+        clock["drift"] *= 3
+
+    passes = {"unpruned": timed("u", 8.0), "pruned": timed("p", 2.0), "control": timed("c", 4.0)}
+    seen = take_turns(passes, rounds=5, warmup=1, seldom={"control"}, seldom_rounds=2, before_round=drift)
+    assert {name: order.count(name) for name in "upc"} == {"u": 6, "p": 6, "c": 3}
+    assert [one is None for one in seen["control"]] == [False, True, False, True, True]
+    rows = to_rows(seen, 10)
+    assert [row.speedup for row in rows] == [1.0, 4.0, 2.0]
+    assert take_turns(passes, rounds=2, warmup=0, seldom={"control"}, seldom_rounds=3)["control"][-1] is not None  # fewer rounds than that
+
+
 @pytest.mark.parametrize(("interrupted_at", "rounds"), [(3, 1), (4, 2), (5, 2), (1, None)])
 def test_an_interrupt_keeps_the_rounds_that_are_finished(interrupted_at: int, rounds: int | None):
     calls: list[str] = []
