@@ -13,6 +13,7 @@ from senna_autoprune.evaluation.measures.flips import SEVERITIES
 from senna_autoprune.evaluation.runs.rows import MAJORITY, NO_IMAGE
 from senna_autoprune.files.atomic import write_atomically
 from senna_autoprune.files.csv_cells import as_data
+from senna_autoprune.tables.by_type import type_grids
 from senna_autoprune.tables.complexity import complexity_grids
 from senna_autoprune.tables.grid import UNDEFINED, Grid, interval, markdown, percent
 
@@ -33,6 +34,8 @@ def grids(table: Mapping[str, Any]) -> list[Grid]:
     found = [_retention_grid(table)]
     if table["paper_ablations"]:
         found.append(_ablation_grid(table["paper_ablations"]))
+    if table.get("by_type"):
+        found += type_grids(table["by_type"])
     if table.get("complexity"):
         found += complexity_grids(table["complexity"])
     if any((cell.get("measures") or {}).get("l2_m") for cell in table["cells"]):

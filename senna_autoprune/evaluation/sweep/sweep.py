@@ -27,6 +27,7 @@ from senna_autoprune.evaluation.measures.summary import summarise
 from senna_autoprune.evaluation.runs.rows import NO_IMAGE, UNPRUNED, UNREACHABLE, AnswerRow, QuestionRow
 from senna_autoprune.evaluation.runs.store import RunStore
 from senna_autoprune.evaluation.sweep.by_complexity import by_complexity
+from senna_autoprune.evaluation.sweep.by_type import by_type
 from senna_autoprune.evaluation.sweep.cells import Cell, cells_of, needs_calibration
 from senna_autoprune.evaluation.sweep.config import SUBJECTS, SweepConfig, specs
 from senna_autoprune.evaluation.sweep.table import tabulate
@@ -178,6 +179,8 @@ def _finish(
     table = tabulate(cells, config.budgets, questions, possible, metrics, impossible, subject_of(config, questions), reading)
     if calibration is not None:
         table["calibration"] = calibration
+    if (kinds := by_type(cells, questions, possible, config.resamples, config.seed, reading)) is not None:
+        table["by_type"] = kinds
     if (found := by_complexity(cells, questions, possible, config.resamples, config.seed, reading)) is not None:
         table["complexity"] = found
     failed = sum(row.status == "failed" for row in possible)

@@ -16,6 +16,7 @@ from senna_autoprune.evaluation.runs.rows import UNPRUNED, AnswerRow, QuestionRo
 from senna_autoprune.evaluation.sweep.by_complexity import by_complexity
 from senna_autoprune.evaluation.sweep.cells import cells_of
 from senna_autoprune.evaluation.sweep.config import SweepConfig
+from senna_autoprune.nuscenes.questions_file import read_questions
 from senna_autoprune.tables.complexity import complexity_grids
 
 LABEL, WRONG = "KEEP, STRAIGHT", "STOP, STRAIGHT"
@@ -83,7 +84,7 @@ def test_the_sidecar_gives_each_question_its_complexity(tmp_path: Path):
     file = tmp_path / "questions.json"
     shutil.copy(found.questions_file, file)
     sidecar = json.loads(Path(f"{found.questions_file}.meta.json").read_text())
-    ids = [record["id"] for record in json.loads(file.read_text())]
+    ids = [record.id for record in read_questions(file).records if record.type == "plan"]
     sidecar["complexity"] = {ids[0]: {"complexity": 2.5}, ids[1]: {"complexity": "hard"}, ids[2]: {"complexity": float("nan")}, ids[3]: 3}
     Path(f"{file}.meta.json").write_text(json.dumps(sidecar))
     rows, _ = load_questions(AskConfig(questions=str(file), images=str(found.dataroot)))
