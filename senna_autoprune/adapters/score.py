@@ -11,7 +11,7 @@ from senna_autoprune.adapters.answers import Answer, Choice, FreeText, Invalid, 
 from senna_autoprune.adapters.schema import Parse, Score
 from senna_autoprune.adapters.waypoints import waypoint_measures
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.evaluation.measures.metrics import class_measures, each_once, pair_once, plan_measures, share
+from senna_autoprune.evaluation.measures.metrics import class_measures, each_once, few, pair_once, plan_measures, share
 from senna_autoprune.evaluation.measures.parsing import INVALID_PLAN, Plan, text_scores
 
 if TYPE_CHECKING:
@@ -41,15 +41,15 @@ def measure(
         raise ValueError(f"{len(labels)} labels, {len(answers)} answers")
     if futures is not None:
         return {"kind": "waypoints", **waypoint_measures(answers, futures, score)}
-    kinds = {type(label).__name__ for label in labels}
-    for index, label in enumerate(labels):
+    kinds = {type(label).__name__ for label in few(labels).codes[1]}
+    for index, label in enumerate(labels if Invalid.__name__ in kinds else ()):
         if isinstance(label, Invalid):
             raise SennaPruneError(f"label {index} cannot be read ({label.reason}): {label.text.strip()[:80]!r}")
     if len(kinds) > 1:
         raise SennaPruneError(f"labels of several kinds ({', '.join(sorted(kinds))}): measure each question type by itself")
     if not labels:
         return {"kind": None, "count": 0, "invalid": 0}
-    invalid = sum(isinstance(answer, Invalid) for answer in answers)
+    invalid = sum(each_once(lambda answer: isinstance(answer, Invalid), answers))
     if isinstance(labels[0], MetaAction):
         return {"kind": "plan", **plan_measures(each_once(_plan, labels), each_once(_plan, answers))}
     if isinstance(labels[0], Choice):
@@ -68,7 +68,6 @@ def agreement(answers: Sequence[Answer], reference: Sequence[Answer], score: Sco
     Of trajectories also ``shift_m``: mean distance between corresponding waypoints, over pairs of equal length.
     """
     score = score or Score()
-    pairs = list(zip(answers, reference, strict=True))
 
     def alike(one: Answer, other: Answer) -> bool:
         return same(one, other, score.agreement_m)
@@ -76,10 +75,10 @@ def agreement(answers: Sequence[Answer], reference: Sequence[Answer], score: Sco
     paths = any(each_once(lambda answer: isinstance(answer, Waypoints), answers))
     shifts = [
         float(np.linalg.norm(a.right_forward() - b.right_forward(), axis=-1).mean())
-        for a, b in (pairs if paths else ())
+        for a, b in (zip(answers, reference, strict=True) if paths else ())
         if isinstance(a, Waypoints) and isinstance(b, Waypoints) and a.points.shape == b.points.shape
     ]
-    found: dict[str, Any] = {"count": len(pairs), "agreement": share(sum(pair_once(alike, answers, reference)), len(pairs))}
+    found: dict[str, Any] = {"count": len(answers), "agreement": share(sum(pair_once(alike, answers, reference)), len(answers))}
     if shifts:
         found["shift_m"] = sum(shifts) / len(shifts)
     return found

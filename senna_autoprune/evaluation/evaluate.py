@@ -24,6 +24,7 @@ from senna_autoprune.evaluation.answering.speed import Speed
 from senna_autoprune.evaluation.answering.truths import truths_identity
 from senna_autoprune.evaluation.config import ALL_TYPES, ENGINE_KEYS, QUESTION_TYPES, AskConfig, EvalConfig
 from senna_autoprune.evaluation.measures.summary import summarise
+from senna_autoprune.evaluation.runs.bulk import uncollected
 from senna_autoprune.evaluation.runs.rows import NO_IMAGE, PRUNING_CONTROLS, UNPRUNED
 from senna_autoprune.evaluation.runs.store import RunStore
 from senna_autoprune.files.yaml_files import to_dict
@@ -139,11 +140,12 @@ def evaluate(
             store.forget_failed()
         reading = Reading.of(description.get("adapter"))
         speed = answer_all(engine, prepared, store, on_row, force=force, reading=reading)
-        rows = store.measured()
-        metrics = summarise(prepared.questions, rows, config.method, config.seed, config.resamples, reading)
-        metrics["run"] = description
-        store.write_answers()
-        store.write_metrics(metrics)
+        with uncollected():
+            rows = store.measured()
+            metrics = summarise(prepared.questions, rows, config.method, config.seed, config.resamples, reading)
+            metrics["run"] = description
+            store.write_answers()
+            store.write_metrics(metrics)
         return RunResult(store.directory, metrics, len(rows), sum(row.status == "failed" for row in rows), speed)
 
 

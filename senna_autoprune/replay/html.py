@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -20,9 +20,11 @@ from senna_autoprune.evaluation.measures.flips import HARMLESS, SEVERITIES
 from senna_autoprune.evaluation.measures.parsing import parse_plan
 from senna_autoprune.evaluation.runs.rows import AnswerRow
 from senna_autoprune.nuscenes.strings import strings
-from senna_autoprune.replay.frames import Frame, Replay, Sight
 from senna_autoprune.replay.heat import extremes, image_crop, levels, multiples, palette
 from senna_autoprune.replay.pages import OURS, base64_text, environment, jpeg_uri, page_file, page_style
+
+if TYPE_CHECKING:
+    from senna_autoprune.replay.frames import Frame, Replay, Sight
 
 IMAGE_WIDTH = 800  # pixels of an embedded image, at most
 JPEG_QUALITY = 80

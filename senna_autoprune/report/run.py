@@ -12,6 +12,7 @@ from senna_autoprune.demo import label_of_run
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.config import MOST_RESAMPLES
 from senna_autoprune.evaluation.measures.summary import summarise
+from senna_autoprune.evaluation.runs.bulk import uncollected
 from senna_autoprune.evaluation.runs.results import METRICS, read_result, there
 from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
 from senna_autoprune.evaluation.runs.store import RunStore
@@ -46,7 +47,7 @@ def read_run(directory: str | Path) -> Run:
         SennaPruneError: no run, one of ``sweep``, one without answers, or a config.yaml that is not ours.
     """
     directory = Path(directory)
-    with RunStore.read(directory) as store:
+    with uncollected(), RunStore.read(directory) as store:
         description, questions, answers = store.config, store.questions(), store.measured()
     config, settings = section(description, "config"), section(description, "settings")
     method = config.get("method")
@@ -57,7 +58,8 @@ def read_run(directory: str | Path) -> Run:
     if not any(row.setting == method for row in answers):
         raise SennaPruneError(f"the run {directory} has no answers of {method} yet: continue it with senna-prune eval")
     reading = Reading.of(description.get("adapter"), f"{directory}/config.yaml")
-    metrics = summarise(questions, answers, method, seed, _resamples(directory), reading)
+    with uncollected():
+        metrics = summarise(questions, answers, method, seed, _resamples(directory), reading)
     metrics["run"] = description
     return Run(directory, description, questions, answers, method, metrics, len(questions) * len(settings), label_of_run(description))
 

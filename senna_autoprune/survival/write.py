@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.runs.results import SURVIVAL, read_result, there
 from senna_autoprune.evaluation.sweep.cells import Cell
 from senna_autoprune.files.atomic import write_atomically
 from senna_autoprune.survival.measure import measures
-from senna_autoprune.survival.run import Survived
 from senna_autoprune.tables.grid import Grid, markdown, percent
+
+if TYPE_CHECKING:
+    from senna_autoprune.survival.run import Survived
 
 FORMAT = "senna-prune survival 1"
 JSON_NAME, MARKDOWN_NAME = SURVIVAL, "survival.md"

@@ -1,7 +1,9 @@
-"""SIGKILL in the middle of ``replay``, ``report``, ``budget`` and ``calibrate``: nothing half under a final name, the same bytes after.
+"""SIGKILL in the middle of ``questions build --teacher``, ``replay``, ``report``, ``budget`` and ``calibrate``: nothing half under a final
+name, the same bytes after.
 
-Each command runs in a forked child, which kills itself at its n-th change of the folder: real kills at chosen moments, without
-another start of Python. ``eval`` and ``sweep`` have tools/maintain/chaos.py, ``questions build`` tests/nuscenes/test_teacher_faults.py.
+Each command runs in a forked child, which kills itself at its n-th change of the folder (``calibrate``, which changes none: at its n-th
+look into it): real kills at chosen moments, without another start of Python. ``eval`` and ``sweep`` have tools/maintain/chaos.py; a
+teacher's build is killed between its answers, too, in tests/nuscenes/test_teacher_faults.py.
 """
 
 from __future__ import annotations
@@ -22,16 +24,22 @@ from typing import Any
 import pytest
 
 from senna_autoprune.cli import cli
+from senna_autoprune.demo import embedded
 from senna_autoprune.evaluation.answering import open as opening
 from senna_autoprune.evaluation.evaluate import evaluate
+from senna_autoprune.evaluation.runs.identity import CONFIG, read_description
+from senna_autoprune.nuscenes.questions_file import SIDECAR_SUFFIX, iter_questions
+from senna_autoprune.nuscenes.scenes import load_tables
 from tests.evaluation.budget.fake import FakeEngine, question_file, safe_above, without_waiting
 from tests.evaluation.conftest import counting_senna, make_place
+from tests.nuscenes.test_teacher import server  # noqa: F401
 from tests.senna.tiny import tiny_model, tiny_processor
 
 OWN = ("answers.sqlite", "answers.sqlite-journal", "run.lock")  # written in place, by design: SQLite's transactions, the lock
 LATE, NOON = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d( UTC)?"), rb"noon"  # pages say when they were made
 DRAWN, ID = re.compile(rb"\b[0-9a-f]{32}\b"), rb"id"  # of a database, drawn when it is made
 TIME = re.compile(rb'"?(\w+_ms|seconds)"?: ?[\d.e+-]+')
+BUILT = re.compile(rb'"made": "[^"]*"|"(?:asked|cached)": \d+')  # of a sidecar: when, and which answers were there already
 Change = tuple[str, str, str]  # event, path, path it is moved to
 
 
@@ -46,13 +54,16 @@ class _Clock:
         return self.now
 
 
-def changes(argv: list[str], folder: Path, note: Path, kill_at: int | None = None) -> tuple[int, list[Change]]:
-    """Run a command in a child that kills itself before its ``kill_at``-th change in ``folder``: its wait status, its changes."""
+def changes(argv: list[str], folder: Path, note: Path, kill_at: int | None = None, looks: bool = False) -> tuple[int, list[Change]]:
+    """Run a command in a child that kills itself before its ``kill_at``-th change in ``folder``: its wait status, its changes.
+
+    looks: files that it opens to read count as well. What it prints is beside ``note``, with the suffix .out.
+    """
     child = os.fork()
     if child == 0:
         code = 70
         try:
-            code = _watched(argv, folder, note, kill_at)
+            code = _watched(argv, folder, note, kill_at, looks)
         except BaseException:
             os.write(2, traceback.format_exc().encode())
         finally:
@@ -61,13 +72,13 @@ def changes(argv: list[str], folder: Path, note: Path, kill_at: int | None = Non
     return status, [tuple(json.loads(line)) for line in note.read_text().splitlines()]
 
 
-def _watched(argv: list[str], folder: Path, note: Path, kill_at: int | None) -> int:
+def _watched(argv: list[str], folder: Path, note: Path, kill_at: int | None, looks: bool) -> int:
     seen = 0
     log = os.open(note, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
         nonlocal seen
-        if event == "open" and isinstance(args[0], str | bytes) and (args[2] or 0) & (os.O_WRONLY | os.O_RDWR):
+        if event == "open" and isinstance(args[0], str | bytes) and (looks or (args[2] or 0) & (os.O_WRONLY | os.O_RDWR)):
             paths = [args[0]]
         elif event in ("os.rename", "os.remove"):
             paths = list(args[:2] if event == "os.rename" else args[:1])
@@ -81,9 +92,10 @@ def _watched(argv: list[str], folder: Path, note: Path, kill_at: int | None) -> 
         seen += 1
         os.write(log, (json.dumps([event, *names, ""][:3]) + "\n").encode())
 
-    sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
-    sys.addaudithook(hook)
-    return cli.main(argv, standalone_mode=False) or 0
+    with note.with_suffix(".out").open("w", encoding="utf-8") as sys.stdout:
+        sys.stderr = io.StringIO()
+        sys.addaudithook(hook)
+        return cli.main(argv, standalone_mode=False) or 0
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -91,8 +103,10 @@ def files(folder: Path) -> dict[str, bytes]:
     found = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        if path.is_file() and path.name not in OWN and not path.name.startswith("."):
+        if path.is_file() and path.name not in OWN and not path.name.startswith(".") and path.suffix != ".part":
             found[name] = DRAWN.sub(ID, TIME.sub(rb"\1", LATE.sub(NOON, path.read_bytes())))
+            if name.endswith(SIDECAR_SUFFIX):
+                found[name] = BUILT.sub(b"", found[name])
     return found
 
 
@@ -117,7 +131,10 @@ def survives(argv: Callable[[Path], list[str]], make: Callable[[Path], Any], tmp
         status, _ = changes(argv(folder), folder, note, moment)
         assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
         for name, content in files(folder).items():
-            assert content in (before.get(name), told(whole[name], unbroken, folder)), name
+            if name == CONFIG:  # written anew while the run goes on
+                assert read_description(folder).keys() <= read_description(unbroken).keys()
+            else:
+                assert content in (before.get(name), told(whole[name], unbroken, folder)), name
         status, _ = changes(argv(folder), folder, note)
         assert os.waitstatus_to_exitcode(status) == 0
         assert files(folder) == {name: told(content, unbroken, folder) for name, content in whole.items()}
@@ -155,7 +172,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 def test_report(finished: Any, tmp_path: Path) -> None:
-    whole = survives(lambda folder: ["report", str(folder), "--no-replay"], finished[2], tmp_path, kills=1)
+    whole = survives(lambda folder: ["report", str(folder), "--no-replay"], finished[2], tmp_path, kills=2)
     assert {"report.html", "metrics.json"} < whole.keys() and any(name.startswith("figures/") for name in whole)
 
 
@@ -183,15 +200,35 @@ def test_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         question_file(folder.parent, 60, 3)
 
     with without_waiting():
-        whole = survives(argv, make, tmp_path, kills=1)
+        whole = survives(argv, make, tmp_path, kills=2)
     assert {"budget.json", "report.html", "figures/staircase.png"} <= whole.keys()
 
 
-def test_calibrate_leaves_nothing_to_break(finished: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_questions_build_with_a_teacher(server: Any, tmp_path: Path) -> None:  # noqa: F811
+    found = embedded()
+    assert found is not None
+    scene = next(iter_questions(found.questions_file)).scene
+    load_tables(found.dataroot, "v1.0-demo")  # what it imports is there for every child
+    words = ["questions", "build", "--dataroot", str(found.dataroot), "--version", "v1.0-demo", "--scenes", str(scene)]
+    words += ["--types", "plan,light,description", "--teacher", f"openai:{server.url}#tiny"]
+    whole = survives(lambda folder: [*words, "--out", str(folder / "q.json")], lambda folder: folder.mkdir(parents=True), tmp_path, kills=3)
+    assert {"q.json", "q.json.meta.json"} < whole.keys()
+
+
+def test_calibrate(finished: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It writes no file; what it prints is whole lines, its one JSON document in the last of them."""
     place, checkpoint, _ = finished
     monkeypatch.chdir(tmp_path)
-    note = tmp_path / "note"
-    argv = ["calibrate", "--model", str(checkpoint), "--questions", str(place.questions), "--count", "2"]
-    status, found = changes(argv, place.folder, note)
-    assert (os.waitstatus_to_exitcode(status), found) == (0, [])
-    assert [path.name for path in tmp_path.iterdir()] == ["note"]
+    note, out, there = tmp_path / "note", tmp_path / "note.out", files(place.folder)
+    argv = ["calibrate", "--model", str(checkpoint), "--questions", str(place.questions), "--count", "2", "--json"]
+    assert changes(argv, place.folder, note) == (0, []), "it changes nothing"
+    whole = out.read_bytes()
+    assert json.loads(whole.splitlines()[-1])["questions"] == 2
+    _, looks = changes(argv, place.folder, note, looks=True)
+    for moment in (0, len(looks) // 2, len(looks) - 1):  # before the questions, the weights, the last picture
+        status, _ = changes(argv, place.folder, note, moment, looks=True)
+        assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        assert whole.startswith(out.read_bytes()) and out.read_bytes()[-1:] in (b"", b"\n") and out.read_bytes() != whole
+        assert files(place.folder) == there and {path.name for path in tmp_path.iterdir()} == {"note", "note.out"}
+        assert os.waitstatus_to_exitcode(changes(argv, place.folder, note)[0]) == 0
+        assert out.read_bytes() == whole

@@ -30,6 +30,11 @@ def test_package_and_registry_import_nothing_heavy():
     assert run(code).split() == ["False", "False"]
 
 
+def test_a_report_needs_no_model():
+    code = "import sys; from senna_autoprune.report import budget, sweep, write; from senna_autoprune.cli import report\n"
+    assert run(code + "print('torch' in sys.modules, 'transformers' in sys.modules)").split() == ["False", "False"]
+
+
 def test_unknown_command_is_an_error():
     result = subprocess.run([sys.executable, "-m", "senna_autoprune", "prun"], capture_output=True, text=True)
     assert result.returncode == 2

@@ -21,6 +21,7 @@ from senna_autoprune.evaluation.answering.truths import asks_for_facts, facts_of
 from senna_autoprune.evaluation.config import AskConfig
 from senna_autoprune.evaluation.measures.breakdown import attributes_of
 from senna_autoprune.evaluation.measures.weighted import WEIGHT
+from senna_autoprune.evaluation.runs.bulk import uncollected
 from senna_autoprune.evaluation.runs.identity import CONFIG, CONFIG_BYTES
 from senna_autoprune.evaluation.runs.rows import QuestionRow
 from senna_autoprune.files.regular import require_own
@@ -31,6 +32,7 @@ from senna_autoprune.nuscenes.scene_facts import scene_facts
 DRAWN = "drawn"  # key of a run's config: its questions were drawn (``drawn.py``), not the first of the file
 
 
+@uncollected()
 def load_questions(config: AskConfig, directory: Path | None = None) -> tuple[list[QuestionRow], Path]:
     """The questions a configuration asks for, in file order, and the folder that their image paths are relative to.
 
@@ -75,8 +77,9 @@ def _wanted(path: Path, config: AskConfig, directory: Path | None, held: set[str
         return
     count = 0
     for number, question in enumerate(iter_questions(path)):
-        held.add(question.type)
-        if question.type in config.types:
+        kind = question.type
+        held.add(kind)
+        if kind in config.types:
             yield number, question
             count += 1
             if count == config.limit:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from senna_autoprune.evaluation.measures.clusters import Clusters, clusters_of
 from senna_autoprune.evaluation.measures.intervals import Paired
-from senna_autoprune.evaluation.measures.metrics import pair_once
+from senna_autoprune.evaluation.measures.metrics import Few, pair_once
 from senna_autoprune.evaluation.measures.paired_tests import scene_test
 from senna_autoprune.evaluation.measures.retention import accuracy, accuracy_retention, mcnemar
 from senna_autoprune.evaluation.runs.rows import NO_IMAGE, PRUNING_CONTROLS, UNPRUNED, QuestionRow
@@ -60,34 +60,32 @@ def adapted_measures(
         the labelled questions the adapter's own ``measures``; where an answer is right or wrong also ``accuracy`` with its
         interval, ``retention``, ``scene_test_against`` and ``mcnemar_against`` (unpruned, random, uniform, no-image).
     """
-    kind = reading.kind(questions[0].type)
-    parsed: dict[tuple[str, str], Any] = {}  # few texts, each of many questions
+    question_type, asked = questions[0].type, Few(q.text for q in questions)
+    kind, numbers = reading.kind(question_type), [q.question for q in questions]
 
-    def answer(text: str, asked: str) -> Any:
-        key = (text, asked)
-        if key not in parsed:
-            parsed[key] = reading.answer(questions[0].type, text, asked)
-        return parsed[key]
+    def answer(text: str, words: str) -> Any:
+        return reading.answer(question_type, text, words)
 
-    read = {name: [answer(found[q.question], q.text) for q in questions] for name, found in texts.items()}
-    stated = {(q.label, q.text): q for q in questions}  # likewise
-    meant = {key: None if q.label.strip() == "" else reading.label(q.type, q.label, q.text) for key, q in stated.items()}
-    labels = [meant[q.label, q.text] for q in questions]
+    def label(text: str, words: str) -> Any:
+        return None if text.strip() == "" else reading.label(question_type, text, words)
+
+    read = {name: pair_once(answer, Few(map(found.__getitem__, numbers)), asked) for name, found in texts.items()}
+    labels = pair_once(label, Few(q.label for q in questions), asked)
     futures = [None if q.future is None else Future.of(q.future) for q in questions]
     with_future = any(future is not None for future in futures)
     known = [n for n in range(len(questions)) if (futures[n] if with_future else labels[n]) is not None]
     scenes = clusters_of(questions)
     labelled = Clusters(scenes[n] for n in known)
     right: dict[str, NDArray[np.bool_]] = {}
+    true = labels.take(known)
     if kind in CLOSED and known:
-        true = [labels[n] for n in known]
-        right = {name: np.array(pair_once(reading.same, [found[n] for n in known], true), dtype=bool) for name, found in read.items()}
+        right = {name: np.array(pair_once(reading.same, found.take(known), true), dtype=bool) for name, found in read.items()}
     result = {}
     for name, found in read.items():
         entry: dict[str, Any] = {"kind": kind, "count": len(questions), "unlabelled": len(questions) - len(known)}
         if known:
             paths = [futures[n] for n in known] if with_future else None
-            entry["measures"] = reading.measure(questions[0].type, [labels[n] for n in known], [found[n] for n in known], paths)  # type: ignore[arg-type]
+            entry["measures"] = reading.measure(question_type, true, found.take(known), paths)  # type: ignore[arg-type]
         if UNPRUNED in read:
             same = pair_once(reading.same, found, read[UNPRUNED])
             entry["agreement"] = {**reading.agreement(found, read[UNPRUNED]), "interval": accuracy(same, scenes).to_dict()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from senna_autoprune.evaluation.measures.metrics import share
@@ -22,8 +23,10 @@ _COMMAND = re.compile(r"the navigation command is '([^'\n]{1,80})'")
 _NIGHT = re.compile(r"\bnight\b", re.IGNORECASE)
 _RAIN = re.compile(r"\brain", re.IGNORECASE)
 _AFTER_RAIN = re.compile(r"\bafter rain", re.IGNORECASE)
+_of_few_texts = lru_cache(maxsize=512)  # descriptions of scenes and questions' words: few, each of many questions
 
 
+@_of_few_texts
 def light_of(description: str | None) -> str:
     """ "night" where the description says so, else "day"; without a description "unknown"."""
     if not description:
@@ -31,6 +34,7 @@ def light_of(description: str | None) -> str:
     return "night" if _NIGHT.search(description) else "day"
 
 
+@_of_few_texts
 def weather_of(description: str | None) -> str:
     """ "rain", "after rain" (wet road, none falling) or "dry"; without a description "unknown"."""
     if not description:
@@ -40,6 +44,7 @@ def weather_of(description: str | None) -> str:
     return "rain" if _RAIN.search(description) else "dry"
 
 
+@_of_few_texts
 def speed_of(question: str) -> int | None:
     """Ego speed in m/s as a planning question states it (whole, truncated); None where it states none."""
     match = _SPEED.search(question)
@@ -52,6 +57,7 @@ def speed_band(speed: int | None) -> str:
     return next((name for limit, name in SPEED_BANDS if speed < limit), _FAST)
 
 
+@_of_few_texts
 def command_of(question: str) -> str:
     """The navigation command as a planning question states it, else "unknown"."""
     match = _COMMAND.search(question)

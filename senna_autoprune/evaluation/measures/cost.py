@@ -45,23 +45,35 @@ def spread(values: Iterable[float | None]) -> dict[str, float | None]:
     return {"median": float(middle), "p10": float(p10), "p90": float(p90)}
 
 
-def _pairs(rows: Sequence[AnswerRow], reference: Sequence[AnswerRow]) -> Any:
-    """(2, P) places of the rows of one question on both sides."""
-    by_question = {row.question: place for place, row in enumerate(reference)}
-    pairs = [(place, by_question[row.question]) for place, row in enumerate(rows) if row.question in by_question]
-    return np.array(pairs, dtype=np.intp).reshape(-1, 2).T
+class Columns:
+    """Rows of one setting, and their numbers as arrays (R,), each made once; NaN where something was not measured."""
+
+    def __init__(self, rows: Sequence[AnswerRow]) -> None:
+        self.rows = rows
+        self._made: dict[str, Any] = {}
+
+    def of(self, name: str) -> Any:
+        """One number of each row."""
+        if name not in self._made:
+            self._made[name] = np.array(list(map(attrgetter(name), self.rows)), dtype=float)
+        return self._made[name]
+
+    def total(self, *names: str) -> Any:
+        """The sum of these numbers of each row."""
+        first, *others = map(self.of, names)
+        return sum(others, first)
 
 
-def _ratio(pairs: Any, above: Any, below: Any) -> dict[str, float | None]:
+def _pairs(rows: Columns, reference: Columns) -> tuple[Any, Any]:
+    """Places of the rows of one question on both sides, (P,) each."""
+    _, here, there = np.intersect1d(rows.of("question"), reference.of("question"), assume_unique=True, return_indices=True)
+    return here, there
+
+
+def _ratio(pairs: tuple[Any, Any], above: Any, below: Any) -> dict[str, float | None]:
     above, below = above[pairs[0]], below[pairs[1]]
     known = ~np.isnan(above) & ~np.isnan(below) & (below != 0)
     return spread(above[known] / below[known])
-
-
-def total(rows: Sequence[AnswerRow], *measures: str) -> Any:
-    """(R,) the sum of these columns; NaN where one of them was not measured."""
-    first, *others = (np.array(list(map(attrgetter(name), rows)), dtype=float) for name in measures)
-    return sum(others, first)
 
 
 def full_tokens(rows: Sequence[AnswerRow]) -> tuple[float, float] | None:
@@ -85,8 +97,10 @@ def _size(trace: Mapping[str, Any]) -> tuple[int, int]:
     return found["visual_tokens"], len(found["per_view"])
 
 
-def cost_measures(rows: Sequence[AnswerRow], unpruned: Sequence[AnswerRow], full: tuple[float, float] | None = None) -> dict[str, Any]:
-    """Cost of one setting's rows.
+def cost_measures(
+    rows: Sequence[AnswerRow] | Columns, unpruned: Sequence[AnswerRow] | Columns, full: tuple[float, float] | None = None
+) -> dict[str, Any]:
+    """Cost of one setting's rows, of which each question has one.
 
     Returns:
         times in ms (``total_ms``: all stages from the vision features on, as if these served this answer alone; ``images_ms``,
@@ -99,21 +113,22 @@ def cost_measures(rows: Sequence[AnswerRow], unpruned: Sequence[AnswerRow], full
         not measured), ``clamped`` (share of questions whose k is at its clamp), ``notes`` with their counts. Rows
         without a trace keep all tokens: ratios 1.
     """
-    traces = _Traces([row.trace for row in rows if row.trace is not None])
-    pairs = _pairs(rows, unpruned)
+    here, reference = (one if isinstance(one, Columns) else Columns(one) for one in (rows, unpruned))
+    traces = _Traces([row.trace for row in here.rows if row.trace is not None])
+    pairs = _pairs(here, reference)
 
     def ratio(*names: str) -> dict[str, float | None]:
-        return _ratio(pairs, total(rows, *names), total(unpruned, *names))
+        return _ratio(pairs, here.total(*names), reference.total(*names))
 
     measures: dict[str, Any] = {
-        "count": len(rows),
-        "images_ms": median(_there(total(rows, "images_ms"))),
-        "vision_ms": median(_there(total(rows, "vision_ms"))),
-        "prefill_ms": spread(_there(total(rows, "prefill_ms"))),
-        "decode_ms": spread(_there(total(rows, "decode_ms"))),
-        "new_tokens": median(_there(total(rows, "new_tokens"))),
-        "kv_bytes": median(_there(total(rows, "kv_bytes"))),
-        "total_ms": spread(_there(total(rows, *STAGES))),
+        "count": len(here.rows),
+        "images_ms": median(_there(here.of("images_ms"))),
+        "vision_ms": median(_there(here.of("vision_ms"))),
+        "prefill_ms": spread(_there(here.of("prefill_ms"))),
+        "decode_ms": spread(_there(here.of("decode_ms"))),
+        "new_tokens": median(_there(here.of("new_tokens"))),
+        "kv_bytes": median(_there(here.of("kv_bytes"))),
+        "total_ms": spread(_there(here.total(*STAGES))),
         "prefill_ratio": ratio("prefill_ms"),
         "kv_ratio": ratio("kv_bytes"),
         "total_ratio": ratio(*STAGES),

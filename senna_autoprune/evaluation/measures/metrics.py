@@ -8,9 +8,9 @@ Counts of one axis are an array (..., C, C + 1): row = class of the label, colum
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from operator import eq
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,28 +29,85 @@ def confusion(labels: Sequence[str], answers: Sequence[str], classes: Sequence[s
     Raises:
         ValueError: a label is not one of ``classes``, or the lengths differ.
     """
+    return _confusion(((*pair, times) for pair, times in Counter(zip(labels, answers, strict=True)).items()), classes)
+
+
+def _confusion(pairs: Iterable[tuple[str, str, int]], classes: Sequence[str]) -> Array:
+    """``confusion`` of (label, answer, how often)."""
     index = {name: i for i, name in enumerate(classes)}
     counts = np.zeros((len(classes), len(classes) + 1), dtype=np.int64)
-    for (label, answer), times in Counter(zip(labels, answers, strict=True)).items():
+    for label, answer, times in pairs:
         if label not in index:
             raise ValueError(f"label {label!r} is not one of {', '.join(classes)}")
         counts[index[label], index.get(answer, len(classes))] += times
     return counts
 
 
-def each_once(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """``function`` of every item, called once for each object: few texts and plans are the answers to many questions."""
-    known = dict(zip(map(id, items), items, strict=True))
-    found = {key: function(item) for key, item in known.items()}
-    return list(map(found.__getitem__, map(id, items)))
+class Few(list[T]):
+    """A list of few objects, each at many places, that knows them by number: few texts and plans are the answers to many questions.
+
+    It is not changed once it is made.
+    """
+
+    @cached_property
+    def codes(self) -> tuple[NDArray[np.intp], list[T]]:
+        """(Q,) the number of the object at each place, and the objects by number."""
+        ids = list(map(id, self))
+        known = dict(zip(ids, self, strict=True))
+        number = {key: place for place, key in enumerate(known)}
+        return np.fromiter(map(number.__getitem__, ids), dtype=np.intp, count=len(ids)), list(known.values())
+
+    @classmethod
+    def of(cls, codes: NDArray[np.intp], objects: list[T]) -> Self:
+        """From what ``codes`` gives."""
+        made = cls(map(objects.__getitem__, codes.tolist()))
+        made.__dict__["codes"] = codes, objects
+        return made
+
+    def take(self, places: Sequence[int]) -> Self:
+        """What stands at these places, which are different ones and ascend."""
+        codes, objects = self.codes
+        return self if len(places) == len(self) else type(self).of(codes[np.asarray(places, dtype=np.intp)], objects)
 
 
-def pair_once(function: Callable[[T, U], R], first: Sequence[T], second: Sequence[U]) -> list[R]:
+def few(items: Sequence[T]) -> Few[T]:
+    """A sequence as one of few objects."""
+    return items if isinstance(items, Few) else Few(items)
+
+
+def each_once(function: Callable[[T], R], items: Sequence[T]) -> Few[R]:
+    """``function`` of every item, called once for each object."""
+    codes, objects = few(items).codes
+    return Few.of(codes, list(map(function, objects)))
+
+
+def pair_once(function: Callable[[T, U], R], first: Sequence[T], second: Sequence[U]) -> Few[R]:
     """``function`` of every pair, called once for each pair of objects."""
-    keys = list(zip(map(id, first), map(id, second), strict=True))
-    known = dict(zip(keys, zip(first, second, strict=True), strict=True))
-    found = {key: function(*pair) for key, pair in known.items()}
-    return list(map(found.__getitem__, keys))
+    codes, pairs, _ = _pairs(first, second)
+    return Few.of(codes, [function(*pair) for pair in pairs])
+
+
+def tally(first: Sequence[T], second: Sequence[U]) -> list[tuple[T, U, int]]:
+    """Each pair of objects that occurs, and how often."""
+    _, pairs, times = _pairs(first, second)
+    return [(*pair, count) for pair, count in zip(pairs, times, strict=True)]
+
+
+def _pairs(first: Sequence[T], second: Sequence[U]) -> tuple[NDArray[np.intp], list[tuple[T, U]], list[int]]:
+    """(Q,) the number of each place's pair, the pairs of objects by number, and how often each occurs."""
+    if len(first) != len(second):
+        raise ValueError(f"{len(first)} and {len(second)} items cannot be paired")
+    (left, ones), (right, others) = few(first).codes, few(second).codes
+    cells = left * len(others) + right
+    if len(ones) * len(others) <= 4 * len(cells):
+        counts = np.bincount(cells, minlength=len(ones) * len(others))
+        there = np.flatnonzero(counts)
+        number = np.zeros(len(counts), dtype=np.intp)
+        number[there] = np.arange(len(there))
+        codes, times = number[cells], counts[there]
+    else:
+        there, codes, times = np.unique(cells, return_inverse=True, return_counts=True)
+    return codes, [(ones[cell // len(others)], others[cell % len(others)]) for cell in there.tolist()], times.tolist()
 
 
 def class_f1(counts: Array) -> Array:
@@ -98,9 +155,13 @@ def labelled_macro_f1(*axes: Array) -> Array:
 
 def plan_confusions(labels: Sequence[Plan], answers: Sequence[Plan]) -> tuple[Array, Array]:
     """(speed counts (4, 5), path counts (5, 6))."""
+    return _plan_confusions(tally(labels, answers))
+
+
+def _plan_confusions(pairs: Sequence[tuple[Plan, Plan, int]]) -> tuple[Array, Array]:
     return (
-        confusion([p.speed for p in labels], [p.speed for p in answers], SPEEDS),
-        confusion([p.path for p in labels], [p.path for p in answers], PATHS),
+        _confusion(((label.speed, answer.speed, times) for label, answer, times in pairs), SPEEDS),
+        _confusion(((label.path, answer.path, times) for label, answer, times in pairs), PATHS),
     )
 
 
@@ -136,12 +197,13 @@ def plan_measures(labels: Sequence[Plan], answers: Sequence[Plan]) -> dict[str, 
         for each axis accuracy, macro-F1, F1 and recall by class,
         confusion counts.
     """
-    speed, path = plan_confusions(labels, answers)
-    exact = sum(pair_once(eq, labels, answers))
+    pairs = tally(labels, answers)
+    speed, path = _plan_confusions(pairs)
+    exact = sum(times for label, answer, times in pairs if label == answer)
     present = np.concatenate([~np.isnan(class_f1(speed)), ~np.isnan(class_f1(path))])
     return {
         "count": len(labels),
-        "invalid": sum(each_once(lambda answer: not answer.valid, answers)),
+        "invalid": sum(times for _, answer, times in pairs if not answer.valid),
         "exact_accuracy": share(exact, len(labels)),
         "macro_f1": _number(float(macro_f1(speed, path))),
         "macro_f1_classes": int(present.sum()),

@@ -11,7 +11,7 @@ questions a ZeroDivisionError.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,25 +93,27 @@ def planning_metric(records: Iterable[Mapping[str, str]], saved_to: str = "", ec
         KeyError: a label's words are not among the 4 x 5 classes (the key is ``SPEED_PATH``).
         ZeroDivisionError: no planning question at all (after the F1 block has been echoed, as in the original).
     """
+    asked = [record for record in records if PLAN_MARK in record["question"]]
+    score = planning_score([record["gt"] for record in asked], [record["answer"] for record in asked], saved_to, echo)
+    failed = (record for record, right in zip(asked, score.correct, strict=True) if not right)
+    score.saved = {record["token"]: {"gt": record["gt"], "pred": record["answer"]} for record in failed} | score.saved
+    return score
+
+
+def planning_score(labels: Sequence[str], answers: Sequence[str], saved_to: str = "", echo: Echo = lambda _: None) -> OfficialScore:
+    """``planning_metric`` of planning questions' labels and answers; ``saved`` without failures, for nothing has a token."""
     speeds = {key: _Counts() for key in SPEED_KEYS}
     paths = {key: _Counts() for key in PATH_KEYS}
     classes = {f"{speed}_{path}": [0, 0] for speed in SPEED_KEYS for path in CLASS_PATHS}  # [number, number right]
-    saved: dict[str, Any] = {}
-    outcomes: list[bool] = []
-    seen: dict[tuple[str, str], list[Any]] = {}  # (label, answer) -> right or wrong, how often: few pairs make up many records
-    for record in records:
-        if PLAN_MARK not in record["question"]:
-            continue
-        label, answer = record["gt"], record["answer"]
+    seen: dict[tuple[str, str], list[Any]] = {}  # (label, answer) -> right or wrong, how often: few pairs make up many questions
+    for label, answer in zip(labels, answers, strict=True):
         pair = seen.get((label, answer))
         if pair is None:
             speed, path = split_label(label)
             classes[f"{speed}_{path}"]  # the original's KeyError is raised here
             pair = seen[label, answer] = [speed in answer and path in answer, 0]
         pair[1] += 1
-        if not pair[0]:
-            saved[record["token"]] = {"gt": label, "pred": answer}
-        outcomes.append(pair[0])
+    outcomes = [seen[pair][0] for pair in zip(labels, answers, strict=True)]
     for (label, answer), (right, times) in seen.items():
         speed, path = split_label(label)
         for key, counts in speeds.items():
@@ -143,6 +145,5 @@ def planning_metric(records: Iterable[Mapping[str, str]], saved_to: str = "", ec
             summary.append(f"{name}: num: {number}, correct num: {right_number}, {100 * right_number / number:.2f}%")
             echo(summary[-1])
     echo(f"\nEval results saved to {saved_to}\n")
-    saved["summary"] = "\n".join(summary)
-    saved["f1_score"] = f1_score
+    saved = {"summary": "\n".join(summary), "f1_score": f1_score}
     return OfficialScore(total, right_count, f1_score, saved, outcomes)

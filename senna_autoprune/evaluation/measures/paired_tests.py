@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from math import ceil, inf
 from typing import Any
 
@@ -34,22 +35,27 @@ def sign_flip(differences: Array, seed: int = 0) -> float:
         return 1.0
     whole = np.rint(values)
     if np.array_equal(whole, values) and np.abs(whole).sum() <= _LARGEST:
-        steps = np.sort(np.abs(whole).astype(np.int64))
-        reach, held = int(steps.sum()), 0
-        chance = np.zeros(reach + 1)  # of each sum of the steps whose coin says plus
-        chance[0] = 1.0
-        for step in steps.tolist():
-            before = chance[: held + 1].copy()
-            held += step
-            chance[held + 1 - len(before) : held + 1] += before
-            chance[: held + 1] *= 0.5
-        seen = abs(int(whole.sum()))
-        sums = np.abs(2 * np.arange(reach + 1) - reach)
-        return min(1.0, float(chance[sums >= seen].sum()))
+        return _exact(np.sort(np.abs(whole).astype(np.int64)).tobytes(), abs(int(whole.sum())))
     rng = np.random.default_rng(seed)
     signs = rng.integers(0, 2, size=(_DRAWS, len(values))) * 2 - 1
     distance = abs(float(values.sum()))
     return float((1 + (np.abs(signs @ values) >= distance * (1 - 1e-12)).sum()) / (1 + _DRAWS))
+
+
+@lru_cache(maxsize=256)  # each pair of settings is compared in both directions, and in more than one table
+def _exact(sizes: bytes, seen: int) -> float:
+    """Chance that the scenes' differences sum to ``seen`` or more, either way. sizes: theirs without sign, ascending, as int64."""
+    steps = np.frombuffer(sizes, dtype=np.int64)
+    reach, held = int(steps.sum()), 0
+    chance = np.zeros(reach + 1)  # of each sum of the steps whose coin says plus
+    chance[0] = 1.0
+    for step in steps.tolist():
+        before = chance[: held + 1].copy()
+        held += step
+        chance[held + 1 - len(before) : held + 1] += before
+        chance[: held + 1] *= 0.5
+    sums = np.abs(2 * np.arange(reach + 1) - reach)
+    return min(1.0, float(chance[sums >= seen].sum()))
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,8 @@ def plan_sums(labels: Sequence[Plan], answers: Sequence[Plan], scenes: Clusters)
         return int(speed[0]), cut + int(path[0])
 
     codes, count = scenes.codes
-    at = np.array(pair_once(cells, labels, answers), dtype=np.intp).reshape(-1, 2)  # (Q, 2)
+    pairs, found = pair_once(cells, labels, answers).codes
+    at = np.array(found, dtype=np.intp).reshape(-1, 2)[pairs]  # (Q, 2)
     places = (codes[:, None] * wide + at).ravel()
     return np.bincount(places, minlength=count * wide).reshape(count, wide).astype(np.float64)
 
@@ -217,11 +218,15 @@ def mcnemar(unpruned_right: Hits, pruned_right: Hits) -> McNemar:
     """McNemar's exact test; p = 1 where no pair differs. It treats questions as independent: read it beside the
     interval over scenes.
     """
-    from scipy.stats import binomtest
-
     if len(unpruned_right) != len(pruned_right):
         raise ValueError(f"{len(unpruned_right)} answers before, {len(pruned_right)} after")
     before, after = np.asarray(unpruned_right, dtype=bool), np.asarray(pruned_right, dtype=bool)
     lost, gained = int((before & ~after).sum()), int((after & ~before).sum())
-    p_value = float(binomtest(lost, lost + gained, 0.5).pvalue) if lost + gained else 1.0
-    return McNemar(lost, gained, p_value)
+    return McNemar(lost, gained, _split_p(lost, gained))
+
+
+@lru_cache(maxsize=256)  # the same pairs of settings stand in more than one table
+def _split_p(lost: int, gained: int) -> float:
+    from scipy.stats import binomtest
+
+    return float(binomtest(lost, lost + gained, 0.5).pvalue) if lost + gained else 1.0

@@ -20,10 +20,11 @@ from senna_autoprune.evaluation.measures import controls, metrics
 from senna_autoprune.evaluation.measures.adapted import Reading, adapted_measures, judges, read_severity
 from senna_autoprune.evaluation.measures.breakdown import breakdown
 from senna_autoprune.evaluation.measures.clusters import Clusters, clusters_of, scene_warning
-from senna_autoprune.evaluation.measures.cost import cost_measures, full_tokens
+from senna_autoprune.evaluation.measures.cost import Columns, cost_measures, full_tokens
 from senna_autoprune.evaluation.measures.flips import DANGEROUS, Flip, flip_table, severity, sort_flips
 from senna_autoprune.evaluation.measures.intervals import Paired
-from senna_autoprune.evaluation.measures.official import planning_metric
+from senna_autoprune.evaluation.measures.metrics import Few
+from senna_autoprune.evaluation.measures.official import PLAN_MARK, planning_score
 from senna_autoprune.evaluation.measures.paired_tests import holm, scene_test
 from senna_autoprune.evaluation.measures.parsing import (
     LIGHTS,
@@ -108,7 +109,7 @@ def summarise(
         "settings": {name: {"kind": "model"} for name in by_setting},
     }
     full = full_tokens([row for row in rows if row.question in complete])
-    unpruned = [row for row in by_setting.get(UNPRUNED, []) if row.question in complete]
+    unpruned = Columns([row for row in by_setting.get(UNPRUNED, []) if row.question in complete])
     for name, found in by_setting.items():
         usable = [row for row in found if row.question in complete]
         result["settings"][name]["cost"] = cost_measures(usable, unpruned, full)
@@ -140,8 +141,8 @@ def summarise(
     result["unlabelled"] = dict(Counter(q.type for q in kept if not _label_is_readable(q, reading)))
     result["flips"] = _flips(kept, texts, list(by_setting), method, reading)
     if plans and method in texts and UNPRUNED in texts:
-        result["breakdown"] = _breakdown(plans, texts[UNPRUNED], texts[method])
-        result["verdict"] = _verdict(plans, texts, method, result["settings"][method]["cost"]["retention_tokens"])
+        result["breakdown"] = _breakdown(plans, read, method)
+        result["verdict"] = _verdict(plans, texts, read, method, result["settings"][method]["cost"]["retention_tokens"])
     return result
 
 
@@ -192,10 +193,10 @@ def _add_plan_controls(texts: dict[str, Texts], result: dict[str, Any], plans: l
     }
 
 
-def _official(plans: Sequence[QuestionRow], texts: Texts) -> Official:
+def _official(labels: Sequence[str], answers: Sequence[str]) -> Official:
     """The original metric of one setting's answers, and which of them it calls right; where it raises, its exception."""
     try:
-        score = planning_metric(official_records(plans, texts))
+        score = planning_score(labels, answers)
     except (ValueError, KeyError, ZeroDivisionError) as error:
         return {"accuracy": None, "error": f"{type(error).__name__}: {error}"}, None
     return {"accuracy": score.accuracy, "correct": score.correct_count, "f1_score": score.f1_score}, score.correct
@@ -205,22 +206,25 @@ def _official(plans: Sequence[QuestionRow], texts: Texts) -> Official:
 class _Plans:
     """Planning questions with every setting's answers, read once for all measures. rights: which are right; official: see ``_official``."""
 
-    labels: list[Plan]
+    labels: Few[Plan]
     scenes: Clusters
-    texts: dict[str, list[str]]
-    answers: dict[str, list[Plan]]
+    texts: dict[str, Few[str]]
+    answers: dict[str, Few[Plan]]
     sums: dict[str, Array]  # ``plan_sums``
     rights: dict[str, NDArray[np.bool_]]
     official: dict[str, Official]
 
     @classmethod
     def of(cls, plans: Sequence[QuestionRow], texts: Mapping[str, Texts]) -> _Plans:
-        labels, scenes = [parse_plan(q.label) for q in plans], clusters_of(plans)
-        said = {name: [found[q.question] for q in plans] for name, found in texts.items()}
-        answers = {name: list(map(parse_plan, found)) for name, found in said.items()}
+        stated, scenes = Few(q.label for q in plans), clusters_of(plans)
+        labels = metrics.each_once(parse_plan, stated)
+        said = {name: Few(map(found.__getitem__, [q.question for q in plans])) for name, found in texts.items()}
+        answers = {name: metrics.each_once(parse_plan, found) for name, found in said.items()}
         sums = {name: plan_sums(labels, found, scenes) for name, found in answers.items()}
-        rights = {name: np.array(_equal(found, labels), dtype=bool) for name, found in answers.items()}
-        return cls(labels, scenes, said, answers, sums, rights, {name: _official(plans, found) for name, found in texts.items()})
+        rights = {name: np.array(metrics.pair_once(eq, found, labels), dtype=bool) for name, found in answers.items()}
+        counted = [place for place, question in enumerate(plans) if PLAN_MARK in question.text]
+        official = {name: _official(stated.take(counted), found.take(counted)) for name, found in said.items()}
+        return cls(labels, scenes, said, answers, sums, rights, official)
 
 
 def _plan_entry(plans: _Plans, name: str, seed: int, resamples: int) -> dict[str, Any]:
@@ -259,37 +263,26 @@ def _add_holm(settings: dict[str, Any]) -> None:
         tests[name]["p_holm"] = p_value
 
 
-def _verdict(plans: Sequence[QuestionRow], texts: Mapping[str, Texts], method: str, tokens: float) -> dict[str, Any]:
+def _verdict(plans: Sequence[QuestionRow], texts: Mapping[str, Texts], read: _Plans, method: str, tokens: float) -> dict[str, Any]:
     """What may be said of the method, and the same evidence of the controls that see nothing."""
-    labels, scenes = [parse_plan(q.label) for q in plans], clusters_of(plans)
-    rights = {
-        name: np.array(_equal([parse_plan(texts[name][q.question]) for q in plans], labels), dtype=bool)
-        for name in (UNPRUNED, method, NO_IMAGE, MAJORITY)
-        if name in texts
-    }
+    rights = {name: read.rights[name] for name in (UNPRUNED, method, NO_IMAGE, MAJORITY) if name in read.rights}
     found = {}
     for name, right in rights.items():
         flips = [question.scene for question, worst in _changed(plans, texts[UNPRUNED], texts[name]) if worst in DANGEROUS]
-        found[name] = evidence(name, tokens if name == method else None, Paired.of(rights[UNPRUNED], right, scenes), flips)
+        found[name] = evidence(name, tokens if name == method else None, Paired.of(rights[UNPRUNED], right, read.scenes), flips)
     mine = found[method]
     assert mine is not None  # there are questions
     blind = [one.to_dict() for name, one in found.items() if one is not None and name in (NO_IMAGE, MAJORITY)]
     return {**judge(mine).to_dict(), "evidence": mine.to_dict(), "blind": blind}
 
 
-def _breakdown(plans: Sequence[QuestionRow], unpruned: Texts, pruned: Texts) -> dict[str, Any]:
-    labels = [parse_plan(q.label) for q in plans]
-    before, after = ([texts[q.question] for q in plans] for texts in (unpruned, pruned))
+def _breakdown(plans: Sequence[QuestionRow], read: _Plans, method: str) -> dict[str, Any]:
     return breakdown(
         [q.attributes for q in plans],
-        _equal([parse_plan(text) for text in before], labels),
-        _equal([parse_plan(text) for text in after], labels),
-        metrics.pair_once(lambda a, b: plan_meaning(a) == plan_meaning(b), before, after),
+        read.rights[UNPRUNED].tolist(),
+        read.rights[method].tolist(),
+        metrics.pair_once(lambda a, b: plan_meaning(a) == plan_meaning(b), read.texts[UNPRUNED], read.texts[method]),
     )
-
-
-def _equal(answers: Sequence[Plan], labels: Sequence[Plan]) -> list[bool]:
-    return metrics.pair_once(eq, answers, labels)  # parsed texts are one object
 
 
 def _label_is_readable(question: QuestionRow, reading: Reading | None = None) -> bool:

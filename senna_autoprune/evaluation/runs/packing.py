@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import lru_cache
 from typing import Any
 
 from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow, StoredTrace
@@ -15,6 +16,8 @@ ANSWER_COLUMNS = [field.name for field in fields(AnswerRow) if field.name not in
 TOLD = [name for name in ANSWER_COLUMNS if not name.endswith("_ms")]
 _TIMES = re.compile(r', "\w+_ms": (?:null|[-+.0-9eE]+)(?=[,}])')  # of a trace's text; inside a string the quotes would be escaped
 _encode = json.JSONEncoder().encode
+_LINE = "{" + ", ".join([*(f'"{name}": %s' for name in TOLD), '"trace": %s%s}\n'])
+_SHORT = 200  # characters of a text that is met again
 
 
 def line_of(row: AnswerRow) -> str:
@@ -33,7 +36,21 @@ def stored_line(told: Sequence[Any], trace: str | None, said: str | None) -> str
 
 def _line(told: Sequence[Any], trace: str, said: str | None) -> str:
     more = "" if said is None else f', "said": {_encode(said)}'
-    return f'{_encode(dict(zip(TOLD, told, strict=True)))[:-1]}, "trace": {trace}{more}}}\n'
+    return _LINE % (*map(_spelled, told), trace, more)
+
+
+def _spelled(value: Any) -> str:
+    """A value as ``json.dumps`` spells it."""
+    if value is None:
+        return "null"
+    if type(value) is int:
+        return repr(value)
+    return _text(value) if type(value) is str and len(value) <= _SHORT else _encode(value)
+
+
+@lru_cache(maxsize=4096)  # settings and plans: few, each of many rows
+def _text(value: str) -> str:
+    return _encode(value)
 
 
 def trace_text(row: AnswerRow) -> str | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from senna_autoprune.evaluation.measures.clusters import Clusters
-from senna_autoprune.evaluation.measures.metrics import each_once, pair_once
+from senna_autoprune.evaluation.measures.metrics import Few, each_once, pair_once, tally
 from senna_autoprune.evaluation.measures.parsing import INVALID_PLAN, PATHS, SPEEDS, Plan
 from senna_autoprune.evaluation.measures.retention import (
     accuracy_retention,
@@ -71,8 +74,23 @@ def test_what_is_done_once_is_what_is_done_each_time() -> None:
     assert len(asked) == 3
     assert each_once(str, first) == [str(one) for one in first]
     assert pair_once(str.__eq__, [], []) == [] == each_once(str, [])
-    with pytest.raises(ValueError, match="argument"):
+    with pytest.raises(ValueError, match="cannot be paired"):
         pair_once(str.__eq__, ["a"], [])
+
+
+@pytest.mark.parametrize("different", [1, 3, 200])  # of 200 pairs a table of all would be larger than the lists
+def test_few_objects_by_number_are_the_lists_they_stand_for(different: int) -> None:
+    rng = np.random.default_rng(different)
+    first, second = ([f"{side}{one}" for one in rng.integers(different, size=200)] for side in "ab")
+    one, other = Few(map(sys.intern, first)), Few(map(sys.intern, second))
+    joined = pair_once(str.__add__, one, other)
+    assert joined == [a + b for a, b in zip(first, second, strict=True)]
+    assert each_once(len, joined) == list(map(len, joined))
+    assert dict(Counter({(a, b): times for a, b, times in tally(one, other)})) == Counter(zip(first, second, strict=True))
+    places = np.flatnonzero(rng.random(200) < 0.5).tolist()
+    assert joined.take(places) == [joined[place] for place in places]
+    assert each_once(str.upper, joined.take(places)) == [joined[place].upper() for place in places]
+    assert joined.take(range(200)) is joined
 
 
 def test_macro_f1_interval_equals_nested_loops() -> None:
