@@ -42,6 +42,7 @@ SHARES = "0.20,0.25,0.40"
 @click.option("--questions", type=click.IntRange(2), help="Instead: N questions of one keyframe against N single ones, stage by stage.")
 @click.option("--bucket", default=1, show_default=True, type=click.IntRange(1), help="Layers keep multiples of N tokens, so shapes repeat.")
 @click.option("--compare", "earlier_file", metavar="FILE", help="Print against an earlier JSON of this command, setting by setting.")
+@click.option("--keep-memory/--return-memory", default=True, show_default=True, help="On a CPU: whether freed blocks stay, as in a run.")
 @click.option("--seed", default=0, show_default=True)
 def command(
     shape_name: str | None,
@@ -63,6 +64,7 @@ def command(
     questions: int | None,
     bucket: int,
     earlier_file: str | None,
+    keep_memory: bool,
     seed: int,
     **geometry: int | None,
 ) -> None:
@@ -89,11 +91,13 @@ def command(
     from senna_autoprune.cli.eval_tables import show_grid
     from senna_autoprune.cli.screen import console_for
     from senna_autoprune.cli.values import one_method, parse_shares
-    from senna_autoprune.device import AUTO, settle
+    from senna_autoprune.device import AUTO, keep_freed_memory, settle
     from senna_autoprune.errors import SennaPruneError
     from senna_autoprune.tables import bench as tables
 
     begun = perf_counter()
+    if keep_memory:
+        keep_freed_memory()  # as a run does
     device, dtype = settle(device or AUTO, dtype or AUTO)
     if dtype not in DTYPES:
         raise SennaPruneError(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")

@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from senna_autoprune.adapters.code import code_identity
+from senna_autoprune.device import keep_freed_memory
 from senna_autoprune.evaluation.answering.answerer import Answerer
 from senna_autoprune.evaluation.answering.calibration import calibrate
 from senna_autoprune.evaluation.answering.engine import Asking, ModelFacts, ModelPlace, Unit, Verdicts
@@ -48,6 +49,8 @@ class LocalEngine:
         """SennaPruneError: see ``ModelPlace.load``."""
         begun, files = perf_counter(), stamp_of(place)
         model = place.load()
+        if driving_model(model).model.device.type == "cpu":
+            keep_freed_memory()
         return cls(model, perf_counter() - begun, files if files == stamp_of(place) else None)
 
     def facts(self) -> ModelFacts:

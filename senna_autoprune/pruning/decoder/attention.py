@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from senna_autoprune.pruning.context import AttentionRows, PromptLayout
-from senna_autoprune.pruning.decoder import rows_once
+from senna_autoprune.pruning.decoder import one_by_one, rows_once
 from senna_autoprune.pruning.decoder.gather import beyond
 from senna_autoprune.pruning.decoder.timing import HostTimer
 
@@ -43,6 +43,7 @@ class Capture:
 
 
 _CAPTURES: WeakKeyDictionary[nn.Module, Capture] = WeakKeyDictionary()
+_PADDED: WeakKeyDictionary[nn.Module, one_by_one.Padding] = WeakKeyDictionary()
 
 
 def request(module: nn.Module, capture: Capture) -> None:
@@ -50,9 +51,15 @@ def request(module: nn.Module, capture: Capture) -> None:
     _CAPTURES[module] = capture
 
 
+def separate(module: nn.Module, padding: one_by_one.Padding) -> None:
+    """Let ``module``'s next forward attend prompt by prompt, where it is plain causal attention."""
+    _PADDED[module] = padding
+
+
 def withdraw(module: nn.Module) -> None:
-    """Take the request back; no error if there is none."""
+    """Take both back; no error if there is nothing."""
     _CAPTURES.pop(module, None)
+    _PADDED.pop(module, None)
 
 
 def probing_name(implementation: str) -> str:
@@ -71,21 +78,26 @@ def probing_name(implementation: str) -> str:
 def _probing(implementation: str) -> Callable[..., Any]:
     def forward(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any) -> Any:
         capture = _CAPTURES.pop(module, None) if _CAPTURES else None
-        if (
+        padding = _PADDED.pop(module, None) if _PADDED else None
+        kernel, output = _kernel(implementation, module), None
+        if padding is not None and rows_once.plain(implementation, module, query, kwargs):
+            asked = (capture.layouts, capture.timer) if capture is not None and capture.rows == "text" else ()
+            output, rows = one_by_one.attend(kernel, module, (query, key, value), padding, kwargs, *asked)
+            if capture is not None:
+                capture.result = rows
+        elif (
             capture is not None
             and capture.future is not None
             and rows_once.serves(implementation, module, query, key, attention_mask, kwargs)
         ):
-            parts = (query, key, value, capture.future)
-            output, weights = rows_once.attend(_kernel(implementation, module), module, *parts, kwargs, capture.timer)
+            output, weights = rows_once.attend(kernel, module, query, key, value, capture.future, kwargs, capture.timer)
             capture.result = [AttentionRows(weights, capture.layouts[0])]
-            return output, None
-        if capture is not None:
+        if capture is not None and capture.result is None:
             scaling = kwargs.get("scaling")
             with capture.timer, torch.no_grad():  # nothing learns from what ranks tokens, and checkpointing does not repeat it
                 cap, sinks = (None, None) if implementation == "sdpa" else (kwargs.get("softcap"), kwargs.get("s_aux"))  # not of SDPA
                 capture.result = attention_rows(query, key, query.shape[-1] ** -0.5 if scaling is None else scaling, capture, cap, sinks)
-        return _kernel(implementation, module)(module, query, key, value, attention_mask, **kwargs)
+        return kernel(module, query, key, value, attention_mask, **kwargs) if output is None else (output, None)
 
     return forward
 

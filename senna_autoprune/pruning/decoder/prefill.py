@@ -14,7 +14,7 @@ from torch import Tensor
 
 from senna_autoprune.pruning.checks import check_allocation, check_numbers, check_revived, check_selection
 from senna_autoprune.pruning.context import PromptContext, PromptLayout, ShortLayout
-from senna_autoprune.pruning.decoder import attention
+from senna_autoprune.pruning.decoder import attention, one_by_one, rows_once
 from senna_autoprune.pruning.decoder.cache import CachedLayer
 from senna_autoprune.pruning.decoder.deepstack import MERGED, DeepStack
 from senna_autoprune.pruning.decoder.gather import attention_mask, cut, gather_batch
@@ -35,6 +35,7 @@ class Prefill:
     cache: that the caller gave. length: N of the unpruned prompt, given_valid: (B, N) of it.
     valid: (B, M) bool, False at padding, and places: (B, M) by which a sliding window counts, both of what is left.
     windows: each layer's sliding window. ranked: while every cut so far took the short way (ranked.py).
+    apart: of a batch whose layers attend prompt by prompt (one_by_one.py), each prompt's ``rows_once.future``; None: together.
     rotary and masks: since the last cut, by kind of layer and by sliding window. layouts and entering: per layer, per sample.
     """
 
@@ -51,6 +52,7 @@ class Prefill:
     valid: Tensor | None
     windows: list[int | None]
     ranked: Ranked | None = None
+    apart: list[Tensor] | None = None
     after: Tensor | None = None
     deepstack: DeepStack | None = None
     left: list[CachedLayer] = field(default_factory=list)
@@ -82,6 +84,9 @@ class Prefill:
             if self.ranked is not None and self.policy.ranks_by_mean_attention(index + 1):
                 self.capture.future = self.ranked.future
             attention.request(self.decoder.layers[index].self_attn, self.capture)
+        if self.apart is not None:
+            starts = [hidden.shape[1] - context.layout.length for context in self.contexts]
+            attention.separate(self.decoder.layers[index].self_attn, one_by_one.Padding(starts, self.apart))
         window, length = self.windows[index], hidden.shape[1]
         counted = (self.left[0].length if self.left else length) if self.compact else self.length
         self.left.append(
@@ -119,7 +124,7 @@ class Prefill:
         rows = self.capture.result if self.capture is not None else None
         self.capture = None
         if boundary == 0:
-            self.ranked = self._may_rank(kwargs)
+            self.ranked, self.apart = self._may_rank(kwargs), self._may_part()
         if self.deepstack is not None:
             hidden = self.deepstack.add(boundary, hidden, [context.layout for context in self.contexts])
         for sample, context in enumerate(self.contexts):
@@ -171,6 +176,16 @@ class Prefill:
         if not any(self.policy.ranks_by_mean_attention(layer) for layer in range(1, self.depth + 1)):
             return None
         return Ranked(context.layout, self.length, once=not context.keeps_all)
+
+    def _may_part(self) -> list[Tensor] | None:
+        """``rows_once.future`` of each prompt, where layers may attend to them one by one: a batch on the CPU, padded on the left."""
+        if self.batch == 1 or self.kernel != "sdpa" or any(self.windows) or any(context.keeps_all for context in self.contexts):
+            return None
+        layouts = [context.layout for context in self.contexts]
+        firsts = [min(int(part[0]) for part in (one.text, one.visual) if len(part)) for one in layouts]
+        if layouts[0].text.device.type != "cpu" or firsts != [self.length - one.length for one in layouts]:
+            return None
+        return [rows_once.future(one.asking, one.length, one.text.device) for one in layouts]
 
     @cached_property
     def _ids_unread(self) -> bool:

@@ -21,10 +21,13 @@ def future(rows: int, length: int, device: Any) -> Tensor:
 
 def serves(implementation: str, module: nn.Module, query: Tensor, key: Tensor, mask: Any, kwargs: dict[str, Any]) -> bool:
     """Whether the rows of this call can be computed once: plain causal SDPA of one prompt, not learning."""
+    return mask is None and query.shape == key.shape and plain(implementation, module, query, kwargs)
+
+
+def plain(implementation: str, module: nn.Module, query: Tensor, kwargs: dict[str, Any]) -> bool:
+    """Whether this is causal SDPA, not learning, with nothing but a mask of padding added."""
     return (
         implementation == "sdpa"
-        and mask is None
-        and query.shape == key.shape
         and not (torch.is_grad_enabled() and query.requires_grad)
         and not kwargs.get("dropout")
         and kwargs.get("is_causal", getattr(module, "is_causal", True)) is not False

@@ -51,7 +51,7 @@ def _measured(clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, batch: in
 
         return run
 
-    model = tiny_llama()
+    model = tiny_llama(groups=2)  # rows are computed beside the kernel
     for layer in model.model.layers:
         layer.mlp.register_forward_hook(lambda *_: setattr(clock, "now", clock.now + 1000))
     embeds, mask = six_blocks()
