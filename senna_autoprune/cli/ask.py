@@ -157,8 +157,8 @@ def _print_layers(told: Told) -> None:
 def _write_page(model: Any, chosen: Any, setting: Any, config: Any, out: str) -> None:
     from pathlib import Path
 
+    from senna_autoprune.evaluation.answering.settings import budget_words
     from senna_autoprune.replay.frames import make_replay
-    from senna_autoprune.replay.setup import budget_words
     from senna_autoprune.replay.write import write_replay
 
     replay = make_replay(

@@ -21,6 +21,7 @@ CHUNK = 1 << 20  # characters read at once, at least
 LONGEST = 1 << 24  # characters of one element; beyond this the file is no such list
 _SPACE = re.compile("[ \t\r\n\ufeff]*")
 _ODD = re.compile("\\\\[ubf]|[\x7f-\x9f\ud800-\udfff]")  # in JSON: an escape that may be no text, or a code that is none
+_MARKS = ("\\u", "\\b", "\\f", "\x7f")  # without them a chunk of ASCII has nothing odd
 _COMMA = re.compile("[ \t\r\n]*,[ \t\r\n]*")
 
 
@@ -38,7 +39,7 @@ def iter_elements(path: str | PathLike[str], file: str, holds: str, noun: str, r
     reader = _Reader(Path(path), holds, noun, remedy)
     try:
         for number, value in enumerate(reader.elements()):
-            if text and _ODD.search(reader.text, reader.start, reader.at) is not None:  # else there is nothing to look for
+            if text and reader.odd and _ODD.search(reader.text, reader.start, reader.at) is not None:  # else there is nothing to look for
                 fault = text_fault(value)
                 if fault:
                     raise reader.broken(number, fault)
@@ -55,6 +56,7 @@ class _Reader:
         self.path, self.holds, self.noun, self.remedy = path, holds, noun, remedy
         self.text, self.at, self.done = "", 0, False
         self.start = 0  # of the element decoded last
+        self.odd = False  # whether ``_ODD`` may be found in the text: a look at a chunk is a tenth of one at each element
 
     def elements(self) -> Iterator[Any]:
         decode = json.JSONDecoder().raw_decode
@@ -109,6 +111,7 @@ class _Reader:
     def _more(self) -> None:
         chunk = self.file.read(max(CHUNK, len(self.text) - self.at))  # doubling: a long element is not decoded again and again
         self.text, self.at, self.done = self.text[self.at :] + chunk, 0, chunk == ""
+        self.odd = not self.text.isascii() or any(mark in self.text for mark in _MARKS)
 
     def _next(self) -> str:
         """The next character that is no white space; empty at the end of the file."""

@@ -11,7 +11,7 @@ from senna_autoprune.adapters.open import adapter_for
 from senna_autoprune.adapters.reading import Reading
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.answering.engine import ModelPlace
-from senna_autoprune.evaluation.answering.settings import Setting
+from senna_autoprune.evaluation.answering.settings import BUDGET_WORDS, Setting, budget_words
 from senna_autoprune.evaluation.config import EvalConfig
 from senna_autoprune.evaluation.evaluate import settings_of
 from senna_autoprune.evaluation.runs.rows import UNPRUNED
@@ -21,14 +21,6 @@ from senna_autoprune.replay.attribution import Through
 from senna_autoprune.replay.frames import OnFrame, Replay, make_replay
 from senna_autoprune.replay.sources import Source, open_tables, run_source, scene_source, with_wanted
 from senna_autoprune.replay.write import check_out
-
-BUDGET_WORDS = {
-    "retention": "{:.3g} of the visual tokens",
-    "flops": "{:.3g} of the prefill's FLOPs",
-    "tokens": "{:.4g} visual tokens",
-    "tokens_per_view": "{:.4g} visual tokens a view",
-}
-
 
 ASKED_THE_SAME = ("dtype", "device", "seed", "prompt_template", "max_new_tokens")  # of a run's configuration
 
@@ -196,15 +188,6 @@ def embedded_parts(model: str | None, data: str | Path) -> str | None:
     pairs = zip(LABEL.split(", "), (model, data), (found.model_dir, found.dataroot), strict=True)
     parts = [part for part, given, ours in pairs if given is not None and Path(given).resolve() == ours.resolve()]
     return ", ".join(parts) or None
-
-
-def budget_words(setting: Setting) -> str:
-    """The budget of a setting for a reader, and its mode where it has one."""
-    for name, words in BUDGET_WORDS.items():
-        if setting.options.get(name) is not None:
-            more = {key: value for key, value in setting.options.items() if key not in BUDGET_WORDS}
-            return ", ".join([words.format(setting.options[name]), *(f"{key} {value}" for key, value in more.items())])
-    return "its own budget"
 
 
 def _default_out(name: str, setting: Setting) -> Path:

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from senna_autoprune.evaluation.answering.settings import Setting, budget_words
 from senna_autoprune.evaluation.measures.flips import HARMLESS, SEVERITIES
 from senna_autoprune.evaluation.runs.rows import MAJORITY, NO_IMAGE, RANDOM_ANSWER, UNPRUNED
 from senna_autoprune.replay.pages import environment, page_style
@@ -191,9 +192,6 @@ def _inline(figure: Figure) -> dict[str, Any]:
 
 def budget_of(run: Run) -> str:
     """The budget of the run's method for a reader."""
-    from senna_autoprune.evaluation.answering.settings import Setting
-    from senna_autoprune.replay.setup import budget_words
-
     entry = section(run.description, "settings")[run.method]
     return budget_words(Setting(run.method, run.method, section(entry, "options")))
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
+OLD = Path(__file__).resolve().parents[1] / "evaluation" / "runs" / "v0_1"  # a run
 HEAVY = ("torch", "transformers", "numpy", "matplotlib", "nuscenes", "cv2", "scipy", "pydantic", "rich")
 
 
@@ -30,9 +32,16 @@ def test_package_and_registry_import_nothing_heavy():
     assert run(code).split() == ["False", "False"]
 
 
-def test_a_report_needs_no_model():
-    code = "import sys; from senna_autoprune.report import budget, sweep, write; from senna_autoprune.cli import report\n"
-    assert run(code + "print('torch' in sys.modules, 'transformers' in sys.modules)").split() == ["False", "False"]
+def test_a_report_needs_no_model(tmp_path):
+    code = (
+        f"import sys; sys.argv = ['senna-prune', 'report', {str(OLD)!r}, '--out', {str(tmp_path)!r}]\n"
+        "from senna_autoprune.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code\n"
+        "from senna_autoprune.report import budget, sweep\n"
+        "print('LOADED', [name for name in ('torch', 'transformers') if name in sys.modules])"
+    )
+    assert run(code).strip().endswith("LOADED []")
+    assert (tmp_path / "report.html").exists()
 
 
 def test_unknown_command_is_an_error():

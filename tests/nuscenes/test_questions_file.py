@@ -218,3 +218,17 @@ def test_question_is_the_record_itself():
     question = Question(record())
     question["answer_of_mine"] = 1
     assert json.loads(json.dumps(question))["answer_of_mine"] == 1
+
+
+@pytest.mark.parametrize("chunk", [7, 300, 1 << 20])
+@pytest.mark.parametrize("odd", ["\\u001b", "\\b", "\\ud800", "\\u007f", "\x7f", "\x9b"])
+def test_what_is_no_text_is_found_in_whichever_chunk(tmp_path, monkeypatch, odd, chunk):
+    """Of chunks that hold no mark of it the records are not looked through."""
+    monkeypatch.setattr(json_stream, "CHUNK", chunk)
+    path = tmp_path / "qa.json"
+    good = [json.dumps(record(number)) for number in range(4)]
+    path.write_text("[" + ",\n".join([*good, json.dumps(record(4, scene_token="KEY")).replace("KEY", odd), *good]) + "]")
+    with pytest.raises(SennaPruneError, match="record 4 is broken or cut off"):
+        list(iter_questions(path))
+    path.write_text("[" + ",\n".join([*good, json.dumps(record(4, scene_token="é\\n")), *good]) + "]")
+    assert [question.token for question in iter_questions(path)] == ["t0", "t1", "t2", "t3", "t4", "t0", "t1", "t2", "t3"]

@@ -12,6 +12,13 @@ if TYPE_CHECKING:
 
     from senna_autoprune.pruning.policy import Policy
 
+BUDGET_WORDS = {
+    "retention": "{:.3g} of the visual tokens",
+    "flops": "{:.3g} of the prefill's FLOPs",
+    "tokens": "{:.4g} visual tokens",
+    "tokens_per_view": "{:.4g} visual tokens a view",
+}
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -31,6 +38,15 @@ class Setting:
         from senna_autoprune.pruning.methods.registry import build_policy
 
         return build_policy(self.method, **self.options, seed=seed)
+
+
+def budget_words(setting: Setting) -> str:
+    """The budget of a setting for a reader, and its mode where it has one."""
+    for name, words in BUDGET_WORDS.items():
+        if setting.options.get(name) is not None:
+            more = {key: value for key, value in setting.options.items() if key not in BUDGET_WORDS}
+            return ", ".join([words.format(setting.options[name]), *(f"{key} {value}" for key, value in more.items())])
+    return "its own budget"
 
 
 def question_seed(seed: int, question: int) -> int:

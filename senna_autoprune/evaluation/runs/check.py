@@ -137,12 +137,14 @@ def check_layout(connection: sqlite3.Connection, path: Path) -> None:
         if columns != _ORDER.get(name, columns):
             raise _foreign(path, f"the table {name} has its columns in another order")
     for table in found:
-        for column in _NAMES.get(table, ()):
-            if connection.execute(f"SELECT 1 FROM {table} WHERE length({column}) > {LONGEST_NAME} LIMIT 1").fetchone():
-                raise _foreign(path, f"{table}.{column} holds a name of more than {LONGEST_NAME} characters")
+        long = {column: f"length({column}) > {LONGEST_NAME}" for column in _NAMES.get(table, ())}
         wrong = {column: _wrong(column, kinds) for column, kinds in _KINDS[table].items()}
-        if connection.execute(f"SELECT 1 FROM {table} WHERE {' OR '.join(wrong.values())} LIMIT 1").fetchone() is None:
+        either = " OR ".join((*long.values(), *wrong.values()))
+        if connection.execute(f"SELECT 1 FROM {table} WHERE {either} LIMIT 1").fetchone() is None:
             continue  # one look at a table of a million rows, not one a column
+        for column, condition in long.items():
+            if connection.execute(f"SELECT 1 FROM {table} WHERE {condition} LIMIT 1").fetchone():
+                raise _foreign(path, f"{table}.{column} holds a name of more than {LONGEST_NAME} characters")
         for column, condition in wrong.items():
             kind = connection.execute(f"SELECT typeof({column}) FROM {table} WHERE {condition} LIMIT 1").fetchone()
             if kind:
