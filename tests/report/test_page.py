@@ -86,7 +86,7 @@ def test_what_was_not_measured_is_said_so(tmp_path: Path) -> None:
         for row in old.answers
     ]
     table = rendered(read_run(old.write())).split('id="cost-table"')[1].split("</table>")[0]
-    assert table.count("not measured") == 4 + 4 + 2  # decode and whole question of four settings, pruning of two
+    assert table.count("not measured") == 4 + 4 + 4 + 2  # pictures, decode and whole question of four settings, pruning of two
 
 
 def test_an_unfinished_run_with_failures_says_so(tmp_path: Path) -> None:
