@@ -23,7 +23,7 @@ FAST := tests/test_habits.py tests/docs/test_add_a_method.py tests/docs/test_com
 	tests/senna/test_expansion.py tests/senna/test_modeling.py tests/senna/test_processing.py tests/senna/test_prompts.py \
 	tests/senna/test_tokenization.py
 
-.PHONY: setup eval test test-fast lint clean lmms test-lmms docs bench bench-gpu mutants hooks test-newest test-slow verdict
+.PHONY: setup eval test test-fast lint clean lmms test-lmms docs bench bench-gpu test-gpu mutants hooks test-newest test-slow verdict
 
 setup: $(READY)
 
@@ -94,9 +94,13 @@ $(READY_DOCS): configs/constraints.txt
 bench: setup
 	$(BIN)/senna-prune bench
 
-# the 7B shape in bfloat16 on one GPU: stages and shares of both bounds
+# the 7B shape in bfloat16 on one GPU: stages by CUDA events, kernels, peak memory, shares of both bounds, batches
 bench-gpu: setup
-	$(BIN)/senna-prune bench --shape senna-7b --dtype bfloat16 --device cuda --rounds 9
+	$(BIN)/senna-prune bench --shape senna-7b --dtype bfloat16 --device cuda --rounds 9 --control-rounds 9 --batch-size 8
+
+# what must hold on every device, on one GPU; without one it fails and says so
+test-gpu: setup
+	SENNA_NEEDS_GPU=1 $(BIN)/python -m pytest tests/gpu
 
 # one mutant at a time on one thread; survivors are listed at the end, and run again where they were: mutants/ keeps what was done
 mutants: $(READY_MUTANTS)

@@ -8,9 +8,12 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from time import perf_counter
+from typing import Any
 
 AUTO = "auto"
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _NEVER = -1, -3, 2**31 - 1  # of mallopt(3)
@@ -73,6 +76,44 @@ def _computes_bfloat16(device: str) -> bool:
             return torch.cuda.is_bf16_supported(including_emulation=False)
     except (RuntimeError, AssertionError, ValueError):
         return False
+
+
+def synchronise(device: Any) -> None:
+    """Wait until a torch device has done what it was given."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+class Marks:
+    """Moments of a device's work: CUDA events in its stream, which nothing waits for; elsewhere seconds of the host's clock, read when
+    the device has done what it was given.
+    """
+
+    def __init__(self, device: Any, clock: Callable[[], float] = perf_counter) -> None:
+        """device: of torch. clock: seconds."""
+        self._device, self._clock = device, clock
+
+    def mark(self) -> Any:
+        """The end of what was asked of the device so far."""
+        if self._device.type != "cuda":
+            synchronise(self._device)
+            return self._clock()
+        import torch
+
+        event: Any = torch.cuda.Event(enable_timing=True)
+        event.record(torch.cuda.current_stream(self._device))
+        return event
+
+    def ms(self, first: Any, last: Any) -> float:
+        """Milliseconds between two marks. Waits for the second."""
+        if self._device.type != "cuda":
+            return (last - first) * 1e3
+        last.synchronize()
+        return float(first.elapsed_time(last))
 
 
 def words(device: str, dtype: str) -> str:

@@ -54,3 +54,46 @@ def test_no_torch_where_no_driver_is() -> None:
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     expected = "('cpu', 'float32') False\n" if sys.platform == "linux" else found.stdout
     assert found.stdout == expected
+
+
+class _Event:
+    """Of CUDA: records when the device's queue is at it; here the queue is a number."""
+
+    queue, waited = 0.0, 0
+
+    def __init__(self, enable_timing: bool) -> None:
+        assert enable_timing
+        self.at = -1.0
+
+    def record(self, stream: object) -> None:
+        assert stream == "the stream of cuda:1"
+        self.at = _Event.queue
+
+    def synchronize(self) -> None:
+        _Event.waited += 1
+
+    def elapsed_time(self, other: _Event) -> float:
+        return other.at - self.at
+
+
+def test_marks_on_cuda_are_events_and_nothing_waits_between_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "Event", _Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"the stream of {device}")
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: pytest.fail("the host waited"))
+    marks = device.Marks(torch.device("cuda:1"), clock=lambda: pytest.fail("the host's clock was read"))
+    first = marks.mark()
+    _Event.queue += 7.5
+    second = marks.mark()
+    assert _Event.waited == 0
+    assert marks.ms(first, second) == 7.5 and _Event.waited == 1
+
+
+def test_marks_elsewhere_are_the_hosts_clock() -> None:
+    import torch
+
+    times = iter((2.0, 2.25))
+    marks = device.Marks(torch.device("cpu"), clock=lambda: next(times))
+    first = marks.mark()
+    assert marks.ms(first, marks.mark()) == pytest.approx(250)

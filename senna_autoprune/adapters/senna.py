@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +13,7 @@ from senna_autoprune.adapters.model import Generated, Prepared, Seen, cut_at, di
 from senna_autoprune.adapters.prompt import fill
 from senna_autoprune.adapters.schema import Adapter
 from senna_autoprune.adapters.views import Asked, Picture, pictures_of
+from senna_autoprune.device import Marks
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.measures.parsing import PATHS, SPEEDS
 from senna_autoprune.files.yaml_files import to_dict
@@ -120,12 +120,11 @@ class SennaModel:
         device = self.model.device
         pixels = seen["pixel_values"][None].to(device)  # (1, V, 3, H, W)
         masks = seen["patch_mask"][None].to(device)  # (1, V, P)
-        wait(device)
-        start = perf_counter()
+        marks = Marks(device)
+        start = marks.mark()
         with torch.inference_mode():
             features = self.model.get_image_features(pixels, cls_scores="cls_scores" in needs, patch_mask=masks)
-        wait(device)
-        return features, (perf_counter() - start) * 1e3
+        return features, marks.ms(start, marks.mark())
 
     def _blank(self, views: int) -> torch.Tensor:
         """Features of ``views`` grey views, (1, V, T, d); they are all the same, so the tower sees one."""
@@ -136,14 +135,6 @@ class SennaModel:
             grey = Image.new("RGB", (images.image_size, images.image_size), images.padding_colour)
             self._grey, _ = self._look(images([grey]), frozenset())
         return self._grey.tokens.expand(-1, views, -1, -1)
-
-
-def wait(device: torch.device) -> None:
-    """Until the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 def together(batch: Sequence[SennaImageFeatures]) -> SennaImageFeatures:

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from itertools import groupby
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -23,9 +22,9 @@ from senna_autoprune.adapters.checkpoint import Checkpoint
 from senna_autoprune.adapters.model import Generated, Prepared, Seen, cut_at, digest
 from senna_autoprune.adapters.prompt import fill
 from senna_autoprune.adapters.schema import Adapter
-from senna_autoprune.adapters.senna import wait
 from senna_autoprune.adapters.templates import bounded
 from senna_autoprune.adapters.views import Asked, Picture, pictures_of
+from senna_autoprune.device import Marks
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.files.image_files import open_image
 from senna_autoprune.files.yaml_files import to_dict
@@ -188,15 +187,13 @@ class StockModel:
         """Milliseconds of each run of the vision tower within the block; a policy's own watch on it stays."""
         base, taken = self.model.base_model, []
         before = vars(base).get("get_image_features")
-        plain, device = base.get_image_features, self.model.device
+        plain, marks = base.get_image_features, Marks(self.model.device)
 
         @wraps(plain)
         def get_image_features(*args: Any, **kwargs: Any) -> Any:
-            wait(device)
-            start = perf_counter()
+            start = marks.mark()
             output = plain(*args, **kwargs)
-            wait(device)
-            taken.append((perf_counter() - start) * 1e3)
+            taken.append(marks.ms(start, marks.mark()))
             return output
 
         base.get_image_features = get_image_features

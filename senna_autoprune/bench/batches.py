@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from senna_autoprune.bench.passes import UNPRUNED, Timing
 from senna_autoprune.bench.shapes import BenchShape, build_prompt
-from senna_autoprune.evaluation.answering.stopwatch import synchronise
+from senna_autoprune.device import Marks
 from senna_autoprune.pruning.policy import Policy
 from senna_autoprune.pruning.trace import Trace
 
@@ -83,16 +82,14 @@ def measure_batches(
     together: dict[str, list[float]] = {name: [] for name in names}
     alone: dict[str, list[float]] = {name: [] for name in names}
     kept: dict[str, tuple[float, float]] = {}
-    device = embeds.device
+    marks = Marks(embeds.device)
 
     def timed(name: str, one: Tensor, mask: Tensor, attention: Tensor | None) -> tuple[float, list[float]]:
         context: AbstractContextManager[Trace | None] = policies[name](model, visual_mask=mask) if name in policies else nullcontext()
         with context as trace, torch.inference_mode():
-            synchronise(device)
-            start = time.perf_counter()
+            start = marks.mark()
             model(inputs_embeds=one, attention_mask=attention, use_cache=True, logits_to_keep=1)
-            synchronise(device)
-            seconds = time.perf_counter() - start
+            seconds = marks.ms(start, marks.mark()) / 1e3
         return seconds, [sample.average_tokens for sample in trace] if trace is not None else [float(mask[0].sum())]
 
     for done in range(warmup + rounds):

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from senna_autoprune.evaluation.answering.stopwatch import synchronise
+from senna_autoprune.device import Marks
 
 RECORDED = 2  # layers whose outputs are kept; the layers above play them again in turn
 _MATRICES = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp")
@@ -112,12 +112,11 @@ def bare_pass(
             model.lm_head(decoder.norm(hidden[:, -1:])).argmax(-1)
 
     with torch.inference_mode():
-        synchronise(device)
-        begun = clock()
+        marks = Marks(device, clock)
+        begun = marks.mark()
         run(embeds, 0)
-        synchronise(device)
-        filled = clock()
+        filled = marks.mark()
         for step in range(steps):
             run(decoder.embed_tokens(token) if head else embeds[:, -1:], total + step)
-        synchronise(device)
-        return (filled - begun) * 1e3, (clock() - filled) * 1e3 / max(steps, 1)
+        ended = marks.mark()
+        return marks.ms(begun, filled), marks.ms(filled, ended) / max(steps, 1)

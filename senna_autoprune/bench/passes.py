@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from senna_autoprune.bench.shapes import BenchShape
-from senna_autoprune.evaluation.answering.stopwatch import synchronise
+from senna_autoprune.device import Marks
 from senna_autoprune.pruning.budget import Allocation
 from senna_autoprune.pruning.context import PromptContext
 from senna_autoprune.pruning.cost import LayerCost
@@ -77,7 +77,7 @@ class Pass:
     """One prefill and the decoding after it, in milliseconds.
 
     kv_bytes: of the cache after the prefill. trace: None for the unpruned model. pruner_ms: the part of the prefill that was the
-    pruner's; None where it cannot be told (trace.py).
+    pruner's; None where it cannot be told (trace.py). peak_bytes: most that torch held on a CUDA device meanwhile, weights included.
     """
 
     prefill_ms: float
@@ -85,6 +85,7 @@ class Pass:
     kv_bytes: int
     trace: PromptTrace | None = None
     pruner_ms: float | None = None
+    peak_bytes: int | None = None
 
 
 @dataclass
@@ -107,6 +108,7 @@ class BenchRow:
     decode_speedup: float
     kv_bytes: int
     causal_bound: float | None = None
+    peak_bytes: int | None = None
 
 
 def take_turns(
@@ -187,6 +189,7 @@ def _row(name: str, seen: Sequence[Pass | None], reference: Sequence[Pass | None
         reached=speedup / bound,
         decode_speedup=float(np.median([before.decode_ms / after.decode_ms for before, after in pairs])),
         kv_bytes=passes[-1].kv_bytes,
+        peak_bytes=max((one.peak_bytes for one in passes if one.peak_bytes is not None), default=None),
         causal_bound=None if cost is None else causal_bound(trace, cost) if trace is not None else 1.0,
     )
 
@@ -223,24 +226,26 @@ class Passes:
         """One prefill and ``steps`` decode steps of ``model``, under ``policy`` or without."""
         context: AbstractContextManager[Trace | None] = policy(model, visual_mask=self.mask) if policy is not None else nullcontext()
         with context as trace, torch.inference_mode():
-            device = self.embeds.device
-            synchronise(device)
-            begun = self.clock()
+            marks = Marks(self.embeds.device, self.clock)
+            on_cuda = self.embeds.is_cuda
+            if on_cuda:
+                torch.cuda.reset_peak_memory_stats(self.embeds.device)
+            begun = marks.mark()
             output = model(inputs_embeds=self.embeds, use_cache=True, logits_to_keep=1)
-            synchronise(device)
-            filled = self.clock()
+            filled = marks.mark()
             cache = getattr(output, CACHE)
             kv_bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
             token = output.logits[:, -1].argmax(-1, keepdim=True)
-            begin = self.clock()
+            begin = marks.mark()
             for _ in range(steps):
                 logits = model(input_ids=token, **{CACHE: cache}, use_cache=True, logits_to_keep=1).logits
                 token = logits[:, -1].argmax(-1, keepdim=True)
-            synchronise(device)
-            decode_ms = (self.clock() - begin) * 1e3 / max(steps, 1)
+            decode_ms = marks.ms(begin, marks.mark()) / max(steps, 1)
+            prefill_ms = marks.ms(begun, filled)
+            peak = torch.cuda.max_memory_allocated(self.embeds.device) if on_cuda else None
         sample = trace[0] if trace is not None else None
         pruner_ms = sample.pruner_ms if sample is not None and self.clock is perf_counter else None
-        return Pass((filled - begun) * 1e3, decode_ms, kv_bytes, sample, pruner_ms)
+        return Pass(prefill_ms, decode_ms, kv_bytes, sample, pruner_ms, peak)
 
 
 def to_json(shape: BenchShape, rows: Sequence[BenchRow], **more: Any) -> dict[str, Any]:

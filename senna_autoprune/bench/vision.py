@@ -12,7 +12,7 @@ from transformers import CLIPVisionModel
 
 from senna_autoprune.bench.passes import Timing
 from senna_autoprune.bench.shapes import build_filled
-from senna_autoprune.evaluation.answering.stopwatch import synchronise
+from senna_autoprune.device import Marks
 from senna_autoprune.senna.configuration import SennaConfig
 from senna_autoprune.senna.vision import TokenAdapter, build_projector, tower_features
 
@@ -57,10 +57,9 @@ def time_vision(
     times = []
     with torch.inference_mode():
         for done in range(rounds + 1):
-            synchronise(pixels.device)
-            begun = clock()
+            marks = Marks(pixels.device, clock)
+            begun = marks.mark()
             stage(pixels)
-            synchronise(pixels.device)
-            times.append((clock() - begun) * 1e3)
+            times.append(marks.ms(begun, marks.mark()))
             on_round(done + 1)
     return Timing.of(times[1:])

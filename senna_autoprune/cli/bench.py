@@ -82,6 +82,7 @@ def command(
     from rich.progress import Progress
 
     from senna_autoprune.bench.compare import pairs, read_earlier
+    from senna_autoprune.bench.kernels import picked
     from senna_autoprune.bench.machine import describe, one_line
     from senna_autoprune.bench.passes import UNPRUNED, to_json
     from senna_autoprune.bench.plan import BenchPlan, run
@@ -129,7 +130,9 @@ def command(
     )
     machine = describe(dtype, device)
     out = console_for(width=WIDTH)
+    kernels = picked(shape, plan.dtype, device)
     out.print(f"machine: {one_line(machine)}")
+    out.print("attention: SDPA, " + ", ".join(f"{name} {kernels[name]}" for name in ("unpruned", "pruned", "masked")))
     tokens = f"{shape.tokens} tokens ({shape.views * TOKENS_PER_VIEW} visual)"
     measured = "" if clock == "wall" else "; CPU time"
     title = f"{shape_name or 'decoder'}: {shape.layers} layers x {shape.hidden}, {dtype}, {device}, {tokens}; random weights{measured}"
@@ -167,6 +170,7 @@ def command(
         rounds=result.rounds,
         warmup=plan.warmup,
         clock=clock,
+        attention=kernels,
         vision_ms=asdict(result.vision) if result.vision is not None else None,
         scaled=result.scaled,
         whole=[asdict(row) for row in result.whole] if result.whole is not None else None,

@@ -20,7 +20,8 @@ def settings_table(title: str, rows: Sequence[BenchRow], scaled: bool) -> Grid:
     mark = " (scaled)" if scaled else ""
     prefill = (f"prefill ms{mark}", "p10-p90", f"speed-up{mark}", "FLOPs bound", "causal", f"reached{mark}")
     decode = (f"decode ms/token{mark}", f"decode x{mark}")
-    table = Grid(title, ["setting", "tokens a layer", *prefill, *decode, "KV MB"])
+    peak = any(row.peak_bytes is not None for row in rows)
+    table = Grid(title, ["setting", "tokens a layer", *prefill, *decode, "KV MB", *(["peak MB"] if peak else [])])
     for row in rows:
         table.rows.append(
             [
@@ -35,6 +36,7 @@ def settings_table(title: str, rows: Sequence[BenchRow], scaled: bool) -> Grid:
                 f"{row.decode_ms_per_token.median:.2f}",
                 f"{row.decode_speedup:.2f}",
                 f"{row.kv_bytes / 1e6:.1f}",
+                *([f"{row.peak_bytes / 1e6:.0f}" if row.peak_bytes is not None else "-"] if peak else []),
             ]
         )
     table.notes.append(

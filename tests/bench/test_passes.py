@@ -20,6 +20,7 @@ from senna_autoprune.bench.vision import senna_config
 from senna_autoprune.cli.bench import DTYPES, command
 from senna_autoprune.cli.values import parse_shares
 from senna_autoprune.pruning.cost import LayerCost
+from senna_autoprune.tables.bench import settings_table
 
 TINY = ["--layers", "4", "--hidden", "32", "--heads", "4", "--views", "2", "--text-tokens", "20", "--rounds", "3", "--decode-steps", "2"]
 SHAPE = BenchShape(layers=4, hidden=32, heads=4, vocabulary=64, views=2, text_tokens=20)
@@ -209,6 +210,13 @@ def test_bad_shapes_and_shares_are_refused():
     for text in ("a", "0.2:0.1:0.1", "0.1:0.2", "1.5", "0", "0.1:0.2:0"):
         with pytest.raises(SennaPruneError, match="--retention"):
             parse_shares(text)
+
+
+def test_peak_memory_is_shown_where_a_device_tells_it():
+    rows = to_rows({"unpruned": [Pass(1.0, 1.0, 0, peak_bytes=7_000_000), Pass(1.0, 1.0, 0, peak_bytes=9_000_000)]}, 10)
+    table = settings_table("t", rows, scaled=False)
+    assert rows[0].peak_bytes == 9_000_000 and (table.columns[-1], table.rows[0][-1]) == ("peak MB", "9")
+    assert "peak MB" not in settings_table("t", to_rows({"unpruned": [Pass(1.0, 1.0, 0)]}, 10), scaled=False).columns
 
 
 def test_the_causal_bound_counts_the_pairs_that_are_computed():

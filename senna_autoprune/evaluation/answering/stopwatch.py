@@ -3,8 +3,7 @@ were sane.
 
 The prefill is the model's first forward call: embedding the prompt, putting the (already computed) visual tokens in
 place, the decoder with everything a pruning method does in it, the last position's logits. The vision tower is not in
-it, because its features are given. What comes after, until ``generate`` returns, is decoding. On a GPU both ends wait
-for the device.
+it, because its features are given. What comes after, until ``generate`` returns, is decoding. On CUDA both ends are events.
 """
 
 from __future__ import annotations
@@ -18,15 +17,8 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
+from senna_autoprune.device import Marks
 from senna_autoprune.pruning.decoder.models import CACHE
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 class Stopwatch:
@@ -42,10 +34,10 @@ class Stopwatch:
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        self._device = torch.device(model.device)
+        self._marks = Marks(torch.device(model.device), perf_counter)
         self._hooks = ExitStack()
-        self._begun: float | None = None
-        self._filled: float | None = None
+        self._begun: Any = None
+        self._filled: Any = None
 
     def __enter__(self) -> Self:
         self._hooks.callback(self._model.register_forward_pre_hook(self._before).remove)
@@ -55,19 +47,17 @@ class Stopwatch:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._hooks.close()
         if kind is None and self._begun is not None and self._filled is not None:
-            synchronise(self._device)
-            self.decode_ms = (perf_counter() - self._filled) * 1e3
-            self.prefill_ms = (self._filled - self._begun) * 1e3
+            ended = self._marks.mark()
+            self.decode_ms = self._marks.ms(self._filled, ended)
+            self.prefill_ms = self._marks.ms(self._begun, self._filled)
 
     def _before(self, module: Any, args: Any) -> None:
         if self._begun is None:
-            synchronise(self._device)
-            self._begun = perf_counter()
+            self._begun = self._marks.mark()
 
     def _after(self, module: Any, args: Any, output: Any) -> None:
         if self._filled is None:
-            synchronise(self._device)
-            self._filled = perf_counter()
+            self._filled = self._marks.mark()
             cache = getattr(output, CACHE, None)
             if cache is not None:
                 self.kv_bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
