@@ -139,6 +139,11 @@ def open_model(
     return StockModel(load_checkpoint(model, None, dtype, device, attn_implementation), chosen)
 
 
+def is_program(named: str) -> bool:
+    """Whether an adapter is named by its place in Python, and by no installed package: what opens it imports it."""
+    return _python(named) == named
+
+
 def _python(named: str) -> str | None:
     """``package.module:attribute`` of a Python adapter; None: ``named`` is a file or a built-in family, or nothing of the kind."""
     if named in FAMILIES or Path(named).is_file():

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from senna_autoprune.adapters.open import adapter_for
+from senna_autoprune.adapters.open import adapter_for, is_program
 from senna_autoprune.adapters.reading import Reading
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.answering.engine import ModelPlace
@@ -17,6 +17,7 @@ from senna_autoprune.evaluation.evaluate import settings_of
 from senna_autoprune.evaluation.runs.rows import UNPRUNED
 from senna_autoprune.evaluation.runs.store import RunStore
 from senna_autoprune.files.yaml_files import build
+from senna_autoprune.pruning.methods.registry import METHODS, announced
 from senna_autoprune.replay.attribution import Through
 from senna_autoprune.replay.frames import OnFrame, Replay, make_replay
 from senna_autoprune.replay.sources import Source, open_tables, run_source, scene_source, with_wanted
@@ -123,10 +124,11 @@ def _of_run(
         try:
             places, settings = stored["places"], stored["settings"]
             values = {key: stored["config"].get(key) for key in ASKED_THE_SAME}
-            wanted = asked.pop("method", None) or stored["config"].get("method")
+            named = asked.pop("method", None)
             root = Path(places["images_root"])
             model = {key: places.get(key) for key in ("model", "vision_tower", "adapter")}
-            setting = _stored_setting(run, settings, wanted)
+            setting = _stored_setting(run, settings, named or stored["config"].get("method"))
+            _require_named(run, {"method": setting.method, "adapter": model["adapter"]}, {"method": named, **asked})
         except (KeyError, TypeError, AttributeError) as error:
             raise SennaPruneError(f"{run}/config.yaml lacks {error}: not written by this senna-prune eval") from error
         given = {key: value for key, value in {**values, **model, **asked}.items() if value is not None}
@@ -156,6 +158,17 @@ def _stored_setting(run: str, settings: dict[str, Any], wanted: Any) -> Setting:
         raise SennaPruneError(f"the run {run} has no pruning setting {wanted!r}: --method can be {', '.join(pruned)}")
     entry = pruned[wanted]
     return Setting(wanted, entry["method"], dict(entry.get("options") or {}))
+
+
+def _require_named(run: str, code: dict[str, Any], asked: dict[str, Any]) -> None:
+    """SennaPruneError: a method or an adapter of the run is a program (``package.module:name``) that the user did not name himself: the
+    run may be somebody else's, and importing is running.
+    """
+    for what, name in code.items():
+        ours = name in METHODS or name in announced() if what == "method" else not is_program(str(name))
+        if name is not None and not ours and not str(asked.get(what) or "").startswith(str(name)):
+            again = f"senna-prune replay --run {run} --{what} {name}"
+            raise SennaPruneError(f"the run's {what} {name} is a program: if you trust it, name it yourself ({again})")
 
 
 def _fill_in(asked: dict[str, Any], dataroot: str | None, said: list[str]) -> str:

@@ -189,6 +189,18 @@ _run(
     r"some-one/some-tower' is not on this machine",
     "replayed",
 )
+_run(
+    "the method is a program",
+    lambda run, _: _rewrite(run / "config.yaml", "(?m)^    method: autoprune$", "    method: run.evil:Evil"),
+    r"the run's method run\.evil:Evil is a program: .* --method run\.evil:Evil",
+    "replayed",
+)
+_run(
+    "the adapter is a program",
+    lambda run, _: _rewrite(run / "config.yaml", "(?m)^  model: (.*)$", r"  model: \1\n  adapter: this:s"),
+    r"the run's adapter this:s is a program: .* --adapter this:s",
+    "replayed",
+)
 for name in ("report.html", "answers.html", "figures/report-accuracy.png", "figures/report-accuracy.svg"):
     for way, put in {"a link to": _link, "a second name of": _hard_link}.items():
 
