@@ -75,6 +75,11 @@ def main() -> None:
         with screens():
             click.secho(f"senna-prune: error: {one_line(error)}", file=styled(error=True), err=True, fg="red")
         sys.exit(2)
+    except MemoryError:
+        with screens():
+            what = "not enough memory: ask less at once (--limit, --batch-size), or use a larger machine; what was kept stays"
+            click.secho(f"senna-prune: error: {what}", file=styled(error=True), err=True, fg="red")
+        sys.exit(2)
     except click.ClickException as error:
         with screens():
             error.show()

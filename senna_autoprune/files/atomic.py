@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from senna_autoprune.errors import SennaPruneError
 
@@ -41,6 +42,12 @@ def replace_file(path: Path, content: str | bytes | Iterable[bytes]) -> None:
         with contextlib.suppress(OSError):
             os.unlink(name)
         raise
+
+
+def open_new(path: Path) -> BinaryIO:
+    """A file of one's own to write: what lies under its name (a kill left it, or it is somebody's link) is removed. OSError as it comes."""
+    path.unlink(missing_ok=True)
+    return path.open("xb")
 
 
 @contextlib.contextmanager

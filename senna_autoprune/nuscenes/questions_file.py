@@ -21,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.files.atomic import open_new
 from senna_autoprune.files.json_files import LONGEST_NAME, LONGEST_TEXT, read_json, text_fault
 from senna_autoprune.files.json_stream import iter_elements
 from senna_autoprune.files.regular import open_regular
@@ -176,8 +177,8 @@ def write_sidecar(path: str | os.PathLike[str], sidecar: dict[str, Any]) -> None
     """Write the sidecar of a question file at once (rename)."""
     side = sidecar_path(path)
     part = Path(f"{side}.part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(sidecar, indent=1, ensure_ascii=False) + "\n")
+    with open_new(part) as file:
+        file.write((json.dumps(sidecar, indent=1, ensure_ascii=False) + "\n").encode())
         file.flush()
         os.fsync(file.fileno())
     part.replace(side)
@@ -221,7 +222,7 @@ class QuestionWriter:
         if self.path.is_dir():
             raise SennaPruneError(f"{self.path} is a folder: name a file for the questions")
         try:
-            self._file = self._part.open("wb")
+            self._file = open_new(self._part)
         except OSError as error:
             raise SennaPruneError(f"cannot write {self._part} ({error.strerror}): choose another --out") from error
         return self

@@ -50,17 +50,19 @@ def test_unknown_command_is_an_error():
     assert "No such command" in result.stderr
 
 
-def test_interrupt_is_exit_code_130(monkeypatch):
+def test_interrupt_is_exit_code_130(monkeypatch, capsys):
     import click
     import pytest
 
     from senna_autoprune import SennaPruneError, cli
 
-    for raised, code in ((click.Abort(), 130), (KeyboardInterrupt(), 130), (SennaPruneError("x"), 2), (click.UsageError("x"), 2)):
+    refused = (SennaPruneError("x"), MemoryError(), click.UsageError("x"))
+    for raised, code in ((click.Abort(), 130), (KeyboardInterrupt(), 130), *((one, 2) for one in refused)):
         monkeypatch.setattr(cli, "cli", lambda standalone_mode, raised=raised: (_ for _ in ()).throw(raised))
         with pytest.raises(SystemExit) as stop:
             cli.main()
         assert stop.value.code == code
+    assert "error: not enough memory" in capsys.readouterr().err
     monkeypatch.setattr(cli, "cli", lambda standalone_mode: 3)
     with pytest.raises(SystemExit) as stop:
         cli.main()

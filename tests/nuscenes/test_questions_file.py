@@ -232,3 +232,18 @@ def test_what_is_no_text_is_found_in_whichever_chunk(tmp_path, monkeypatch, odd,
         list(iter_questions(path))
     path.write_text("[" + ",\n".join([*good, json.dumps(record(4, scene_token="é\\n")), *good]) + "]")
     assert [question.token for question in iter_questions(path)] == ["t0", "t1", "t2", "t3", "t4", "t0", "t1", "t2", "t3"]
+
+
+@pytest.mark.parametrize("hard", [False, True])
+@pytest.mark.parametrize("name", ["qa.json.part", "qa.json.meta.json.part", "qa.json", "qa.json.meta.json"])
+def test_a_link_that_waits_in_the_folder_is_not_written_through(tmp_path, name, hard):
+    precious = tmp_path / "precious.txt"
+    precious.write_text("precious")
+    (tmp_path / "out").mkdir()
+    link = tmp_path / "out" / name
+    link.hardlink_to(precious) if hard else link.symlink_to(precious)
+    path = tmp_path / "out" / "qa.json"
+    with QuestionWriter(path, lambda writer: {"sha256": writer.sha256}) as writer:
+        writer.write(record())
+    assert precious.read_text() == "precious" and not path.is_symlink() and not sidecar_path(path).is_symlink()
+    assert [question.token for question in iter_questions(path)] == ["t0"] and read_sidecar(path) == writer.sidecar

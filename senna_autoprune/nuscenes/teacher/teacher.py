@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.files.atomic import open_new
 from senna_autoprune.files.image_files import MAX_BYTES
 from senna_autoprune.files.json_files import text_fault
 from senna_autoprune.files.regular import read_regular
@@ -148,7 +149,8 @@ def _write_json(path: Path, entry: dict[str, Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{threading.get_ident()}.part")
-        part.write_text(json.dumps(entry, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        with open_new(part) as file:
+            file.write((json.dumps(entry, ensure_ascii=False, indent=1) + "\n").encode())
         part.replace(path)
     except OSError as error:
         raise SennaPruneError(f"cannot keep the teacher's answer in {path} ({error.strerror}): see --teacher-cache") from error
