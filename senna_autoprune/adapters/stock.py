@@ -1,8 +1,8 @@
 """Any stock vision-language model of transformers, asked through its processor's own chat template.
 
 The prompt's parts (text and pictures in order) become one user turn; the template decides where its image marks stand, and
-the text it makes is kept verbatim. The vision tower runs with each question (a method that needs what it attends to must see
-it run), and its time is taken apart from the prefill.
+the text it makes is kept verbatim. The vision tower runs once for the questions of the same pictures (tower.py; a method that needs what
+it attends to must see it run), and its time is taken apart from the prefill.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from senna_autoprune.adapters.model import Generated, Prepared, Seen, cut_at, di
 from senna_autoprune.adapters.prompt import fill
 from senna_autoprune.adapters.schema import Adapter
 from senna_autoprune.adapters.templates import bounded
+from senna_autoprune.adapters.tower import TowerMemory
 from senna_autoprune.adapters.views import Asked, Picture, pictures_of
 from senna_autoprune.device import Marks
 from senna_autoprune.errors import SennaPruneError
@@ -49,6 +50,7 @@ class StockModel:
         self.processor: Any = self.checkpoint.processor
         self.provenance = dict(self.checkpoint.provenance)
         self.vocabulary = len(self.processor.tokenizer)
+        self._memory, self._looked_ms = TowerMemory(self.model.base_model), 0.0
         self._set_budget()
         self._be_greedy()
         added = self.processor.tokenizer.added_tokens_decoder.values()
@@ -128,7 +130,7 @@ class StockModel:
         inputs = collate(rows, self.processor.tokenizer.pad_token_id)
         inputs = {name: _placed(value, self.model) for name, value in inputs.items()}
         stops = self.adapter.generation.stop
-        with self._timed() as vision_ms:
+        with self._memory.at_work(), self._timed() as vision_ms:
             ids = self.model.generate(
                 **inputs,
                 max_new_tokens=max_new_tokens,
@@ -184,7 +186,7 @@ class StockModel:
 
     @contextmanager
     def _timed(self) -> Iterator[list[float]]:
-        """Milliseconds of each run of the vision tower within the block; a policy's own watch on it stays."""
+        """Milliseconds of each run of the vision tower within the block, or of the run that is used again; a policy's own watch stays."""
         base, taken = self.model.base_model, []
         before = vars(base).get("get_image_features")
         plain, marks = base.get_image_features, Marks(self.model.device)
@@ -193,7 +195,10 @@ class StockModel:
         def get_image_features(*args: Any, **kwargs: Any) -> Any:
             start = marks.mark()
             output = plain(*args, **kwargs)
-            taken.append(marks.ms(start, marks.mark()))
+            took = marks.ms(start, marks.mark())
+            if not self._memory.reused:
+                self._looked_ms = took
+            taken.append(self._looked_ms)  # of the run whose output this is
             return output
 
         base.get_image_features = get_image_features
