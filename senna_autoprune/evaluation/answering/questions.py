@@ -53,10 +53,11 @@ def load_questions(config: AskConfig, directory: Path | None = None) -> tuple[li
     held: set[str] = set()
     rows: list[QuestionRow] = []
     states_facts: bool | None = None
+    shown: dict[Any, Any] = {}  # images and conditions: of a sample's questions they are the same
     for number, record in _wanted(path, config, directory, held):  # no record is kept: 200,000 of them fill a gigabyte
         if states_facts is None:
             states_facts = asks_for_facts(config)
-        row = _row(number, record, sidecar)
+        row = _row(number, record, sidecar, shown)
         rows.append(replace(row, facts=facts_of(record)) if states_facts else row)
     _require_different(path, rows)
     if not rows:
@@ -105,21 +106,24 @@ def asks_the_first(config: AskConfig, directory: Path | None) -> bool:
     return isinstance(begun, dict) and begun.get("limit") is not None and DRAWN not in begun
 
 
-def _row(index: int, record: Question, sidecar: dict[str, Any]) -> QuestionRow:
+def _row(index: int, record: Question, sidecar: dict[str, Any], shown: dict[Any, Any]) -> QuestionRow:
+    """shown: values that were met before, which rows then share."""
     scene = record.scene
     facts = scene_facts(record, sidecar)
+    images = tuple(record.images)
+    attributes = (
+        attributes_of(record.text, facts.get("description"), facts.get("location")) | _complexity(record, sidecar) | _weight(record, index)
+    )
     return QuestionRow(
         question=index,
         token=record.token,
         type=record.type,
         text=intern(record.text),  # few texts, each of many questions
         label=intern(record.answer),
-        images=tuple(record.images),
-        scene=scene or record.token,
+        images=shown.setdefault(images, images),
+        scene=intern(scene) if scene else record.token,
         scene_known=scene is not None,
-        attributes=attributes_of(record.text, facts.get("description"), facts.get("location"))
-        | _complexity(record, sidecar)
-        | _weight(record, index),
+        attributes=shown.setdefault(tuple(attributes.items()), attributes),
     )
 
 

@@ -118,3 +118,11 @@ def test_another_seed_draws_other_scenes_and_more_than_there_are_is_all(file: Pa
     draws = {tuple(sorted({scene for _, scene in asked(file, limit_scenes=2, seed=seed)})) for seed in range(12)}
     assert len(draws) > 3
     assert asked(file, limit_scenes=100) == asked(file)
+
+
+def test_what_questions_have_in_common_is_in_memory_once(file: Path) -> None:
+    rows, _ = load_questions(AskConfig(questions=str(lines(file))))
+    assert len(rows) == SCENES * EACH and {row.images for row in rows} == {("a.jpg",)}
+    assert len({id(row.images) for row in rows}) == 1 and len({id(row.scene) for row in rows}) == SCENES
+    conditions = {tuple(row.attributes.items()) for row in rows}
+    assert len({id(row.attributes) for row in rows}) == len(conditions) > 1
