@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 from pathlib import Path
@@ -13,7 +14,9 @@ from senna_autoprune.adapters.reading import Reading
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.measures.cost import cost_measures, spread
 from senna_autoprune.evaluation.measures.summary import flips_between, severity_of, summarise
+from senna_autoprune.evaluation.runs.bulk import uncollected
 from senna_autoprune.evaluation.runs.identity import METRICS
+from senna_autoprune.evaluation.runs.packing import TOLD, line_of, stored_line
 from senna_autoprune.evaluation.runs.results import read_result
 from senna_autoprune.evaluation.runs.rows import AnswerRow, PackedTrace, QuestionRow, StoredTrace
 from senna_autoprune.evaluation.runs.store import RunStore
@@ -158,3 +161,29 @@ def test_measures_that_a_run_writes_are_read(run: Path) -> None:
 def test_the_table_that_is_printed_in_the_docs_is_read() -> None:
     path = Path(__file__).parents[3] / "docs" / "results" / "table3" / "table.json"
     assert read_result(path) == json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("answer", ["KEEP, STRAIGHT\n", 'a "quoted" \u00e9\u2028\\', "x\t" * 500, "", None])
+def test_a_line_is_spelled_as_json_spells_it(answer: str | None) -> None:
+    trace = {"k": 0.1, "pruner_ms": None, "notes": ['of "x_ms": 3,'], "other_ms": 1e-07}
+    for setting, said in (("autoprune", None), ("no-\u00efmage", "B")) * 2:  # texts that were met before, too
+        row = AnswerRow(7, setting, "ok", answer, None, 1.0, None, 3.0, 5, 10**9, trace, said=said)
+        told = {name: getattr(row, name) for name in TOLD}
+        kept = {"k": 0.1, "notes": ['of "x_ms": 3,']}
+        line = json.dumps({**told, "trace": kept, **({} if said is None else {"said": said})}) + "\n"
+        assert line_of(row) == line == stored_line(list(told.values()), json.dumps(trace), said)
+
+
+def test_the_garbage_collector_is_afterwards_as_it_was() -> None:
+    assert gc.isenabled()
+    with pytest.raises(KeyError), uncollected():
+        assert not gc.isenabled()
+        raise KeyError
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with uncollected(), uncollected():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
