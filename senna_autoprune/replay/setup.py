@@ -11,6 +11,7 @@ from senna_autoprune.adapters.open import adapter_for, is_program
 from senna_autoprune.adapters.reading import Reading
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.answering.engine import ModelPlace
+from senna_autoprune.evaluation.answering.pictures import compare
 from senna_autoprune.evaluation.answering.settings import BUDGET_WORDS, Setting, budget_words
 from senna_autoprune.evaluation.config import EvalConfig
 from senna_autoprune.evaluation.evaluate import settings_of
@@ -143,6 +144,9 @@ def _of_run(
         flips = "worst" if flips is None and scene is None else flips
         reading = Reading.of(stored.get("adapter"), f"{run}/config.yaml")
         source = _labelled(run_source(store, setting.name, root, scene, flips, limit, nusc, reading), config.model, root)
+        asked_of = (shot.question for shot in source.shots)
+        shown = {Path(image) for question in asked_of for image in (*question.images, *question.earlier.values())}
+        compare([one for one in store.seen() if root / one.image in shown], root, run, "put it back to replay the run")
     name = f"{Path(run).resolve().name}-{flips or scene}"
     return Job(config, source, setting, place or _default_out(name, setting), through)
 

@@ -20,6 +20,7 @@ from senna_autoprune.files.regular import open_regular
 
 logger = logging.getLogger(__name__)
 
+_REMEDY = "give the folder that the run began with (--images), or another directory with --out"
 _MANY_BYTES = 2e9  # to read again, from which the user is told why nothing happens
 
 
@@ -66,7 +67,7 @@ def look(path: Path, image: str) -> SeenImage | None:
     return SeenImage(image, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, digest)
 
 
-def compare(seen: Iterable[SeenImage], root: Path, run: str) -> None:
+def compare(seen: Iterable[SeenImage], root: Path, run: str, remedy: str = _REMEDY) -> None:
     """SennaPruneError: an image under ``root`` is another than it was. Files that are gone are counted and said: no answer is made
     from them any more.
     """
@@ -78,7 +79,7 @@ def compare(seen: Iterable[SeenImage], root: Path, run: str) -> None:
             gone += 1
             continue
         if now.st_size != one.size:
-            raise _other(root / one.image, f"{one.size} bytes then, {now.st_size} now", run)
+            raise _other(root / one.image, f"{one.size} bytes then, {now.st_size} now", run, remedy)
         if (now.st_mtime_ns, now.st_ctime_ns, now.st_ino) != (one.mtime_ns, one.ctime_ns, one.inode):
             touched.append(one)
     size = sum(one.size for one in touched)
@@ -87,13 +88,10 @@ def compare(seen: Iterable[SeenImage], root: Path, run: str) -> None:
     for one in touched:
         found = look(root / one.image, one.image)
         if found is None or found.sha256 != one.sha256:
-            raise _other(root / one.image, f"same size, another content than sha256 {one.sha256[:8]}", run)
+            raise _other(root / one.image, f"same size, another content than sha256 {one.sha256[:8]}", run, remedy)
     if gone:
         logger.warning(f"{gone} images that answers of {run} were made from are no longer under {root}: they are not compared")
 
 
-def _other(path: Path, how: str, run: str) -> SennaPruneError:
-    return SennaPruneError(
-        f"{one_line(str(path))} is not the image that answers of {run} were made from ({how}): "
-        "give the folder that the run began with (--images), or another directory with --out"
-    )
+def _other(path: Path, how: str, run: str, remedy: str) -> SennaPruneError:
+    return SennaPruneError(f"{one_line(str(path))} is not the image that answers of {run} were made from ({how}): {remedy}")

@@ -19,6 +19,7 @@ from senna_autoprune.evaluation.runs.identity import ANSWERS, CONFIG
 from senna_autoprune.evaluation.runs.rows import AnswerRow
 from senna_autoprune.evaluation.runs.store import RunStore
 from senna_autoprune.files.yaml_files import read_yaml
+from senna_autoprune.replay.setup import prepare
 from tests.evaluation.conftest import Place, counting_senna, make_place
 from tests.senna.tiny import views
 
@@ -104,6 +105,23 @@ def test_another_folder_of_images(begun: Place, tmp_path: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             view.save(path)
     assert "--images" in refused(begun, images=str(tmp_path / "others"))
+
+
+def test_a_replay_of_other_images(begun: Place) -> None:
+    """What it shows is what the run has seen; of questions that it does not show nothing is compared."""
+    assert asked_again(begun) == ROWS - BEFORE
+    run = begun.folder / "run"
+
+    def shown(token: str) -> list[str]:
+        job = prepare(scene=token, run=str(run), out=str(begun.folder / "shown.html"), model="m")
+        return [image for shot in job.source.shots for image in shot.question.images]
+
+    image = Path(shown("t1")[0])
+    assert str(image) not in shown("t0")
+    image.write_bytes(image.read_bytes()[:-1] + b"?")
+    with pytest.raises(SennaPruneError, match=rf"{image} is not the image that answers of {run} were made from \(same size"):
+        shown("t1")
+    assert len(shown("t0")) == 3
 
 
 def _copied(place: Place) -> dict[str, Any]:
