@@ -150,7 +150,7 @@ def told(content: bytes, there: Path, here: Path) -> bytes:
 def clocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Times that are the same in every child."""
     clock = _Clock()
-    for module in ("evaluation.answering.stopwatch", "pruning.decoder.timing", "adapters.senna"):
+    for module in ("evaluation.answering.answerer", "evaluation.answering.stopwatch", "pruning.decoder.timing"):
         monkeypatch.setattr(f"senna_autoprune.{module}.perf_counter", clock)
 
 
