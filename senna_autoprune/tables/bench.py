@@ -115,9 +115,11 @@ def questions_table(title: str, rows: Sequence[QuestionsRow]) -> Grid:
             whole = times * taken.median
             other = 1e3 * whole - sum(stages)
             share = f"{row.ratio:.3f}" if times == 1 else "1"
-            table.rows.append([row.setting, asked, *(f"{ms:.0f}" for ms in (*stages, other)), f"{whole:.2f}", share])
+            rest = f"{other:.0f}" if other >= 0 else "-"  # all in processor time, its stages by the wall clock
+            table.rows.append([row.setting, asked, *(f"{ms:.0f}" for ms in stages), rest, f"{whole:.2f}", share])
     table.notes.append(
-        f"answers of {ANSWER_TOKENS} tokens, medians by stage. images: files opened, padded, resized; vision: tower, projector, adapter; "
+        f"answers of {ANSWER_TOKENS} tokens, stages: medians by the wall clock. images: files opened, padded, resized; "
+        "vision: tower, projector, adapter; "
         f"one alone: one question of a keyframe of its own, counted {count} times"
     )
     return table

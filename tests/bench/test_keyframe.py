@@ -12,11 +12,13 @@ from click.testing import CliRunner
 from senna_autoprune import SennaPruneError
 from senna_autoprune.adapters.senna import SennaModel
 from senna_autoprune.bench import vision as bench_vision
-from senna_autoprune.bench.keyframe import PIXELS, STAGES, build_senna, keyframe, measure_questions, questions_of
+from senna_autoprune.bench.keyframe import PIXELS, STAGES, QuestionsRow, build_senna, keyframe, measure_questions, questions_of
+from senna_autoprune.bench.passes import Timing
 from senna_autoprune.bench.shapes import SHAPES, BenchShape
 from senna_autoprune.cli.bench import command
 from senna_autoprune.evaluation.answering.answerer import asked_of
 from senna_autoprune.evaluation.answering.settings import Setting
+from senna_autoprune.tables.bench import questions_table
 from tests.bench.test_vision import TINY_VISION
 
 SHAPE = BenchShape(layers=2, hidden=32, heads=4, vocabulary=300, views=2, text_tokens=60)
@@ -65,6 +67,14 @@ def test_a_keyframe_is_opened_and_looked_at_once(monkeypatch: pytest.MonkeyPatch
         assert row.ratio > 0 and row.shared.p10 <= row.shared.median <= row.shared.p90
         assert set(row.shared_ms) == set(STAGES) and all(ms > 0 for ms in (*row.shared_ms.values(), *row.single_ms.values()))
         assert sum(row.shared_ms.values()) <= 1e3 * row.shared.p90
+
+
+def test_the_table_counts_single_questions_as_often_as_there_are() -> None:
+    ms = dict.fromkeys(STAGES, 100.0)
+    row = QuestionsRow("unpruned", 3, Timing(0.5, 0.5, 0.5), Timing(0.25, 0.25, 0.25), 0.6667, ms, ms)
+    table = questions_table("t", [row])
+    assert table.rows[0] == ["unpruned", "3 of one keyframe", "100", "100", "100", "100", "100", "0.50", "0.667"]
+    assert table.rows[1] == ["unpruned", "3 x one alone", "300", "300", "300", "300", "-", "0.75", "1"]
 
 
 def test_a_budget_that_cannot_be_is_refused() -> None:
