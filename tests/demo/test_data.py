@@ -20,9 +20,18 @@ DATA = Path(demo.__file__).parent / "data"
 TOOL = Path(__file__).parents[2] / "tools" / "make_demo_world.py"
 
 
+TYPES = {"plan", "vru", "light", "motion", "description", "explanation"}
+
+
 @pytest.fixture(scope="module")
-def questions():
+def records():
     return read_questions(DATA / "questions.json").records
+
+
+@pytest.fixture(scope="module")
+def questions(records):
+    """The plan questions: one a keyframe."""
+    return [record for record in records if record.type == "plan"]
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +45,21 @@ def test_enough_of_everything(questions, nusc):
     assert {a.split(", ")[0] for a in answers} == {"KEEP", "ACCELERATE", "DECELERATE", "STOP"}
     assert {a.split(", ")[1] for a in answers} == {"STRAIGHT", "LEFT_CHANGE", "RIGHT_CHANGE", "LEFT_TURN", "RIGHT_TURN"}
     assert max(answers.values()) <= 0.4 * len(questions)
+
+
+def test_all_six_types_about_the_same_keyframes(records, questions):
+    kinds, keyframes = Counter(record.type for record in records), {record.token for record in questions}
+    assert set(kinds) == TYPES and {record.token for record in records} == keyframes and len(keyframes) == len(questions)
+    assert kinds["vru"] == kinds["description"] == kinds["explanation"] == len(questions)
+    assert kinds["light"] >= 80 and kinds["motion"] >= 180
+    lights = Counter(record.answer.strip() for record in records if record.type == "light")
+    assert set(lights) == {"Red", "Green", "Yellow", "None"} and max(lights.values()) <= lights.total() / 2
+    complexity = read_questions(DATA / "questions.json").sidecar["complexity"]
+    assert set(complexity) == {record.id for record in records} and len({one["complexity"] for one in complexity.values()}) >= 8
+
+
+def test_it_is_small_enough_to_ship():
+    assert sum(file.stat().st_size for file in DATA.rglob("*") if file.is_file()) <= 28_000_000  # 32 MB with the model
 
 
 def test_images_are_there_and_small(questions):

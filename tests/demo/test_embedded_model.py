@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from senna_autoprune.demo import embedded
+from senna_autoprune.nuscenes.questions_file import read_questions
 from senna_autoprune.senna import load_senna
 
 
@@ -14,7 +15,7 @@ def asked():
     found = embedded()
     assert found is not None, "the package ships no model"
     senna = load_senna(str(found.model_dir))
-    rows = json.loads(found.questions_file.read_text())[::21]
+    rows = [record for record in read_questions(found.questions_file).records if record.type == "plan"][::21]
     answers = {"cameras": [], "grey": []}
     for row in rows:
         text = row["conversations"][0]["value"]
@@ -37,4 +38,4 @@ def test_it_is_small_and_deep(asked):
     found = asked[2]
     assert (found.model_dir / "model.safetensors").stat().st_size <= 12_000_000
     config = json.loads((found.model_dir / "config.json").read_text())
-    assert config["text_config"]["num_hidden_layers"] >= 16 and config["num_visual_tokens"] == 128
+    assert config["text_config"]["num_hidden_layers"] == 32 and config["num_visual_tokens"] == 128

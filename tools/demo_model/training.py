@@ -38,9 +38,9 @@ SAVE_EVERY = 12  # steps
 LEVEL = 900  # the decoder's step from which its learning rate falls
 EXTRAS = 2  # extra questions a keyframe and step
 OTHERS = 2  # questions of other types than plan, a keyframe and step
-OFTEN = {"vru": 0.22, "motion": 0.3, "light": 0.16, "description": 0.17, "explanation": 0.15}  # how often these
+OFTEN = {"vru": 0.3, "motion": 0.3, "light": 0.14, "description": 0.13, "explanation": 0.13}  # how often these
 LINE, MOST_OBJECTS = "Object ", 6  # of a motion question
-WEIGHTS = {"plan": 1.0, "vru": 0.6, "motion": 1.0, "light": 0.4, "description": 0.6, "explanation": 0.4, "extra": 0.7}
+WEIGHTS = {"plan": 1.0, "vru": 1.0, "motion": 1.0, "light": 0.4, "description": 0.6, "explanation": 0.4, "extra": 0.7}
 KINDS = tuple(WEIGHTS)
 
 
@@ -165,11 +165,11 @@ class Schedule:
     and from ``whole`` on all: that teaches to find it.
     """
 
-    steps: int = 1550
+    steps: int = 1850
     batch: int = 16
     shallow: int = 900
-    short: int = 1250
-    whole: int = 1450
+    short: int = 1400
+    whole: int = 1700
     few: int = 112
     some: int = 256
 

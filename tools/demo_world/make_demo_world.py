@@ -1,5 +1,4 @@
-"""Write the shipped evaluation split: nuScenes tables, images, CAN messages, and the question file made by ``questions
-build``.
+"""Write the shipped evaluation split: nuScenes tables, images, CAN messages, and the question file made by ``questions build``.
 
     python tools/make_demo_world.py --out senna_autoprune/demo/data                    # the split demo_val
     python tools/make_demo_world.py --split demo_train --scenes 20 --out DIR           # scenes the model was trained on
@@ -10,10 +9,9 @@ straight into arrays, begin there): scenes of three to five keyframes. Which key
 simulation's choice (decision moments, see ``demo_world.world``); among the seeds the scenes are chosen so that
 every answer occurs and none makes up more than a quarter or so (QUOTA below). The labels come from the tables alone.
 
-Edition 1 (of demo_val and demo_train, unless --edition says otherwise) asks for the plan. Edition 2 (of demo_test) has the road users of
-``demo_world.actors`` too, and asks all six types: light, description and explanation are answered by the template teacher; of the views,
-motion and description take one a keyframe in turn, and of light as many that show none are asked as show one. Its sidecar holds each
-question's complexity, and ``evidence.json`` where each body is seen, for ``senna-prune survival --evidence``.
+All six types are asked; light, description and explanation are answered by the template teacher. Of the views, motion and description
+take one a keyframe in turn, and of light as many that show none are asked as show one. The sidecar holds each question's complexity, and
+``evidence.json`` where each body is seen, for ``senna-prune survival --evidence``.
 """
 
 from __future__ import annotations
@@ -22,8 +20,6 @@ import argparse
 import hashlib
 import json
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +32,7 @@ from demo_world.tables import TableWriter
 from demo_world.world import Scene, generate
 
 VERSION = "v1.0-demo"
+EDITION = 2  # of the world: with the road users of ``actors``
 FIRST_NUMBER = 9001  # scene numbers that nuScenes does not use
 KEYFRAMES, LEAST, MOST = 206, (3, 2), 5  # in all; at least of a town scene and of a fast one; at most of a scene
 FIRST_SEED, MOST_SEEDS = 5000, 12000
@@ -84,14 +81,13 @@ def choose(wanted: int, least: tuple[int, int], most: int, first_seed: int = FIR
 
 def scenes_of(options: argparse.Namespace) -> Iterator[tuple[Scene, list[int]]]:
     """The split's scenes, and the keyframes of each that are asked about and have pictures."""
-    edition = options.edition
     if options.split != "demo_train":
         first, number = (FIRST_SEED, FIRST_NUMBER) if options.split == "demo_val" else (TEST_SEED, TEST_NUMBER)
         for place, (seed, keyframes) in enumerate(choose(options.keyframes, LEAST, MOST, first)):
-            yield generate(seed, f"scene-{number + place:04d}", edition=edition), keyframes
+            yield generate(seed, f"scene-{number + place:04d}", edition=EDITION), keyframes
         return
     for seed in range(TRAIN_SEED, TRAIN_SEED + options.scenes):
-        scene = generate(seed, f"scene-{seed}", edition=edition)
+        scene = generate(seed, f"scene-{seed}", edition=EDITION)
         yield scene, [q.keyframe for q in scene.questions if plan(scene, q.keyframe) is not None]
 
 
@@ -101,50 +97,42 @@ def main() -> None:
     parser.add_argument("--split", choices=("demo_val", "demo_train", "demo_test"), default="demo_val")
     parser.add_argument("--keyframes", type=int, help=f"of demo_val ({KEYFRAMES}) or demo_test ({TEST_KEYFRAMES})")
     parser.add_argument("--scenes", type=int, default=20, help="of demo_train")
-    parser.add_argument("--edition", type=int, choices=(1, 2), help="1: plan questions; 2: more road users, all six types")
     options = parser.parse_args()
     test = options.split == "demo_test"
     options.keyframes = options.keyframes or (TEST_KEYFRAMES if test else KEYFRAMES)
-    options.edition = options.edition or (2 if test else 1)
     cv2.setNumThreads(1)
     for name in ("samples", "can_bus", "maps", VERSION):
         shutil.rmtree(options.out / name, ignore_errors=True)
     writer, known = TableWriter(options.out, VERSION), Known()
     for scene, keyframes in scenes_of(options):
-        writer.add(scene, keyframes, known.on_views if options.edition > 1 else None)
+        writer.add(scene, keyframes, known.on_views)
     writer.write(options.split)
     file = options.out / "questions.json"
-    if options.edition == 1:
-        command = [sys.executable, "-m", "senna_autoprune", "questions", "build", "--dataroot", str(options.out), "--version", VERSION]
-        subprocess.run([*command, "--split", options.split, "--types", "plan", "--require-images", "--out", str(file)], check=True)
-    else:
-        build_all_types(options.out, file, options.split, known)
-    relocate(file, options.out, known if options.edition > 1 else None)
+    build_all_types(options.out, file, options.split, known)
+    relocate(file, options.out, known)
 
 
-def relocate(file: Path, root: Path, known: Known | None) -> None:
+def relocate(file: Path, root: Path, known: Known) -> None:
     """Image paths relative to the question file, so that the folder can be anywhere; what ``known`` says of difficulty and evidence."""
     root = root.resolve()
     records = json.loads(file.read_text())
     for record in records:
         record["image"] = str(Path(record["image"]).resolve().relative_to(root))
         record["images"] = [str(Path(image).resolve().relative_to(root)) for image in record["images"]]
-    if known is not None:
-        records = thinned(records)
+    records = thinned(records)
     file.write_text(json.dumps(records, indent=1) + "\n")
     sidecar = Path(f"{file}.meta.json")
     if sidecar.exists():
         meta = json.loads(sidecar.read_text())
         meta.pop("dataroot", None)
         meta["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
-        if known is not None:
-            meta |= {"records": len(records), **counted(records), "complexity": known.complexity_of(records)}
-            meta["notes"] = [
-                *meta["notes"],
-                "motion and description: one view a keyframe, in turn",
-                "light: all that show one, and as many that show none",
-            ]
-            known.write_evidence(root / "evidence.json")
+        meta |= {"records": len(records), **counted(records), "complexity": known.complexity_of(records)}
+        meta["notes"] = [
+            *meta["notes"],
+            "motion and description: one view a keyframe, in turn",
+            "light: all that show one, and as many that show none",
+        ]
+        known.write_evidence(root / "evidence.json")
         sidecar.write_text(json.dumps(meta, indent=1) + "\n")
 
 

@@ -72,8 +72,8 @@ def test_the_shallow_model_is_the_whole_one_at_first():
 def test_schedule():
     plan = Schedule(100, short=50, whole=90, few=1, some=2)
     assert [plan.keep(s) for s in (0, 49, 50, 51, 89, 90, 91)] == [1, 1, 2, 2, 2, 768, 768]
-    rates = [Schedule().rate(s) for s in range(1551)]
-    assert rates[0] == 0.01 and set(rates[99:901]) == {1.0} and rates[1250] == 0.6 and rates[1550] == pytest.approx(0.02)
+    rates = [Schedule().rate(s) for s in range(1851)]
+    assert rates[0] == 0.01 and set(rates[99:901]) == {1.0} and rates[1400] == 0.6 and rates[1850] == pytest.approx(0.02)
     assert all(one > two for one, two in zip(rates[900:], rates[901:], strict=False))
 
 
