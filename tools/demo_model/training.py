@@ -162,7 +162,7 @@ class Schedule:
 
     Before step ``shallow``: every ``SHALLOW``-th layer, on ``few`` of the visual tokens, the tower stands still; a third of the price.
     Before ``short``: all layers and the tower, on ``few`` tokens, which teach what matters. Then on ``some`` of them,
-    and from ``whole`` on all: that teaches to find it.
+    and from ``whole`` on all: that teaches to find it. The tower learns at its full rate for ``joined`` steps, then at a third.
     """
 
     steps: int = 1850
@@ -172,6 +172,7 @@ class Schedule:
     whole: int = 1700
     few: int = 112
     some: int = 256
+    joined: int = 72
 
     def keep(self, step: int) -> int:
         """Visual tokens in a step."""
@@ -183,6 +184,10 @@ class Schedule:
         """Of the learning rate: warmed up in 100 steps, level for 800, then down, faster once all tokens are seen."""
         steps, rates = (0, 99, LEVEL, self.short, self.steps), (0.01, 1.0, 1.0, 0.6, 0.02)
         return float(np.interp(step, steps, rates))
+
+    def tower_rate(self, step: int) -> float:
+        """Of the tower's learning rate: at the full one it goes on forgetting what the decoder reads of it."""
+        return self.rate(step) * (1.0 if step < self.shallow + self.joined else 0.3)
 
 
 class DecoderTrainer:
@@ -305,9 +310,10 @@ class DecoderTrainer:
         start, first, team, steps = time.time(), self.step, self.team, schedule.steps
         while self.step < steps:
             keep = schedule.keep(self.step)
-            for optimizer, lr in zip(self.optimizers, self.base_lr, strict=True):
+            rates = (schedule.rate(self.step), schedule.tower_rate(self.step))  # two optimizers each
+            for place, (optimizer, lr) in enumerate(zip(self.optimizers, self.base_lr, strict=True)):
                 for group in optimizer.param_groups:
-                    group["lr"] = lr * schedule.rate(self.step)
+                    group["lr"] = lr * rates[place // 2]
             history.append(self._learn(self._rows(schedule.batch), keep, self.step < schedule.shallow))
             self.step += 1
             if self.step % 25 == 0 and team.rank == 0:
