@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="training keyframes; RUN/data if not given, rendered if not there")
     parser.add_argument("--parts", type=int, default=12, help=f"of {KEYFRAMES_A_PART} training keyframes each")
     parser.add_argument("--tower-steps", type=int, default=400)
-    parser.add_argument("--decoder-steps", type=int, default=1850)
+    parser.add_argument("--decoder-steps", type=int, default=1650)
     parser.add_argument("--batch", type=int, default=16, help="keyframes a step, over all processes")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=2, help="of one thread each")

@@ -35,7 +35,7 @@ RELATION_WEIGHTS = (0.15, 2.0, 1.0, 2.0, 2.0, 2.5, 0.7)
 VALIDATION = 300  # last keyframes of the last part, never trained on
 TOWER, DECODER = 1, 2  # stages, as they enter the seeds
 SAVE_EVERY = 12  # steps
-LEVEL = 900  # the decoder's step from which its learning rate falls
+LEVEL, FALLING = 900, 1150  # the decoder's steps from which its learning rate falls, and falls faster
 EXTRAS = 2  # extra questions a keyframe and step
 OTHERS = 2  # questions of other types than plan, a keyframe and step
 OFTEN = {"vru": 0.3, "motion": 0.3, "light": 0.14, "description": 0.13, "explanation": 0.13}  # how often these
@@ -165,11 +165,11 @@ class Schedule:
     and from ``whole`` on all: that teaches to find it. The tower learns at its full rate for ``joined`` steps, then at a third.
     """
 
-    steps: int = 1850
+    steps: int = 1650
     batch: int = 16
     shallow: int = 900
-    short: int = 1400
-    whole: int = 1700
+    short: int = 1200
+    whole: int = 1500
     few: int = 112
     some: int = 256
     joined: int = 72
@@ -181,8 +181,8 @@ class Schedule:
         return self.some if step < self.whole else VIEWS * VIEW_TOKENS
 
     def rate(self, step: int) -> float:
-        """Of the learning rate: warmed up in 100 steps, level for 800, then down, faster once all tokens are seen."""
-        steps, rates = (0, 99, LEVEL, self.short, self.steps), (0.01, 1.0, 1.0, 0.6, 0.02)
+        """Of the learning rate: warmed up in 100 steps, level for 800, then down, at last faster."""
+        steps, rates = np.minimum((0, 99, LEVEL, FALLING, self.steps), self.steps), (0.01, 1.0, 1.0, 0.8, 0.02)
         return float(np.interp(step, steps, rates))
 
     def tower_rate(self, step: int) -> float:

@@ -72,9 +72,9 @@ def test_the_shallow_model_is_the_whole_one_at_first():
 def test_schedule():
     plan = Schedule(100, short=50, whole=90, few=1, some=2)
     assert [plan.keep(s) for s in (0, 49, 50, 51, 89, 90, 91)] == [1, 1, 2, 2, 2, 768, 768]
-    rates = [Schedule().rate(s) for s in range(1851)]
-    assert rates[0] == 0.01 and set(rates[99:901]) == {1.0} and rates[1400] == 0.6 and rates[1850] == pytest.approx(0.02)
-    assert [Schedule().tower_rate(s) / rates[s] for s in (900, 971, 972, 1849)] == pytest.approx([1, 1, 0.3, 0.3])
+    rates = [Schedule().rate(s) for s in range(1651)]
+    assert rates[0] == 0.01 and set(rates[99:901]) == {1.0} and rates[1150] == 0.8 and rates[1650] == pytest.approx(0.02)
+    assert [Schedule().tower_rate(s) / rates[s] for s in (900, 971, 972, 1649)] == pytest.approx([1, 1, 0.3, 0.3])
     assert all(one > two for one, two in zip(rates[900:], rates[901:], strict=False))
 
 
