@@ -94,6 +94,7 @@ class _Bands(TypedDict):
 
 
 class _Interaction(Interval):
+    adaptive: Name
     static: Name
     budget: Name
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from senna_autoprune.evaluation.sweep.cells import Cell
 
 ADAPTIVE = "autoprune"
+CLAIMED = (ADAPTIVE, f"{ADAPTIVE}:gamma=calibrated")  # rows of which the claim is tested
 OTHERS = tuple(kind for kind in ALL_TYPES if kind not in CLOSED)
 ORACLE_LEAST = 3  # variants at one budget that an oracle chooses among
 
@@ -88,7 +89,7 @@ def _interactions(
     cells: Sequence[Cell], hits: dict[str, list[bool]], bands: list[str], scenes: list[str], resamples: int, seed: int
 ) -> list[dict[str, Any]]:
     found = []
-    for cell in (one for one in cells if one.row.label == ADAPTIVE):
+    for cell in (one for one in cells if one.row.label in CLAIMED):
         for other in cells:
             if other.budget == cell.budget and not adapts(other):
                 both = (hits[cell.setting.name], hits[other.setting.name])

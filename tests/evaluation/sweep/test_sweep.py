@@ -199,13 +199,17 @@ def test_bad_options_of_a_method_are_seen_before_a_model_is_loaded(place: Place)
         cells_of(sweep_config(place, methods="autoprune:gama=1"), None)
 
 
-@pytest.mark.parametrize("name", ["table3", "table4"])
+@pytest.mark.parametrize("name", ["table3", "table4", "complexity"])
 def test_committed_configurations_are_valid(name: str) -> None:
     config = load_config(SweepConfig, f"configs/{name}.yaml")
     cells = cells_of(config, None)
     if name == "table3":
-        assert config.retention == (0.2, 0.25, 0.3, 0.35, 0.4)
+        assert config.retention == (0.08, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
         assert {cell.row.label for cell in cells} >= set(METHODS)
+    elif name == "complexity":
+        fixed = [cell for cell in cells if cell.budget[1] == 0.25 and cell.row.options.get("indicator") == "static"]
+        assert len({cell.row.options.get("k0") for cell in fixed}) == len(fixed) == 5  # the oracle's grid
+        assert {cell.row.label for cell in cells} > {"autoprune", "autoprune:gamma=calibrated", "random", "uniform"}
     else:
         assert len({cell.row.label for cell in cells}) == 2 + 8
 
