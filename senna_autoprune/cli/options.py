@@ -131,7 +131,7 @@ prompt_option = block(
 )
 config_option = block(
     "Output and help",
-    click.option("--config", "config_file", type=CONFIG, help="YAML file, or a built-in name (eval, table3, table4, complexity); flags win over it."),
+    click.option("--config", "config_file", type=CONFIG, help="YAML file, or a built-in one: eval, table3, table4, complexity. Flags win."),
 )
 asking_options = block(
     QUESTIONS,
