@@ -37,7 +37,7 @@ FIRST_NUMBER = 9001  # scene numbers that nuScenes does not use
 KEYFRAMES, LEAST, MOST = 206, (3, 2), 5  # in all; at least of a town scene and of a fast one; at most of a scene
 FIRST_SEED, MOST_SEEDS = 5000, 12000
 TEST_SEED, TEST_NUMBER, TEST_KEYFRAMES = 200_000, 20_001, 2000  # demo_test: from here, below demo_train
-SLACK = 0.1  # of a quota: some answers are too rare to fill a large split with
+SLACK = 0.05  # of a quota: some answers are too rare to fill a large split with
 TRAIN_SEED = 1_000_000  # demo_train: this one and those after it (tools/make_training_data.py)
 QUOTA = {  # (on the fast road?, answer): share
     (True, "KEEP, STRAIGHT"): 0.07,
