@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from senna_autoprune.evaluation.answering.pictures import is_the_same
 from senna_autoprune.evaluation.answering.settings import Setting, budget_words
 from senna_autoprune.evaluation.measures.flips import HARMLESS, SEVERITIES
 from senna_autoprune.evaluation.runs.rows import MAJORITY, NO_IMAGE, RANDOM_ANSWER, UNPRUNED
@@ -295,7 +296,8 @@ def confusions(metrics: Mapping[str, Any]) -> list[Confusion]:
 
 def _flip_card(run: Run, flip: Mapping[str, Any], replays: Replays | None) -> FlipCard:
     row = next(row for row in run.questions if row.question == flip["question"])
-    seen = thumbnail([run.images / image for image in row.images], views_of(row.images))
+    mine = all(is_the_same(run.seen[image], run.images) for image in row.images if image in run.seen)  # or no picture: it would mislead
+    seen = thumbnail([run.images / image for image in row.images], views_of(row.images)) if mine else None
     frame = replays.frames.get(row.question) if replays is not None else None
     severity = flip["severity"]
     label, before, after = (short(flip[key].strip(), LONGEST_ANSWER) for key in ("label", "unpruned", "pruned"))

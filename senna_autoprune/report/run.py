@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from senna_autoprune.evaluation.config import MOST_RESAMPLES
 from senna_autoprune.evaluation.measures.summary import summarise
 from senna_autoprune.evaluation.runs.bulk import uncollected
 from senna_autoprune.evaluation.runs.results import METRICS, read_result, there
-from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
+from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow, SeenImage
 from senna_autoprune.evaluation.runs.store import RunStore
 
 RESAMPLES = 2000  # of the bootstrap, where a run does not say
@@ -23,7 +23,9 @@ LONGEST_VALUE = 400  # characters of a fact
 
 @dataclass(frozen=True)
 class Run:
-    """A run of ``eval``. metrics: ``summarise`` of its rows. asked: rows that the finished run has. label: see ``demo``."""
+    """A run of ``eval``. metrics: ``summarise`` of its rows. asked: rows that the finished run has. label: see ``demo``.
+    seen: image -> the file that answers were made from; none where the run was made before they were kept.
+    """
 
     directory: Path
     description: dict[str, Any]
@@ -33,6 +35,7 @@ class Run:
     metrics: dict[str, Any]
     asked: int
     label: str | None
+    seen: dict[str, SeenImage] = field(default_factory=dict)
 
     @property
     def images(self) -> Path:
@@ -49,6 +52,7 @@ def read_run(directory: str | Path) -> Run:
     directory = Path(directory)
     with uncollected(), RunStore.read(directory) as store:
         description, questions, answers = store.config, store.questions(), store.measured()
+        seen = {one.image: one for one in store.seen()}
     config, settings = section(description, "config"), section(description, "settings")
     method = config.get("method")
     if not isinstance(method, str) or method not in settings:
@@ -61,7 +65,8 @@ def read_run(directory: str | Path) -> Run:
     with uncollected():
         metrics = summarise(questions, answers, method, seed, _resamples(directory), reading)
     metrics["run"] = description
-    return Run(directory, description, questions, answers, method, metrics, len(questions) * len(settings), label_of_run(description))
+    asked, label = len(questions) * len(settings), label_of_run(description)
+    return Run(directory, description, questions, answers, method, metrics, asked, label, seen)
 
 
 def section(description: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -18,7 +18,10 @@ def complexity_grids(found: Mapping[str, Any]) -> list[Grid]:
         bands.rows.append([cell["row"], cell["budget"], *(interval(cell["bands"].get(band), "") for band in BANDS)])
     counts = ", ".join(f"{count} {kind}" for kind, count in found["types"].items() if count)
     bands.notes = [f"closed questions that every setting answered: {counts}; bands are terciles of steps + views + distractors / 4"]
-    claim = Grid("Does adapting pay on complex questions? (adaptive - static) on complex minus on simple", ["adaptive", "against", "budget", "points"])
+    claim = Grid(
+        "Does adapting pay on complex questions? (adaptive - static) on complex minus on simple",
+        ["adaptive", "against", "budget", "points"],
+    )
     claim.texts = (0, 1, 2)
     claim.rows = [[one["adaptive"], one["static"], one["budget"], interval(one, "")] for one in found["interactions"]]
     claim.notes = ["above 0: adapting gains more where questions are complex, as the paper claims; in brackets 95 % over scenes"]

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from senna_autoprune.evaluation.answering.pictures import look
 from senna_autoprune.evaluation.sweep.cells import cells_of
 from senna_autoprune.evaluation.sweep.config import SweepConfig
 from senna_autoprune.report.page import SECTIONS, confusions, headline, lead
@@ -141,6 +142,16 @@ def test_views_are_placed_as_round_the_car(tmp_path: Path) -> None:
     assert thumbnail(paths[:2], ("", ""))[1] == (2 * TILE[0] + GAP, TILE[1])  # type: ignore[index]
     paths[3].unlink()
     assert thumbnail(paths, names) is None
+
+
+def test_no_picture_but_the_one_that_was_answered(tmp_path: Path) -> None:
+    run = read_run(made(tmp_path).write())
+    run = replace(run, description={**run.description, "places": {**run.description["places"], "images_root": str(tmp_path)}})
+    known = replace(run, seen={image: look(tmp_path / image, image) for image in run.questions[0].images})  # type: ignore[misc]
+    shown = rendered(known).count('src="data:image')
+    assert shown == rendered(run).count('src="data:image') > 0
+    Image.new("RGB", (32, 18), (1, 2, 3)).save(tmp_path / run.questions[0].images[2])
+    assert rendered(run).count('src="data:image') == shown and rendered(known).count('src="data:image') < shown
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------

@@ -67,6 +67,12 @@ def look(path: Path, image: str) -> SeenImage | None:
     return SeenImage(image, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, digest)
 
 
+def is_the_same(one: SeenImage, root: Path) -> bool:
+    """Whether the file under ``root`` has the content that answers were made from."""
+    now = look(root / one.image, one.image)
+    return now is not None and now.sha256 == one.sha256
+
+
 def compare(seen: Iterable[SeenImage], root: Path, run: str, remedy: str = _REMEDY) -> None:
     """SennaPruneError: an image under ``root`` is another than it was. Files that are gone are counted and said: no answer is made
     from them any more.
