@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.docs.pages import DOCS
 
-BUDGETS = ("0.2", "0.25", "0.4")
+BUDGETS = ("0.1", "0.25", "0.4")
 LEFT_OUT = ("autoprune:gamma=calibrated",)  # in the whole table
 
 

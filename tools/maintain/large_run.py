@@ -42,7 +42,7 @@ def write_questions(path: Path, count: int) -> None:
 
     found = embedded()
     assert found is not None
-    known, rng = list(iter_questions(found.questions_file)), random.Random(0)
+    known, rng = [one for one in iter_questions(found.questions_file) if one.type == "plan"], random.Random(0)
     scenes = max(1, min(SCENES, count // 10))
     images = path.parent / "images"  # without the tables beside them, which do not know these tokens
     images.mkdir(exist_ok=True)
