@@ -69,7 +69,8 @@ def command(
     config = build(AskConfig, asked, "the command line")
     fill_in_embedded(config, console_for(stderr=True))
     rows, root = load_questions(config)
-    chosen = [sample[0] for sample in in_turns(samples_of(rows))][:count]
+    turns = enumerate(in_turns(samples_of(rows)))  # a keyframe's questions take turns, too: not always its first type
+    chosen = [sample[place % len(sample)] for place, sample in turns][:count]
     click.echo(f"loading {config.model} on {words(config.device, config.dtype)}", err=True)
     loaded = ModelPlace.of(config).load()
     found = layer_by_layer(loaded, chosen, root) if by_layer else calibrate(loaded, chosen, root)

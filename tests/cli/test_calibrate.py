@@ -30,3 +30,11 @@ def test_its_gamma_makes_k_span_its_range(tmp_path: Path) -> None:
     steepest = 0.4 * 32 / 3  # the paper's k0 at this model's three layers
     assert 0.1 * steepest < cost["k"]["median"] < steepest
     assert cost["clamped"] < 0.5
+
+
+def test_a_keyframes_questions_take_turns() -> None:
+    """Of 12 questions of two types about as many keyframes, both types are measured."""
+    result = CliRunner().invoke(cli, ["calibrate", "--by-layer", "--types", "plan,vru", "--count", "12", "--json"])
+    assert result.exit_code == 0, result.output
+    said = {line.split(",")[0] for line in result.output.splitlines() if ", mutual_information: " in line}
+    assert said == {"all", "plan", "vru"}, result.output
