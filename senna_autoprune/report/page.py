@@ -296,7 +296,8 @@ def confusions(metrics: Mapping[str, Any]) -> list[Confusion]:
 
 def _flip_card(run: Run, flip: Mapping[str, Any], replays: Replays | None) -> FlipCard:
     row = next(row for row in run.questions if row.question == flip["question"])
-    mine = all(is_the_same(run.seen[image], run.images) for image in row.images if image in run.seen)  # or no picture: it would mislead
+    # what the run cannot have answered from is not shown: it would mislead, or put a file of yours into the report of a stranger's run
+    mine = all(image in run.seen and is_the_same(run.seen[image], run.images) for image in row.images)
     seen = thumbnail([run.images / image for image in row.images], views_of(row.images)) if mine else None
     frame = replays.frames.get(row.question) if replays is not None else None
     severity = flip["severity"]

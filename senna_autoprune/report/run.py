@@ -24,7 +24,7 @@ LONGEST_VALUE = 400  # characters of a fact
 @dataclass(frozen=True)
 class Run:
     """A run of ``eval``. metrics: ``summarise`` of its rows. asked: rows that the finished run has. label: see ``demo``.
-    seen: image -> the file that answers were made from; none where the run was made before they were kept.
+    seen: image -> the file that answers were made from; none where the run was made before they were kept: no picture is shown then.
     """
 
     directory: Path

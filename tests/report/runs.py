@@ -9,6 +9,7 @@ from typing import Any
 
 from PIL import Image
 
+from senna_autoprune.evaluation.answering.pictures import look
 from senna_autoprune.evaluation.measures.breakdown import attributes_of
 from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
 from senna_autoprune.evaluation.runs.store import RunStore
@@ -105,8 +106,10 @@ class Made:
         """The run directory."""
         directory = self.folder / "run"
         with RunStore.start(directory, self.description, self.questions) as store:
-            for row in self.answers:
-                store.add(row)
+            images = dict.fromkeys(image for question in self.questions for image in question.images)
+            seen = [one for image in images if (one := look(self.folder / image, image)) is not None]
+            for place, row in enumerate(self.answers):
+                store.add(row, () if place else seen)
         return directory
 
 

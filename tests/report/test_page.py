@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from senna_autoprune.evaluation.answering.pictures import look
 from senna_autoprune.evaluation.sweep.cells import cells_of
 from senna_autoprune.evaluation.sweep.config import SweepConfig
 from senna_autoprune.report.page import SECTIONS, confusions, headline, lead
@@ -146,12 +145,10 @@ def test_views_are_placed_as_round_the_car(tmp_path: Path) -> None:
 
 def test_no_picture_but_the_one_that_was_answered(tmp_path: Path) -> None:
     run = read_run(made(tmp_path).write())
-    run = replace(run, description={**run.description, "places": {**run.description["places"], "images_root": str(tmp_path)}})
-    known = replace(run, seen={image: look(tmp_path / image, image) for image in run.questions[0].images})  # type: ignore[misc]
-    shown = rendered(known).count('src="data:image')
-    assert shown == rendered(run).count('src="data:image') > 0
+    shown = rendered(run).count('src="data:image')
+    assert shown > 0 and rendered(replace(run, seen={})).count('src="data:image') < shown
     Image.new("RGB", (32, 18), (1, 2, 3)).save(tmp_path / run.questions[0].images[2])
-    assert rendered(run).count('src="data:image') == shown and rendered(known).count('src="data:image') < shown
+    assert rendered(run).count('src="data:image') < shown
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------
