@@ -63,21 +63,28 @@ def test_method_options_are_given_as_to_every_command():
         assert words in str(CliRunner().invoke(command, [*TINY, *given]).exception)
 
 
-def test_settings_take_turns_and_speedups_are_paired_within_a_round():
-    order: list[str] = []
-    clock = {"drift": 1.0}
+class Drifting:
+    """Made-up passes on a machine that slows threefold from round to round: ratios must not notice. order: names as they ran."""
 
-    def timed(name: str, milliseconds: float):
+    def __init__(self) -> None:
+        self.order: list[str] = []
+        self.drift = 1.0
+
+    def timed(self, name: str, milliseconds: float):
         def once() -> Pass:
-            order.append(name)
-            return Pass(milliseconds * clock["drift"], milliseconds, 0)
+            self.order.append(name)
+            return Pass(milliseconds * self.drift, milliseconds, 0)
 
         return once
 
-    def drift() -> None:
-        clock["drift"] *= 3  # the machine slows from round to round: ratios must not notice
+    def slow_down(self) -> None:
+        self.drift *= 3
 
-    seen = take_turns({"unpruned": timed("a", 8.0), "b": timed("b", 2.0)}, rounds=2, warmup=1, before_round=drift)
+
+def test_settings_take_turns_and_speedups_are_paired_within_a_round():
+    machine = Drifting()
+    order, timed = machine.order, machine.timed
+    seen = take_turns({"unpruned": timed("a", 8.0), "b": timed("b", 2.0)}, rounds=2, warmup=1, before_round=machine.slow_down)
     rows = to_rows(seen, 10)
     assert order == ["a", "b", "b", "a", "a", "b"]
     assert [row.speedup for row in rows] == [1.0, 4.0]
@@ -86,21 +93,10 @@ def test_settings_take_turns_and_speedups_are_paired_within_a_round():
 
 
 def test_controls_sit_rounds_out_and_are_paired_with_the_rounds_they_ran_in():
-    order: list[str] = []
-    clock = {"drift": 1.0}
-
-    def timed(name: str, milliseconds: float):
-        def once() -> Pass:
-            order.append(name)
-            return Pass(milliseconds * clock["drift"], milliseconds, 0)
-
-        return once
-
-    def drift() -> None:
-        clock["drift"] *= 3
-
+    machine = Drifting()
+    order, timed = machine.order, machine.timed
     passes = {"unpruned": timed("u", 8.0), "pruned": timed("p", 2.0), "control": timed("c", 4.0)}
-    seen = take_turns(passes, rounds=5, warmup=1, seldom={"control"}, seldom_rounds=2, before_round=drift)
+    seen = take_turns(passes, rounds=5, warmup=1, seldom={"control"}, seldom_rounds=2, before_round=machine.slow_down)
     assert {name: order.count(name) for name in "upc"} == {"u": 6, "p": 6, "c": 3}
     assert [one is None for one in seen["control"]] == [False, True, False, True, True]
     rows = to_rows(seen, 10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import runpy
 import subprocess
 import sys
@@ -272,12 +273,12 @@ def test_the_first_evaluation_takes_a_process_a_core_unless_told_otherwise(monke
     script = runpy.run_path(str(TOOLS / "maintain" / "first_eval.py"))
     workers, known = script["workers"], script["workers"].__globals__
     monkeypatch.setitem(known, "has_gpu", lambda: False)
-    monkeypatch.setattr(known["os"], "sched_getaffinity", lambda _: set(range(16)), raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
     assert workers(["--retention", "0.25"]) == ("--workers", "4")
     for said in (["--workers", "1"], ["--device=cuda"], ["--engine", "ray"], ["--config", "run.yaml"]):
         assert workers(said) == ()
     monkeypatch.setitem(known, "has_gpu", lambda: True)
     assert workers([]) == ()
     monkeypatch.setitem(known, "has_gpu", lambda: False)
-    monkeypatch.setattr(known["os"], "sched_getaffinity", lambda _: {0}, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
     assert workers([]) == ()

@@ -55,10 +55,15 @@ QUOTA = {  # (on the fast road?, answer): share
 }
 
 
+def room_for(wanted: int) -> Counter[tuple[bool, str]]:
+    """Keyframes that a split of ``wanted`` takes of each kind at most: its quota and two, or a twentieth more."""
+    return Counter({answer: round(share * wanted) + max(2, round(SLACK * share * wanted)) for answer, share in QUOTA.items()})
+
+
 def choose(wanted: int, least: tuple[int, int], most: int, first_seed: int = FIRST_SEED) -> list[tuple[int, list[int]]]:
     """(seed, keyframes) of the split: the first seeds of which ``least`` questions or more fit into the quotas, ``wanted`` in all."""
     most_seeds = MOST_SEEDS * max(1, round(wanted / KEYFRAMES))
-    room = Counter({answer: round(share * wanted) + max(2, round(SLACK * share * wanted)) for answer, share in QUOTA.items()})
+    room = room_for(wanted)
     chosen: list[tuple[int, list[int]]] = []
     total = 0
     for seed in range(first_seed, first_seed + most_seeds):

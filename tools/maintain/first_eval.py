@@ -5,13 +5,12 @@ The tiny checkpoint under ../shared has random weights: its answers are nonsense
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 from senna_autoprune.demo import embedded
-from senna_autoprune.device import has_gpu
+from senna_autoprune.device import cores, has_gpu
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 CHECKPOINT = SHARED / "fixtures" / "senna-tiny-a" / "checkpoint"
@@ -29,8 +28,7 @@ def senna_prune(*arguments: str) -> int:
 def workers(arguments: list[str]) -> tuple[str, ...]:
     """A process a core, at most four, unless the user says who computes, or a GPU does."""
     said = {argument.split("=")[0] for argument in arguments} & {"--workers", "--device", "--engine", "--config"}
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return () if said or cores == 1 or has_gpu() else ("--workers", str(min(cores, MOST)))
+    return () if said or cores() == 1 or has_gpu() else ("--workers", str(min(cores(), MOST)))
 
 
 def main() -> int:

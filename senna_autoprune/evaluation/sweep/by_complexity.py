@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from senna_autoprune.evaluation.config import ALL_TYPES
 from senna_autoprune.evaluation.measures.adapted import Reading
@@ -21,10 +21,8 @@ from senna_autoprune.evaluation.measures.complexity import (
 from senna_autoprune.evaluation.measures.retention import accuracy_retention
 from senna_autoprune.evaluation.measures.rightness import labelled, right
 from senna_autoprune.evaluation.runs.rows import UNPRUNED, AnswerRow, QuestionRow
+from senna_autoprune.evaluation.sweep.cells import Cell, texts_of
 from senna_autoprune.evaluation.sweep.config import budget_name
-
-if TYPE_CHECKING:
-    from senna_autoprune.evaluation.sweep.cells import Cell
 
 ADAPTIVE = "autoprune"
 CLAIMED = (ADAPTIVE, f"{ADAPTIVE}:gamma=calibrated")  # rows of which the claim is tested
@@ -51,10 +49,7 @@ def by_complexity(
         interval; ``mutual_information``: Spearman with complexity by type and pooled; ``oracle``: by budget, its retention and the best
         single variant's.
     """
-    texts: dict[str, dict[int, str]] = {}
-    for row in rows:
-        if row.answer is not None:
-            texts.setdefault(row.setting, {})[row.question] = row.words or ""
+    texts = texts_of(rows)
     known = [q for q in questions if complexity_of(q.attributes) is not None and labelled(q, reading)]
     asked = [q for q in known if all(q.question in found for found in texts.values())]
     if len(asked) < LEAST or UNPRUNED not in texts:
@@ -65,7 +60,7 @@ def by_complexity(
     kinds = {kind: count for kind in (*CLOSED, *OTHERS) if (count := sum(q.type == kind for q in asked)) or kind in CLOSED}
     there = [cell for cell in cells if cell.setting.name in hits]
     before = hits[UNPRUNED]
-    entries = [{**_who(cell), "bands": retention_by_band(before, hits[cell.setting.name], bands, scenes)} for cell in there]
+    entries = [{**cell.named(), "bands": retention_by_band(before, hits[cell.setting.name], bands, scenes)} for cell in there]
     return {
         "questions": {band: sum(one == band for one in bands) for band in dict.fromkeys(bands)},
         "types": kinds,
@@ -74,10 +69,6 @@ def by_complexity(
         "mutual_information": _information(there, rows, asked, values, scenes, seed),
         "oracle": _oracle(there, hits, scenes),
     }
-
-
-def _who(cell: Cell) -> dict[str, Any]:
-    return {"row": cell.row.label, "kind": cell.row.kind, "budget": budget_name(cell.budget), "setting": cell.setting.name}
 
 
 def adapts(cell: Cell) -> bool:

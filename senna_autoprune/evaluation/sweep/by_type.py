@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,7 @@ from senna_autoprune.evaluation.measures.clusters import Clusters, by_cluster, c
 from senna_autoprune.evaluation.measures.retention import Interval, accuracy, accuracy_retention, bootstrap
 from senna_autoprune.evaluation.measures.rightness import agree, closed, labelled, right
 from senna_autoprune.evaluation.runs.rows import MAJORITY, NO_IMAGE, UNPRUNED, AnswerRow, QuestionRow
-from senna_autoprune.evaluation.sweep.config import budget_name
-
-if TYPE_CHECKING:
-    from senna_autoprune.evaluation.sweep.cells import Cell
+from senna_autoprune.evaluation.sweep.cells import Cell, texts_of
 
 Array = NDArray[Any]
 CONSTANTS = 50  # most frequent labels of a type among which the best constant answer is looked for
@@ -47,10 +44,7 @@ def by_type(
         constant answer; ``cells``: row, kind, budget and ``retention`` by type (agreement with unpruned where it is not closed), with
         ``pooled`` and ``ratio``.
     """
-    texts: dict[str, dict[int, str]] = {}
-    for row in rows:
-        if row.answer is not None:
-            texts.setdefault(row.setting, {})[row.question] = row.words or ""
+    texts = texts_of(rows)
     if UNPRUNED not in texts:
         return None
     common = [q for q in questions if all(q.question in found for found in texts.values())]
@@ -63,7 +57,7 @@ def by_type(
     return {
         "types": {kind: {"questions": len(part.questions), "closed": part.closed} for kind, part in parts.items()},
         "plain": {kind: part.plain() for kind, part in parts.items() if part.closed},
-        "cells": [{**_who(cell), "retention": _retention(parts, cell.setting.name, resamples, seed)} for cell in there],
+        "cells": [{**cell.named(), "retention": _retention(parts, cell.setting.name, resamples, seed)} for cell in there],
     }
 
 
@@ -127,7 +121,3 @@ def mean_ratio(pairs: Sequence[tuple[Sequence[bool], Sequence[bool]]], scenes: S
         return np.mean(sums[..., 1::2] / np.where(sums[..., ::2] > 0, sums[..., ::2], np.nan), axis=-1)
 
     return bootstrap([by_cluster(rows, scenes)], measure, resamples, seed)
-
-
-def _who(cell: Cell) -> dict[str, Any]:
-    return {"row": cell.row.label, "kind": cell.row.kind, "budget": budget_name(cell.budget), "setting": cell.setting.name}

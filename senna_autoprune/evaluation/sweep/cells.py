@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.answering.settings import Setting
-from senna_autoprune.evaluation.sweep.config import CALIBRATED, RowSpec, SweepConfig, specs
+from senna_autoprune.evaluation.runs.rows import AnswerRow
+from senna_autoprune.evaluation.sweep.config import CALIBRATED, RowSpec, SweepConfig, budget_name, specs
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,19 @@ class Cell:
     row: RowSpec
     budget: tuple[str, float]
     setting: Setting
+
+    def named(self) -> dict[str, str]:
+        """What the entries of ``table.json`` begin with."""
+        return {"row": self.row.label, "kind": self.row.kind, "budget": budget_name(self.budget), "setting": self.setting.name}
+
+
+def texts_of(rows: Iterable[AnswerRow]) -> dict[str, dict[int, str]]:
+    """setting -> question -> what was answered, as the adapter hands it on; failed rows are left out."""
+    texts: dict[str, dict[int, str]] = {}
+    for row in rows:
+        if row.answer is not None:
+            texts.setdefault(row.setting, {})[row.question] = row.words or ""
+    return texts
 
 
 def cells_of(config: SweepConfig, calibration: dict[str, Any] | None) -> list[Cell]:

@@ -21,6 +21,7 @@ from senna_autoprune.tables.complexity import complexity_grids
 
 LABEL, WRONG = "KEEP, STRAIGHT", "STOP, STRAIGHT"
 METHODS = ("autoprune", "fastv", "autoprune:k0=0.5", "autoprune:k0=1.5")
+CALIBRATED = "autoprune:gamma=calibrated"
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,16 @@ def test_what_was_put_in_is_found(made):
     assert not any(one["static"].startswith("autoprune") for one in found["interactions"])
     assert found["mutual_information"]["all"]["value"] > 0.9 and found["mutual_information"]["plan"]["count"] == 240
     assert found["oracle"][0]["variants"] == 3 and found["oracle"][0]["oracle"]["value"] == 1
+
+
+def test_the_claim_is_tested_of_the_calibrated_method_too(made):
+    """The same answers under its name give the same interactions, against what does not adapt alone."""
+    cells, questions, rows = made
+    again = [replace(cell, row=replace(cell.row, label=CALIBRATED)) for cell in cells if cell.row.label == "autoprune"]
+    found = by_complexity([*cells, *again], questions, rows, resamples=100)["interactions"]
+    plain, calibrated = ([one for one in found if one["adaptive"] == name] for name in ("autoprune", CALIBRATED))
+    assert {one["static"] for one in found} == {"random", "uniform", "fastv"} and len(plain) == len(calibrated) == 3
+    assert [{**one, "adaptive": CALIBRATED} for one in plain] == calibrated
 
 
 def test_grids_say_it(made):

@@ -73,6 +73,19 @@ def trained(data, tokenizer_file, run, tower_steps, decoder_steps):
     return model.state_dict()
 
 
+def test_the_tower_learns_at_a_rate_of_its_own(data, tokenizer_file, tmp_path):
+    tokenizer = load_sentencepiece(tokenizer_file)
+    model, heads = SennaForConditionalGeneration(build_config(len(tokenizer), layers=2)), patch_heads()
+    initialise(model)
+    trainer, plan = (
+        DecoderTrainer(model, heads, tokenizer, data, tmp_path, 0, Team(0, 1)),
+        Schedule(2, 2, shallow=1, short=2, few=48, joined=0),
+    )
+    trainer.run(plan)
+    rates = [group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups[:1]]
+    assert rates == pytest.approx([lr * plan.rate(1) * share for lr, share in zip(trainer.base_lr, (1, 1, 0.3, 0.3), strict=True)])
+
+
 def test_stopped_and_unbroken_runs_agree(data, tokenizer_file, tmp_path, monkeypatch):
     whole = trained(data, tokenizer_file, tmp_path / "whole", 2, 2)
 

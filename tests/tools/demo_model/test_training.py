@@ -74,6 +74,8 @@ def test_schedule():
     assert [plan.keep(s) for s in (0, 49, 50, 51, 89, 90, 91)] == [1, 1, 2, 2, 2, 768, 768]
     rates = [Schedule().rate(s) for s in range(1651)]
     assert rates[0] == 0.01 and set(rates[99:901]) == {1.0} and rates[1150] == 0.8 and rates[1650] == pytest.approx(0.02)
+    short = [Schedule(500).rate(s) for s in range(501)]  # it ends before the rate would fall: level to its last step
+    assert set(short[99:500]) == {1.0} and Schedule(950).rate(949) < 0.85
     assert [Schedule().tower_rate(s) / rates[s] for s in (900, 971, 972, 1649)] == pytest.approx([1, 1, 0.3, 0.3])
     assert all(one > two for one, two in zip(rates[900:], rates[901:], strict=False))
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from demo_world.complexity import complexity, decisive, evidence, steps
+from demo_world.make_demo_world import room_for
 from demo_world.render import Renderer
 from demo_world.shown import body_pixels
 from demo_world.world import generate
@@ -38,6 +39,12 @@ def test_all_six_types_about_the_same_keyframes(split):
     assert side["teacher"]["kind"] == "template" and side["teacher"]["failed"] == 0
     assert all((out / image).is_file() for record in file.records for image in record.images)
     assert sum(side["labels"]["light"].values()) == kinds["light"] and set(side["labels"]["light"]) <= {"Red", "Green", "Yellow", "None"}
+
+
+def test_quotas_leave_room_for_rare_answers():
+    frequent, rare = (False, "KEEP, STRAIGHT"), (False, "KEEP, LEFT_TURN")
+    assert (room_for(206)[frequent], room_for(206)[rare]) == (37 + 2, 6 + 2)  # the shipped split: two more than its share
+    assert (room_for(2000)[frequent], room_for(2000)[rare]) == (360 + 18, 60 + 3)  # a large one: a twentieth more
 
 
 def test_every_question_has_its_difficulty(split):
