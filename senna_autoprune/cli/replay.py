@@ -23,6 +23,7 @@ from senna_autoprune.cli.options import (
 @click.option("--scene", help="Scene name, scene token, or a sample token. Default: the scene with most images.")
 @click.option("--run", "run", type=click.Path(), help="Finished run of `senna-prune eval`: its model, method, questions.")
 @click.option("--flips", type=click.Choice(["worst", "all"]), help="Of a run: its flips, worst first (default), or all.")
+@click.option("--images", help="Of a run: the folder of its images, named again. Default: none but those that come with this package.")
 @model_options
 @click.option("--dataroot", type=click.Path(), help="Folder that holds VERSION/*.json, maps/, samples/.")
 @click.option("--version", "version", help="Table version, e.g. v1.0-mini. Default: the only one under --dataroot.")
@@ -59,8 +60,8 @@ from senna_autoprune.cli.options import (
 def command(ctx: click.Context, option_values: tuple[str, ...], **flags: Any) -> None:
     """Watch a scene with pruned visual tokens: what the model still saw, and what it answered.
 
-    With nothing given, the embedded model drives through an embedded scene. Exit code 0: done; 2: bad set-up; 3: done,
-    but some frames failed.
+    With nothing given, the embedded model drives through an embedded scene. What a run folder points to (checkpoint, images) is
+    opened only if you name it again. Exit code 0: done; 2: bad set-up; 3: done, but some frames failed.
     """
     from rich.progress import Progress
 

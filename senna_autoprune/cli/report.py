@@ -18,8 +18,11 @@ from senna_autoprune.cli.options import HELP, Grouped, export_options
     default=None,
     help="Make a replay that the pictures open: this loads the model and asks it again. Default: no model; one made before is opened.",
 )
-@click.option("--model", help="For the replay: checkpoint to use if the run's has moved.")
+@click.option("--model", help="For the replay: the run's checkpoint, named again (or where it is now).")
 @click.option("--vision-tower", help="For the replay: CLIP folder to use in place of the one the checkpoint names.")
+@click.option("--adapter", help="For the replay: the run's adapter, named again where it is a file or a program.")
+@click.option("--images", help="For the replay: the folder of the run's images, named again.")
+@click.option("--method", help="For the replay: the run's method, named again where it is a program.")
 @click.option("--device", help="For the replay: any torch device. Default: the run's.")
 @export_options
 def command(

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from senna_autoprune.adapters.open import adapter_for, is_program
+from senna_autoprune.adapters.open import adapter_for
 from senna_autoprune.adapters.reading import Reading
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.answering.engine import ModelPlace
+from senna_autoprune.evaluation.answering.named import require_named, require_under
 from senna_autoprune.evaluation.answering.pictures import compare
 from senna_autoprune.evaluation.answering.settings import BUDGET_WORDS, Setting, budget_words
 from senna_autoprune.evaluation.config import EvalConfig
@@ -18,7 +19,6 @@ from senna_autoprune.evaluation.evaluate import settings_of
 from senna_autoprune.evaluation.runs.rows import UNPRUNED
 from senna_autoprune.evaluation.runs.store import RunStore
 from senna_autoprune.files.yaml_files import build
-from senna_autoprune.pruning.methods.registry import METHODS, announced
 from senna_autoprune.replay.attribution import Through
 from senna_autoprune.replay.frames import OnFrame, Replay, make_replay
 from senna_autoprune.replay.sources import Source, open_tables, run_source, scene_source, with_wanted
@@ -83,10 +83,12 @@ def prepare(
     Args:
         asked: keys of ``EvalConfig`` as far as the user gave them; those of a run come from its ``config.yaml``.
     Raises:
-        SennaPruneError: options that do not go together, a bad budget or method, no such scene or run, an unusable out.
+        SennaPruneError: options that do not go together, a bad budget or method, no such scene or run, an unusable out; a run points to
+            what is not among ``asked`` (``require_named``).
     """
-    if flips is not None and run is None:
-        raise SennaPruneError("--flips belongs to a finished run: name it with --run DIR")
+    for option, value in (("flips", flips), ("images", asked.get("images"))):
+        if value is not None and run is None:
+            raise SennaPruneError(f"--{option} belongs to a finished run: name it with --run DIR")
     if run is not None:
         return _of_run(run, scene, flips, dataroot, version, out, limit, attribution, asked)
     said: list[str] = []
@@ -115,7 +117,7 @@ def _of_run(
     through: Through,
     asked: dict[str, Any],
 ) -> Job:
-    fixed = sorted(set(asked) - {"model", "vision_tower", "adapter", "device", "method"})
+    fixed = sorted(set(asked) - {"model", "vision_tower", "adapter", "images", "device", "method"})
     if fixed:
         names = ", ".join("--set" if name == "options" else f"--{name.replace('_', '-')}" for name in fixed)
         raise SennaPruneError(f"{names}: a run is replayed with its own settings; leave it out, or leave out --run")
@@ -125,28 +127,28 @@ def _of_run(
         try:
             places, settings = stored["places"], stored["settings"]
             values = {key: stored["config"].get(key) for key in ASKED_THE_SAME}
-            named = asked.pop("method", None)
-            root = Path(places["images_root"])
             model = {key: places.get(key) for key in ("model", "vision_tower", "adapter")}
-            setting = _stored_setting(run, settings, named or stored["config"].get("method"))
-            _require_named(run, {"method": setting.method, "adapter": model["adapter"]}, {"method": named, **asked})
+            setting = _stored_setting(run, settings, asked.get("method") or stored["config"].get("method"))
+            # a method's name in the run's tables is not its program's
+            named = set(asked) if str(asked.get("method")).startswith(str(setting.method)) else set(asked) - {"method"}
+            require_named(run, stored, setting.method, named)
+            root = Path(asked.get("images") or places["images_root"])
         except (KeyError, TypeError, AttributeError) as error:
             raise SennaPruneError(f"{run}/config.yaml lacks {error}: not written by this senna-prune eval") from error
-        given = {key: value for key, value in {**values, **model, **asked}.items() if value is not None}
+        chosen = {key: value for key, value in asked.items() if key not in ("images", "method")}
+        given = {key: value for key, value in {**values, **model, **chosen}.items() if value is not None}
         config = build(EvalConfig, given, f"{run}/config.yaml")
         if config.model is None:
             raise SennaPruneError(f"{run}/config.yaml names no model: give --model DIR")
-        for key in ("model", "vision_tower"):
-            named = getattr(config, key)
-            if named is not None and key not in asked and not Path(named).exists():
-                raise SennaPruneError(f"the run's {key} {named!r} is not on this machine: name it again with --{key.replace('_', '-')}")
         nusc = open_tables(dataroot, version) if dataroot is not None else _tables_of(root)
         flips = "worst" if flips is None and scene is None else flips
         reading = Reading.of(stored.get("adapter"), f"{run}/config.yaml")
         source = _labelled(run_source(store, setting.name, root, scene, flips, limit, nusc, reading), config.model, root)
         asked_of = (shot.question for shot in source.shots)
         shown = {Path(image) for question in asked_of for image in (*question.images, *question.earlier.values())}
-        compare([one for one in store.seen() if root / one.image in shown], root, run, "put it back to replay the run")
+        noted = [one for one in store.seen() if root / one.image in shown]
+        require_under(shown, root, noted, run)
+        compare(noted, root, run, "put it back to replay the run")
     name = f"{Path(run).resolve().name}-{flips or scene}"
     return Job(config, source, setting, place or _default_out(name, setting), through)
 
@@ -162,17 +164,6 @@ def _stored_setting(run: str, settings: dict[str, Any], wanted: Any) -> Setting:
         raise SennaPruneError(f"the run {run} has no pruning setting {wanted!r}: --method can be {', '.join(pruned)}")
     entry = pruned[wanted]
     return Setting(wanted, entry["method"], dict(entry.get("options") or {}))
-
-
-def _require_named(run: str, code: dict[str, Any], asked: dict[str, Any]) -> None:
-    """SennaPruneError: a method or an adapter of the run is a program (``package.module:name``) that the user did not name himself: the
-    run may be somebody else's, and importing is running.
-    """
-    for what, name in code.items():
-        ours = name in METHODS or name in announced() if what == "method" else not is_program(str(name))
-        if name is not None and not ours and not str(asked.get(what) or "").startswith(str(name)):
-            again = f"senna-prune replay --run {run} --{what} {name}"
-            raise SennaPruneError(f"the run's {what} {name} is a program: if you trust it, name it yourself ({again})")
 
 
 def _fill_in(asked: dict[str, Any], dataroot: str | None, said: list[str]) -> str:

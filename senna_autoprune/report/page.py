@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from senna_autoprune.evaluation.answering.named import in_words, pointed_to
 from senna_autoprune.evaluation.answering.pictures import is_the_same
 from senna_autoprune.evaluation.answering.settings import Setting, budget_words
 from senna_autoprune.evaluation.measures.flips import HARMLESS, SEVERITIES
@@ -144,6 +145,7 @@ def render_report(
             flip_cards=[_flip_card(run, flip, replays) for flip in listed[:flips]],
             flip_rest=_flip_rest(listed[flips:]),
             replays=replays,
+            again=in_words(pointed_to(run.description)),
             answers=answers,
             cost=cost_grid(run.metrics),
             information=information_grid(found, name) if found else None,

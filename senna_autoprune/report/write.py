@@ -49,7 +49,8 @@ def write_report(
         flips: how many flips get a picture and a frame in the replay, worst first.
         replay: make the replay that the pictures open; this asks the model again. Where that is not possible the report is written
             without. None: the pictures open one that was made before. False: none.
-        asked: of the replay: ``model``, ``vision_tower``, ``device`` to use in place of the run's.
+        asked: of the replay: ``model``, ``vision_tower``, ``adapter``, ``images``, ``method`` of the run as the user names them again
+            (``evaluation.answering.named``), ``device`` to use in place of the run's.
     Raises:
         SennaPruneError: no finished or started run of ``eval``, or a folder that cannot be written.
     """
@@ -94,8 +95,10 @@ def _write_replay(run: Run, folder: Path, flips: int, on_frame: Callable[[int, i
     from senna_autoprune.replay.setup import prepare
     from senna_autoprune.replay.write import write_replay
 
+    if asked.get("method", run.method) != run.method:
+        raise SennaPruneError(f"--method {asked['method']}: the report is of {run.method}")
     place = folder / REPLAY
-    job = prepare(run=str(run.directory), flips="all", limit=flips, out=str(place), method=run.method, **asked)
+    job = prepare(run=str(run.directory), flips="all", limit=flips, out=str(place), **asked)
     (folder / FRAMES).unlink(missing_ok=True)  # until the new page is there
     write_replay(job.make(on_frame), place)
     frames = {shot.question.question: number for number, shot in enumerate(job.source.shots, 1)}

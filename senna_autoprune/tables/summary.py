@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from senna_autoprune.evaluation.answering.named import in_words, pointed_to
 from senna_autoprune.evaluation.runs.rows import UNPRUNED
 from senna_autoprune.tables.grid import Grid, number, percent
 from senna_autoprune.tables.run import Metrics, ordered
@@ -59,10 +60,10 @@ def _flips(found: Metrics | None) -> str:
     return str(found["harmful"]) if upper is None else f"{found['harmful']} [{100 * upper:.0f}]"
 
 
-def next_commands(directory: str) -> list[str]:
-    """What a reader of the summary types next."""
+def next_commands(directory: str, description: Metrics) -> list[str]:
+    """What a reader of the summary types next. description: the run's, which points to what a replay must be told again."""
     return [
         f"all tables: --full, or senna-prune report {directory}",
-        f"next: senna-prune replay --run {directory} --flips worst",
+        f"next: senna-prune replay --run {directory} --flips worst{in_words(pointed_to(description))}",
         "      senna-prune budget    how far may this model be pruned, and how sure is that",
     ]

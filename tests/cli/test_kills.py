@@ -177,12 +177,13 @@ def test_report(finished: Any, tmp_path: Path) -> None:
 
 
 def test_replay(finished: Any, tmp_path: Path, clocks: None) -> None:
-    _, checkpoint, make = finished
+    place, checkpoint, make = finished
     run = tmp_path / "run"
     make(run)
 
     def argv(folder: Path) -> list[str]:
-        return ["replay", "--run", str(run), "--scene", "scene-0", "--model", str(checkpoint), "--out", str(folder)]
+        named = ["--model", str(checkpoint), "--images", str(place.questions.parent)]
+        return ["replay", "--run", str(run), "--scene", "scene-0", *named, "--out", str(folder)]
 
     whole = survives(argv, lambda folder: folder.mkdir(parents=True), tmp_path, kills=2)
     assert {"replay.html", "replay.mcap"} <= whole.keys()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 
 import pytest
 from click.testing import CliRunner
 
 from senna_autoprune.cli import cli
+from senna_autoprune.evaluation.answering.named import in_words, pointed_to
 from senna_autoprune.evaluation.runs.store import RunStore
 
 FAMILIES = ("qwen2_5_vl", "qwen3_vl", "llava_next", "internvl")
@@ -87,7 +89,8 @@ def test_replay_and_report(evaluated, name):
     out, _ = evaluated(name, "senna")
     with RunStore.read(out) as store:
         scene = store.questions()[0].scene
-    printed = run("replay", "--run", out, "--scene", scene, "--out", out / "replay.html")
+        named = shlex.split(in_words(pointed_to(store.config)))
+    printed = run("replay", "--run", out, *named, "--scene", scene, "--out", out / "replay.html")
     assert "1 frames" in printed and "differ from those the run stored" not in printed
     page = (out / "replay.html").read_text()
     data = json.loads(re.search(r'<script[^>]*id="data"[^>]*>(.*?)</script>', page, re.DOTALL)[1])

@@ -60,6 +60,7 @@ def good_commands(world: World) -> list[list[str]]:
     """What must work with nothing broken."""
     tables = ["--dataroot", str(world.tables), "--version", VERSION]
     model = ["--model", str(world.checkpoint)]
+    again = [*model, "--images", str(world.questions.parent)]
     short = ["--retention", "0.6", "--resamples", "100", "--max-new-tokens", "2"]
     return [
         eval_arguments(world.questions, world.checkpoint, str(world.run)),
@@ -67,7 +68,7 @@ def good_commands(world: World) -> list[list[str]]:
         ["questions", "inspect", str(world.questions)],
         ["questions", "build", *tables, "--split", "all", "--types", "plan,vru,motion", "--out", str(world.folder / "built.json")],
         ["replay", *model, *tables, "--retention", "0.6", "--limit", "1", "--out", str(world.folder / "replay")],
-        ["replay", "--run", str(world.run), "--scene", "scene-0", "--out", str(world.folder / "replay-run")],
+        ["replay", "--run", str(world.run), "--scene", "scene-0", *again, "--out", str(world.folder / "replay-run")],
         ["sweep", *model, "--questions", str(world.questions), "--methods", "random", *short, "--out", str(world.folder / "sweep")],
     ]
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import shlex
+import shutil
 import sqlite3
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +71,9 @@ def run(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         base = ("--model", checkpoint, "--questions", DATAROOT / "questions.json", "--out", folder, "--limit", "4")
         more = ("--no-controls", "--retention", "0.6", "--max-new-tokens", "3", "--resamples", "100")
-        assert command(patch, "eval", *base, *more) in (0, 3)
+        with redirect_stdout(io.StringIO()) as printed:
+            assert command(patch, "eval", *base, *more) in (0, 3)
+    (folder.parent / "printed.txt").write_text(printed.getvalue())
     answers = (
         ("KEEP, STRAIGHT", "ACCELERATE, STRAIGHT", "KEEP, STRAIGHT"),
         ("STOP, STRAIGHT", "KEEP, STRAIGHT", "STOP, STRAIGHT"),
@@ -88,11 +94,13 @@ def frames_of(page: Path) -> list[Any]:
     return embedded_json(page.read_text())["frames"]
 
 
-def test_the_worst_flips_of_a_run(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_worst_flips_of_a_run(
+    run: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with RunStore.read(run) as store:
         questions = store.questions()
     out = tmp_path / "worst.html"
-    code = command(monkeypatch, "replay", "--run", run, "--flips", "worst", "--out", out)
+    code = command(monkeypatch, "replay", "--run", run, "--model", checkpoint, "--flips", "worst", "--out", out)
     shown = capsys.readouterr().out
     frames = frames_of(out)
     assert code in (0, 3) and [frame["token"] for frame in frames] == [questions[1].token, questions[0].token]
@@ -100,11 +108,11 @@ def test_the_worst_flips_of_a_run(run: Path, tmp_path: Path, monkeypatch: pytest
     assert frames[0]["trace"]["average_tokens"] == pytest.approx(18, abs=1)  # the run's own budget: 0.6 of 30
     assert "answers differ from those the run stored" in shown  # they were set by hand
     out = tmp_path / "all.html"
-    assert command(monkeypatch, "replay", "--run", run, "--flips", "all", "--out", out) in (0, 3)
+    assert command(monkeypatch, "replay", "--run", run, "--model", checkpoint, "--flips", "all", "--out", out) in (0, 3)
     assert [frame["token"] for frame in frames_of(out)] == [questions[i].token for i in (1, 0, 3)]
     scene = questions[0].scene
     out = tmp_path / "scene.html"
-    assert command(monkeypatch, "replay", "--run", run, "--scene", scene, "--out", out, "--limit", "1") in (0, 3)
+    assert command(monkeypatch, "replay", "--run", run, "--model", checkpoint, "--scene", scene, "--out", out, "--limit", "1") in (0, 3)
     assert [frame["token"] for frame in frames_of(out)] == [questions[0].token]
 
 
@@ -128,10 +136,45 @@ def test_a_replayed_run_answers_as_it_did(
         stored = {row.question: row.answer for row in store.answers("random")}
         scene = store.questions()[0].scene
     out = tmp_path / "run.html"
-    assert command(monkeypatch, "replay", "--run", tmp_path / "run", "--scene", scene, "--out", out) in (0, 3)
+    assert command(monkeypatch, "replay", "--run", tmp_path / "run", "--model", checkpoint, "--scene", scene, "--out", out) in (0, 3)
     assert "differ from those the run stored" not in capsys.readouterr().out
     frames = frames_of(out)
     assert frames and [frame["pruned"]["text"] for frame in frames] == list(stored.values())[: len(frames)]
+
+
+def test_the_replay_that_eval_proposes_works_as_it_is_printed(run: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (hint,) = [line for line in (run.parent / "printed.txt").read_text().splitlines() if line.startswith("next: ")]
+    _, _, *words = shlex.split(hint)
+    assert words == ["replay", "--run", str(run), "--flips", "worst", "--model", str(checkpoint)]  # the images are the package's
+    monkeypatch.chdir(run.parent)
+    assert command(monkeypatch, *words) in (0, 3) and len(frames_of(run.parent / "replays/run-worst-autoprune-0.6/replay.html")) == 2
+
+
+def test_what_a_run_points_to_is_named_again(
+    run: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The whole way of a run that a colleague sends: each refusal shows the options that are missing, and no others."""
+    sent, pictures, out = tmp_path / "sent", tmp_path / "pictures", tmp_path / "page.html"
+    shutil.copytree(run, sent)
+    shutil.copytree(DATAROOT / "samples", pictures / "samples")
+    config = (sent / "config.yaml").read_text()
+    (sent / "config.yaml").write_text(config.replace(f"images_root: {DATAROOT}", f"images_root: {pictures}"))
+    asked, error = ("--run", sent, "--flips", "worst", "--out", out), f"senna-prune: error: {sent} was answered with"
+    missing = f"{error} {checkpoint}, the images in {pictures}: name them again to open them: --model {checkpoint} --images {pictures}"
+    assert fault(monkeypatch, capsys, *asked) == missing
+    missing = f"{error} the images in {pictures}: name it again to open it: --images {pictures}"
+    assert fault(monkeypatch, capsys, *asked, "--model", checkpoint) == missing
+    named = (*asked, "--model", checkpoint, "--images", pictures)
+    with sqlite3.connect(sent / ANSWERS) as connection:
+        connection.execute("DELETE FROM seen")  # a run of before: nothing is noted, and the folder that was named is believed
+    assert command(monkeypatch, "replay", *named) in (0, 3) and len(frames_of(out)) == 2
+    outside = tmp_path / "secret.jpg"
+    shutil.copy(next(pictures.rglob("*.jpg")), outside)
+    with sqlite3.connect(sent / ANSWERS) as connection:
+        connection.execute("UPDATE questions SET images = json_set(images, '$[0]', ?)", (str(outside),))
+    capsys.readouterr()
+    said = fault(monkeypatch, capsys, *named)
+    assert said.endswith(f"names the picture {outside}, which is not under {pictures}: name a folder that holds it with --images")
 
 
 def test_faults_are_one_line(
@@ -139,6 +182,7 @@ def test_faults_are_one_line(
 ) -> None:
     place = ("--model", checkpoint, "--dataroot", DATAROOT)
     assert "--run DIR" in fault(monkeypatch, capsys, *place, "--flips", "worst")
+    assert "--images belongs to a finished run" in fault(monkeypatch, capsys, *place, "--images", tmp_path)
     assert "no scene or sample 'scene-1'" in fault(monkeypatch, capsys, *place, "--scene", "scene-1")
     assert "retention" in fault(monkeypatch, capsys, *place, "--retention", "1.5")
     assert "unknown" in fault(monkeypatch, capsys, *place, "--method", "autoprun")
@@ -149,7 +193,7 @@ def test_faults_are_one_line(
     assert "--version" in fault(monkeypatch, capsys, "--model", checkpoint, "--dataroot", tmp_path)
     assert "not a run directory" in fault(monkeypatch, capsys, "--run", tmp_path)
     assert "--retention" in fault(monkeypatch, capsys, "--run", run, "--retention", "0.2")
-    assert "no question about scene" in fault(monkeypatch, capsys, "--run", run, "--scene", "scene-x")
+    assert "no question about scene" in fault(monkeypatch, capsys, "--run", run, "--model", checkpoint, "--scene", "scene-x")
     assert "autoprune" in fault(monkeypatch, capsys, "--run", run, "--method", "random")
 
 

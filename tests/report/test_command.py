@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -49,6 +51,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return evaluate(config, load_senna(str(checkpoint))).directory
 
 
+@pytest.fixture(scope="module")
+def named(finished: Path) -> tuple[object, ...]:
+    """What the run points to, named again."""
+    return "--model", finished.parent / "checkpoint", "--images", finished.parent
+
+
 def report(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     monkeypatch.setattr(sys, "argv", ["senna-prune", "report", *map(str, arguments)])
     with pytest.raises(SystemExit) as caught:
@@ -57,9 +65,9 @@ def report(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 
 
 def test_pictures_open_the_replay_at_their_frame(
-    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    finished: Path, named: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert report(monkeypatch, finished, "--flips", 3, "--replay") == 0
+    assert report(monkeypatch, finished, "--flips", 3, "--replay", *named) == 0
     said = capsys.readouterr()
     for name in ("report.html", "flips.html", "figures/report-accuracy.png", "figures/report-tokens.png"):
         assert (finished / name).is_file() and str(finished / name) in said.out
@@ -98,7 +106,7 @@ def test_without_its_model_it_is_written_without_a_replay(
 
 
 def test_a_model_is_loaded_only_where_a_replay_is_asked_for(
-    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    finished: Path, named: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     loaded: list[ModelPlace] = []
     load = ModelPlace.load
@@ -108,7 +116,7 @@ def test_a_model_is_loaded_only_where_a_replay_is_asked_for(
     assert report(monkeypatch, run, "--flips", 2) == 0
     page = (run / "report.html").read_text()
     assert not loaded and not (run / "flips.html").exists() and links not in page and f"senna-prune report {run} --replay" in page
-    assert report(monkeypatch, run, "--flips", 2, "--replay") == 0 and len(loaded) == 1
+    assert report(monkeypatch, run, "--flips", 2, "--replay", *named) == 0 and len(loaded) == 1
     page = (run / "report.html").read_text()
     assert page.count(links) == 2
     assert report(monkeypatch, run, "--flips", 2) == 0 and len(loaded) == 1  # the replay made before is opened
@@ -118,7 +126,25 @@ def test_a_model_is_loaded_only_where_a_replay_is_asked_for(
     for spoiled in ({**frames, "run": "another's"}, {"frames": frames["frames"]}, {**frames, "frames": 3}, []):
         (run / "flips.json").write_text(json.dumps(spoiled))
         assert report(monkeypatch, run) == 0 and links not in (run / "report.html").read_text()
-    assert report(monkeypatch, run, "--flips", 1, "--device", "cpu") == 0 and len(loaded) == 2
+    assert report(monkeypatch, run, "--flips", 1, "--device", "cpu", *named) == 0 and len(loaded) == 2
+
+
+def test_a_replay_asks_what_the_run_points_to_only_if_it_is_named_again(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The note says what to add; the commands that the page shows have it, and work."""
+    run, place = tmp_path / "run", finished.parent
+    shutil.copytree(finished, run, ignore=shutil.ignore_patterns("*.html", "flips.json"))
+    assert report(monkeypatch, run, "--replay") == 0
+    again = f"--model {place / 'checkpoint'} --images {place}"
+    line = f"{run} was answered with {place / 'checkpoint'}, the images in {place}: name them again to open them: {again}"
+    assert f"note: no replay of the flips: {line}\n" in capsys.readouterr().err and not (run / "flips.html").exists()
+    assert report(monkeypatch, run, "--replay", "--method", "fastv") == 0
+    assert "--method fastv: the report is of autoprune" in capsys.readouterr().err
+    page = html.unescape((run / "report.html").read_text())
+    _, *words = shlex.split(page.split("<code>senna-prune report", 1)[1].split("</code>")[0])
+    assert " ".join(words) == f"--replay {again}" and report(monkeypatch, run, *words) == 0 and (run / "flips.html").is_file()
+    assert f"senna-prune replay --run {run} --flips all {again}</code>" in page
 
 
 def test_a_run_of_before_or_of_others_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

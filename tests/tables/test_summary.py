@@ -48,7 +48,7 @@ def test_the_verdict_comes_first_then_one_table_that_fits(metrics: dict[str, Any
 
 
 def test_what_to_type_next_names_the_run() -> None:
-    assert "senna-prune report runs/x" in next_commands("runs/x")[0]
+    assert "senna-prune report runs/x" in next_commands("runs/x", {})[0]
 
 
 def test_without_plans_everything_is_printed() -> None:

@@ -68,7 +68,12 @@ def look(path: Path, image: str) -> SeenImage | None:
 
 
 def is_the_same(one: SeenImage, root: Path) -> bool:
-    """Whether the file under ``root`` has the content that answers were made from."""
+    """Whether the file under ``root`` has the content that answers were made from. One of another size is not opened."""
+    try:
+        if (root / one.image).stat().st_size != one.size:
+            return False
+    except OSError:
+        return False
     now = look(root / one.image, one.image)
     return now is not None and now.sha256 == one.sha256
 
