@@ -8,6 +8,7 @@ from typing import Any
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.files.yaml_files import parse_range, read_value
 
+EMBEDDED_BATCH = 8  # its layers are so small that most of a single question's time is the start of operations
 
 def parse_shares(text: str) -> list[float]:
     """``0.2,0.25`` or ``0.20:0.40:0.05`` (start:stop:step, the stop included) -> shares in (0, 1].
@@ -115,7 +116,7 @@ def options_by_method(texts: Iterable[str], methods: str | None) -> dict[str, di
 
 
 def fill_in_embedded(config: Any, console: Any) -> None:
-    """Take the embedded model and questions where neither is given, and say so.
+    """Take the embedded model and questions where neither is given, and say so; its questions go in batches, unless a size is given.
 
     Args:
         config: with ``model`` and ``questions``.
@@ -133,4 +134,6 @@ def fill_in_embedded(config: Any, console: Any) -> None:
     if found is None:
         raise SennaPruneError("--model and --questions are missing, and this copy has no embedded ones: give --model DIR --questions FILE")
     config.model, config.questions = str(found.model_dir), str(found.questions_file)
+    if hasattr(config, "batch_size") and "batch_size" not in config.model_fields_set:
+        config.batch_size = EMBEDDED_BATCH
     console.print(f"using the embedded model and questions (none given): {demo.LABEL}")

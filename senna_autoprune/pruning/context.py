@@ -86,14 +86,14 @@ class PromptLayout:
 
 
 class ShortLayout(PromptLayout):
-    """What is left of an unpadded layout after a cut that keeps its slots ``source`` ((M',) ascending, all text among them).
+    """What is left of a layout after a cut that keeps its slots ``source`` ((M',) ascending, all text among them).
 
     A prefill that ranks by slots (decoder/ranked.py) reads none of it, so it is worked out when somebody asks: as a rule the trace, later.
     """
 
-    def __init__(self, before: PromptLayout, source: Tensor, tokens: int) -> None:
-        """tokens: visual tokens that are left."""
-        self.before, self.source, self._tokens, self.asking = before, source, tokens, before.asking
+    def __init__(self, before: PromptLayout, source: Tensor, tokens: int, padding: int = 0) -> None:
+        """tokens: visual tokens that are left. padding: slots that a batch puts before what is left."""
+        self.before, self.source, self._tokens, self.asking, self.padding = before, source, tokens, before.asking, padding
 
     @property
     def tokens(self) -> int:
@@ -105,21 +105,22 @@ class ShortLayout(PromptLayout):
 
     @cached_property
     def text(self) -> Tensor:  # type: ignore[override]
-        return torch.searchsorted(self.source, self.before.text)
+        return torch.searchsorted(self.source, self.before.text) + self.padding
 
     @cached_property
     def visual(self) -> Tensor:  # type: ignore[override]
-        flags = torch.zeros(len(self.source), dtype=torch.long, device=self.source.device).index_fill_(0, self.text, 1)
-        return torch.sort(flags, stable=True).indices[: self.tokens]
+        flags = torch.zeros(len(self.source), dtype=torch.long, device=self.source.device).index_fill_(0, self.text - self.padding, 1)
+        return torch.sort(flags, stable=True).indices[: self.tokens] + self.padding
 
     @cached_property
     def ids(self) -> Tensor:  # type: ignore[override]
-        kept = torch.searchsorted(self.before.visual, self.source.index_select(0, self.visual))
+        kept = torch.searchsorted(self.before.visual, self.source.index_select(0, self.visual - self.padding))
         return self.before.ids.index_select(0, kept)
 
     @cached_property
     def origin(self) -> Tensor:  # type: ignore[override]
-        return self.before.origin.index_select(0, self.source)
+        origin = self.before.origin.index_select(0, self.source)
+        return torch.cat([origin[:1].expand(self.padding), origin]) if self.padding else origin
 
 
 def initial_layouts(mask: Tensor, valid: Tensor | None) -> list[PromptLayout]:
@@ -156,15 +157,19 @@ def runs_of(visual_slots: Tensor) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class AttentionRows:
-    """Softmax attention of some query rows of one layer, over the whole causal row. weights: (H, T, M); layout: of its columns."""
+    """Softmax attention of some query rows of one layer, over the whole causal row.
+
+    weights: (H, T, M); layout: of its columns, the first of which is slot ``start``: there is none for the padding before it.
+    """
 
     weights: Tensor
     layout: PromptLayout
+    start: int = 0
 
     @property
     def visual(self) -> Tensor:
-        """(v,) slots of the visual tokens."""
-        return self.layout.visual
+        """(v,) columns of the visual tokens."""
+        return self.layout.visual - self.start if self.start else self.layout.visual
 
     def to_visual(self) -> Tensor:
         """(H, T, v) attention to the visual tokens, not renormalised."""

@@ -29,6 +29,7 @@ from senna_autoprune.evaluation.answering.questions import samples_of
 from senna_autoprune.evaluation.answering.settings import Setting, question_seed
 from senna_autoprune.evaluation.answering.stopwatch import SaneLogits, Stopwatch
 from senna_autoprune.evaluation.runs.rows import CUT, UNREACHABLE, AnswerRow, QuestionRow
+from senna_autoprune.pruning.decoder.whole_batch import one_prompt_at_a_time
 
 if TYPE_CHECKING:
     from senna_autoprune.adapters.model import DrivingModel, Prepared, Seen
@@ -247,6 +248,8 @@ class Answerer:
             stack.enter_context(room())
             watch = stack.enter_context(Stopwatch(self.model))
             trace = stack.enter_context(policy(self.model, seeds=seeds)) if policy is not None else None
+            if policy is None and size > 1:
+                stack.enter_context(one_prompt_at_a_time(self.model))
             limit = self._new_tokens(questions[0].type)
             made = self.driving.generate(prepared, limit, setting.blind, [logits])
         self._proven.add(setting.name)

@@ -85,6 +85,8 @@ def _probing(implementation: str) -> Callable[..., Any]:
             output, rows = one_by_one.attend(kernel, module, (query, key, value), padding, kwargs, *asked)
             if capture is not None:
                 capture.result = rows
+        elif padding is not None and padding.mask is not None:
+            attention_mask = padding.mask()
         elif (
             capture is not None
             and capture.future is not None

@@ -12,7 +12,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from senna_autoprune.pruning.context import AttentionRows, PromptLayout
@@ -21,10 +20,14 @@ from senna_autoprune.pruning.decoder import rows_once
 
 @dataclass(frozen=True)
 class Padding:
-    """starts: slots of padding on the left of each prompt. futures: of ``rows_once.future``, one a prompt; None: every token stays."""
+    """starts: slots of padding on the left of each prompt. futures: of ``rows_once.future``, one a prompt; None: every token stays.
+
+    mask: makes the mask of the padded batch, for a layer that cannot attend prompt by prompt; None: it was given.
+    """
 
     starts: Sequence[int]
     futures: Sequence[Tensor] | None = None
+    mask: Callable[[], Tensor | None] | None = None
 
 
 def attend(
@@ -56,6 +59,5 @@ def attend(
             continue
         found, weights = rows_once.attend(kernel, module, own[0], own[1], own[2], futures[sample], kwargs, timer)
         output[sample, start:] = found[0]
-        padded = torch.nn.functional.pad(weights, (start, 0)) if start else weights  # slots count the padding
-        rows.append(AttentionRows(padded, layouts[sample]))
+        rows.append(AttentionRows(weights, layouts[sample], start))
     return output, rows or None

@@ -6,7 +6,7 @@ The hooks (hooks.py) call it, and the method decides; here only the order of thi
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from senna_autoprune.pruning.decoder.deepstack import MERGED, DeepStack
 from senna_autoprune.pruning.decoder.gather import attention_mask, cut, gather_batch
 from senna_autoprune.pruning.decoder.proven import LOOKAHEAD
 from senna_autoprune.pruning.decoder.ranked import Ranked, can_rank
+from senna_autoprune.pruning.decoder.ranked_batch import RankedBatch
 from senna_autoprune.pruning.decoder.rotary import table_at, table_kind
 from senna_autoprune.pruning.decoder.timing import HostTimer
 from senna_autoprune.pruning.method import Method
@@ -34,7 +35,7 @@ class Prefill:
     after: (B,) the first position behind a prompt with three axes.
     cache: that the caller gave. length: N of the unpruned prompt, given_valid: (B, N) of it.
     valid: (B, M) bool, False at padding, and places: (B, M) by which a sliding window counts, both of what is left.
-    windows: each layer's sliding window. ranked: while every cut so far took the short way (ranked.py).
+    windows: each layer's sliding window. ranked: while every cut so far took the short way (ranked.py, ranked_batch.py).
     apart: of a batch whose layers attend prompt by prompt (one_by_one.py), each prompt's ``rows_once.future``; None: together.
     rotary and masks: since the last cut, by kind of layer and by sliding window. layouts and entering: per layer, per sample.
     """
@@ -51,7 +52,7 @@ class Prefill:
     given_valid: Tensor | None
     valid: Tensor | None
     windows: list[int | None]
-    ranked: Ranked | None = None
+    ranked: Ranked | RankedBatch | None = None
     apart: list[Tensor] | None = None
     after: Tensor | None = None
     deepstack: DeepStack | None = None
@@ -81,12 +82,13 @@ class Prefill:
         if rows:
             layouts, window = [context.layout for context in self.contexts], self._window(index)
             self.capture = attention.Capture(layouts, self.valid, rows, timer=self.timer, window=window, places=self.places)
-            if self.ranked is not None and self.policy.ranks_by_mean_attention(index + 1):
+            if isinstance(self.ranked, Ranked) and self.policy.ranks_by_mean_attention(index + 1):
                 self.capture.future = self.ranked.future
             attention.request(self.decoder.layers[index].self_attn, self.capture)
         if self.apart is not None:
             starts = [hidden.shape[1] - context.layout.length for context in self.contexts]
-            attention.separate(self.decoder.layers[index].self_attn, one_by_one.Padding(starts, self.apart))
+            late = partial(self._mask, index, hidden) if self.cut and self._mask_late else None
+            attention.separate(self.decoder.layers[index].self_attn, one_by_one.Padding(starts, self.apart, late))
         window, length = self.windows[index], hidden.shape[1]
         counted = (self.left[0].length if self.left else length) if self.compact else self.length
         self.left.append(
@@ -124,7 +126,8 @@ class Prefill:
         rows = self.capture.result if self.capture is not None else None
         self.capture = None
         if boundary == 0:
-            self.ranked, self.apart = self._may_rank(kwargs), self._may_part()
+            self.apart = self._may_part()
+            self.ranked = self._may_rank(kwargs)
         if self.deepstack is not None:
             hidden = self.deepstack.add(boundary, hidden, [context.layout for context in self.contexts])
         for sample, context in enumerate(self.contexts):
@@ -141,7 +144,7 @@ class Prefill:
                 self.ranked = None
                 hidden = self._gather(boundary, hidden, kwargs)
         if self.cut and kwargs:
-            rotary, mask = self._rotary(boundary, hidden, kwargs), self._mask(boundary, hidden)
+            rotary, mask = self._rotary(boundary, hidden, kwargs), None if self._mask_late else self._mask(boundary, hidden)
             kwargs = {**kwargs, "position_embeddings": rotary, "attention_mask": mask}
             if kwargs.get("position_ids") is not None and (self.position_ids is not None or self._ids_unread):
                 kwargs["position_ids"] = self.position_ids
@@ -167,15 +170,17 @@ class Prefill:
             check_allocation(self.policy, context, allocation, [counts[sample] for counts in self.entering], last)
             context.allocation = allocation
 
-    def _may_rank(self, kwargs: dict[str, Any]) -> Ranked | None:
-        """Tables for the short way, where this prompt can go it at all; a method may still go another one at any cut."""
-        context, plain = self.contexts[0], self.valid is None and not self.compact and self.deepstack is None
-        one = self.batch == 1 and context.visual and plain and not any(self.windows)
-        if not one or not can_rank(kwargs) or table_kind(self.decoder, 0) is not None:
+    def _may_rank(self, kwargs: dict[str, Any]) -> Ranked | RankedBatch | None:
+        """Tables for the short way, where these prompts can go it at all; a method may still go another one at any cut."""
+        one = self.batch == 1 and self.valid is None and not any(self.windows)
+        plain = not self.compact and self.deepstack is None and all(context.visual for context in self.contexts)
+        if not (one or self.apart is not None) or not plain or not can_rank(kwargs, self.batch) or table_kind(self.decoder, 0) is not None:
             return None
         if not any(self.policy.ranks_by_mean_attention(layer) for layer in range(1, self.depth + 1)):
             return None
-        return Ranked(context.layout, self.length, once=not context.keeps_all)
+        if one:
+            return Ranked(self.contexts[0].layout, self.length, once=not self.contexts[0].keeps_all)
+        return RankedBatch([context.layout for context in self.contexts], self.length)
 
     def _may_part(self) -> list[Tensor] | None:
         """``rows_once.future`` of each prompt, where layers may attend to them one by one: a batch on the CPU, padded on the left."""
@@ -192,15 +197,21 @@ class Prefill:
         """Whether layers take their positions from the rotary table alone, so that nobody need gather position_ids."""
         return self.ranked is not None and self.kernel in ("sdpa", "eager") and self.decoder.config.model_type in LOOKAHEAD
 
+    @property
+    def _mask_late(self) -> bool:
+        """Whether a padded batch's mask is made only if a layer cannot attend prompt by prompt: of layers that do no more with it."""
+        return self.apart is not None and self.decoder.config.model_type in LOOKAHEAD
+
     def _short(self, boundary: int) -> bool:
         """Whether the cut at this boundary goes the short way."""
-        context = self.contexts[0]
-        if self.ranked is None or context.attention is None or not self.policy.ranks_by_mean_attention(boundary):
+        if self.ranked is None or not self.policy.ranks_by_mean_attention(boundary):
             return False
-        return _allocated(context, boundary) == _chosen(context, boundary)
+        return all(one.attention is not None and _allocated(one, boundary) == _chosen(one, boundary) for one in self.contexts)
 
     def _gather_ranked(self, boundary: int, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
         context, ranked = self.contexts[0], self.ranked
+        if isinstance(ranked, RankedBatch):
+            return self._gather_ranked_batch(ranked, boundary, hidden, kwargs)
         assert ranked is not None and context.attention is not None
         scores, tokens = ranked.rank(context.attention), _chosen(context, boundary)
         context.ranked.append(scores)
@@ -214,6 +225,24 @@ class Prefill:
                 before = kwargs.get("position_ids") if self.position_ids is None else self.position_ids
                 self.position_ids = before.index_select(-1, source) if before is not None else None
         return hidden.index_select(1, source)
+
+    def _gather_ranked_batch(self, ranked: RankedBatch, boundary: int, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
+        scores = ranked.rank([context.attention for context in self.contexts if context.attention is not None])  # (B, M)
+        tokens, starts = [_chosen(context, boundary) for context in self.contexts], ranked.starts
+        source = ranked.keep(scores, tokens)
+        for sample, context in enumerate(self.contexts):
+            context.ranked.append(scores[sample : sample + 1, starts[sample] :])
+            padding = ranked.starts[sample]
+            context.layout = ShortLayout(context.layout, source[sample, padding:], tokens[sample], padding)
+            context.view_counts = None
+        self.cut, self.masks, self.places, self.valid = True, {}, None, ranked.there
+        if not kwargs:  # after the last layer nothing rotates or attends any more
+            return hidden.gather(1, source[..., None].expand(-1, -1, hidden.shape[-1]))
+        hidden, self.rotary[None] = ranked.follow(source, hidden, kwargs["position_embeddings"])
+        if not self._ids_unread:
+            before = kwargs.get("position_ids") if self.position_ids is None else self.position_ids
+            self.position_ids = _take(before[..., None], source)[..., 0] if before is not None else None
+        return hidden
 
     def _gather(self, boundary: int, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
         cuts, merged = [], []

@@ -58,7 +58,7 @@ class Ranked:
         return self._table[None, :, :half], self._table[None, :, half : 2 * half]
 
 
-def can_rank(kwargs: dict[str, Any]) -> bool:
-    """Whether a layer's keywords hold one rotary table (1, N, h) for all heads, as ``follow`` wants."""
+def can_rank(kwargs: dict[str, Any], batch: int = 1) -> bool:
+    """Whether a layer's keywords hold one rotary table (B or 1, N, h) for all heads, as ``follow`` wants."""
     tables = kwargs.get("position_embeddings")
-    return isinstance(tables, tuple) and len(tables) == 2 and all(table.dim() == 3 and table.shape[0] == 1 for table in tables)
+    return isinstance(tables, tuple) and len(tables) == 2 and all(table.dim() == 3 and table.shape[0] in (1, batch) for table in tables)

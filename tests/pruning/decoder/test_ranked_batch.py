@@ -1,0 +1,157 @@
+"""A padded batch's short way of a cut keeps the same tokens as the long one, and needs few operations."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from senna_autoprune import AutoPrune, SennaPruneError, build_policy
+from senna_autoprune.bench.batches import pad
+from senna_autoprune.pruning.context import AttentionRows, initial_layouts
+from senna_autoprune.pruning.decoder import prefill as prefill_module
+from senna_autoprune.pruning.decoder.gather import cut, gather_batch
+from senna_autoprune.pruning.decoder.ranked_batch import RankedBatch
+from tests.models import six_blocks, tiny_llama
+from tests.pruning.decoder.test_ranked import LongWay, _Operations
+
+
+@pytest.fixture
+def prompts():
+    """Three of different lengths, left-padded together."""
+    return pad([six_blocks(after=after, seed=after) for after in (7, 12, 9)])
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Boundaries at which a batch took the short way."""
+    seen = []
+    plain = prefill_module.Prefill._gather_ranked_batch
+
+    def counted(self, ranked, boundary, hidden, kwargs):
+        seen.append(boundary)
+        return plain(self, ranked, boundary, hidden, kwargs)
+
+    monkeypatch.setattr(prefill_module.Prefill, "_gather_ranked_batch", counted)
+    return seen
+
+
+def prefill(policy, model, embeds, visual, valid, **kwargs):
+    with policy(model, visual_mask=visual) as trace, torch.no_grad():
+        output = model(inputs_embeds=embeds, attention_mask=valid, use_cache=True, **kwargs)
+        after = model(
+            input_ids=torch.tensor([[5], [6], [7]]),
+            attention_mask=torch.cat([valid, valid[:, :1] * 0 + 1], dim=1),
+            past_key_values=output.past_key_values,
+        )
+    return output, after.logits, trace
+
+
+@pytest.mark.parametrize("groups", [4, 2])
+@pytest.mark.parametrize("options", [{"retention": 0.25}, {"retention": 0.4, "count": "leaving"}, {"flops": 0.5}])
+def test_the_short_way_is_the_long_one(prompts, short, options, groups):
+    model = tiny_llama(groups=groups)
+    whole, after, traces = prefill(AutoPrune(**options), model, *prompts, logits_to_keep=3)
+    assert short
+    cuts = len(short)
+    long, expected_after, expected = prefill(LongWay(**options), model, *prompts, logits_to_keep=3)
+    assert len(short) == cuts
+    for trace, other in zip(traces, expected, strict=True):
+        assert trace.tokens_per_layer == other.tokens_per_layer and trace.per_view == other.per_view
+        assert [ids.tolist() for ids in trace.ids] == [ids.tolist() for ids in other.ids]
+        assert [one.visual.tolist() for one in trace.layouts] == [one.visual.tolist() for one in other.layouts]
+        assert [one.text.tolist() for one in trace.layouts] == [one.text.tolist() for one in other.layouts]
+        assert [one.origin.tolist() for one in trace.layouts] == [one.origin.tolist() for one in other.layouts]
+    assert (whole.logits - long.logits).abs().max() <= 1e-5 * long.logits.abs().max()
+    assert (after - expected_after).abs().max() <= 1e-5 * expected_after.abs().max()
+
+
+def test_rows_that_a_caller_asks_for_come_back_to_their_places(prompts, short):
+    embeds, visual, valid = prompts
+    labels = torch.full(valid.shape, -100)
+    labels[:, -3:] = 4
+    losses = []
+    for policy in (AutoPrune(retention=0.3), LongWay(retention=0.3)):
+        model = tiny_llama()
+        with policy(model, visual_mask=visual), torch.no_grad():
+            losses.append(model(inputs_embeds=embeds, attention_mask=valid, labels=labels).loss)
+    assert short and losses[0] == pytest.approx(float(losses[1]), rel=1e-5)
+
+
+def test_a_step_by_step_cut_is_that_of_each_prompt():
+    """The class by itself, over three cuts, against cut and gather_batch."""
+    generator = torch.Generator().manual_seed(1)
+    valid = torch.ones(3, 24, dtype=torch.bool)
+    valid[0, :5] = valid[2, :2] = False
+    visual = (torch.rand(3, 24, generator=generator) < 0.6) & valid
+    visual[:, -4:] = False
+    layouts = initial_layouts(visual, valid)
+    ranked = RankedBatch(layouts, 24)
+    assert ranked.starts == [5, 0, 2]
+    hidden = long = torch.rand(3, 24, 6, generator=generator)
+    tables = torch.rand(1, 24, 4, generator=generator), torch.rand(1, 24, 4, generator=generator)
+    whole = tables
+    for counts in ((7, 9, 3), (6, 2, 3), (1, 2, 0)):
+        weights = torch.rand(3, 2, 4, hidden.shape[1], generator=generator)
+        weights[..., 4] = weights[..., 3]  # ties
+        rows = [AttentionRows(weights[0, :, :, ranked.starts[0] :], layouts[0], ranked.starts[0])]
+        rows += [
+            AttentionRows(weights[sample] * (torch.arange(hidden.shape[1]) >= ranked.starts[sample]), layouts[sample]) for sample in (1, 2)
+        ]
+        scores = ranked.rank(rows)
+        source = ranked.keep(scores, counts)
+        hidden, tables = ranked.follow(source, hidden, whole)
+        cuts = []
+        for one, row, count in zip(layouts, weights, counts, strict=True):
+            means = row.mean((0, 1))[one.visual]
+            kept = torch.sort(means, descending=True, stable=True).indices[:count].sort().values
+            cuts.append(cut(one, long.shape[1], kept, 0))
+        gathered = gather_batch(long, [None] * 3, cuts)
+        long, layouts = gathered.hidden, gathered.layouts
+        assert hidden.shape == long.shape
+        for sample, start in enumerate(ranked.starts):
+            assert torch.equal(hidden[sample, start:], long[sample, start:])
+            assert torch.equal(tables[1][sample, start:], whole[1][0, layouts[sample].origin[start:]])
+        assert (gathered.valid is None and ranked.there is None) or torch.equal(gathered.valid, ranked.there)
+
+
+def test_a_batch_needs_few_operations(prompts):
+    """Beyond what attending prompt by prompt costs, a cut of a batch is one cut, not one a prompt."""
+    model, (embeds, visual, valid) = tiny_llama(), prompts
+    counts = []
+    for policy in (AutoPrune(retention=0.25), LongWay(retention=0.25)):
+        with policy(model, visual_mask=visual), torch.no_grad(), _Operations() as operations:
+            model(inputs_embeds=embeds, attention_mask=valid, use_cache=True, logits_to_keep=1)
+        counts.append(operations.count)
+    assert counts[0] < 0.75 * counts[1]
+
+
+def test_what_ranks_otherwise_goes_the_long_way(prompts, short):
+    model = tiny_llama()
+    for name, options in (("autoprune", {"scope": "view"}), ("autoprune", {"revival": "merge"}), ("random", {}), ("fastv", {})):
+        prefill(build_policy(name, retention=0.4, **options), model, *prompts, logits_to_keep=1)
+    embeds, visual, valid = prompts
+    some = visual.clone()
+    some[1] = False  # a prompt without images
+    prefill(AutoPrune(retention=0.4), model, embeds, some, valid, logits_to_keep=1)
+    prefill(AutoPrune(retention=0.4), tiny_llama(attention="eager"), *prompts, logits_to_keep=1)
+    assert not short
+
+
+def test_the_gradient_flows_where_a_batch_stays_together(prompts):
+    model, (embeds, visual, valid) = tiny_llama(), prompts
+    gradients = []
+    for policy in (AutoPrune(retention=0.3), LongWay(retention=0.3)):
+        given = embeds.clone().requires_grad_()
+        with policy(model, visual_mask=visual):
+            model(inputs_embeds=given, attention_mask=valid, logits_to_keep=1).logits.sum().backward()
+        gradients.append(given.grad)
+    assert gradients[0].abs().sum() > 0
+    assert (gradients[0] - gradients[1]).abs().max() <= 1e-4 * gradients[1].abs().max()
+
+
+def test_attention_that_is_not_finite_is_refused(prompts):
+    model, (embeds, visual, valid) = tiny_llama(), prompts
+    with torch.no_grad():
+        model.model.layers[2].self_attn.q_proj.weight.fill_(float("nan"))
+    with pytest.raises(SennaPruneError, match="gave NaN"), AutoPrune(retention=0.3)(model, visual_mask=visual), torch.no_grad():
+        model(inputs_embeds=embeds, attention_mask=valid)
