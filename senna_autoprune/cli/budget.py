@@ -90,7 +90,7 @@ def command(
     budget is safe; 2: bad set-up; 3: some samples failed; 4: no budget was shown to be safe; 5: these questions cannot show harm.
     """
     from senna_autoprune.cli.eval_tables import console_for
-    from senna_autoprune.cli.values import fill_in_embedded, options_by_method
+    from senna_autoprune.cli.values import fill_in_embedded, options_by_method, said_keys
     from senna_autoprune.demo import label_of
     from senna_autoprune.evaluation.budget.config import BudgetConfig
     from senna_autoprune.files.yaml_files import load_config
@@ -100,7 +100,7 @@ def command(
         given["options"] = options_by_method(option_values, given.get("methods", "autoprune"))
     config = load_config(BudgetConfig, config_file, _embedded_margins(given, config_file))
     progress = console_for(stderr=True)
-    fill_in_embedded(config, progress)
+    fill_in_embedded(config, progress, said_keys(given, config_file))
     result = _search(config, retry_failed, force, progress)
     console, label = console_for(), label_of(config.model, config.questions)
     if label is not None:

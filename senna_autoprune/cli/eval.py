@@ -78,7 +78,7 @@ def command(
     """
     from senna_autoprune.cli.eval_tables import console_for, show
     from senna_autoprune.cli.export import Export
-    from senna_autoprune.cli.values import fill_in_embedded, with_method_options
+    from senna_autoprune.cli.values import fill_in_embedded, said_keys, with_method_options
     from senna_autoprune.demo import label_of
     from senna_autoprune.evaluation.config import EvalConfig
     from senna_autoprune.files.yaml_files import load_config
@@ -88,7 +88,7 @@ def command(
     given = with_method_options({name: value for name, value in flags.items() if value is not None}, option_values)
     config = load_config(EvalConfig, config_file, given)
     console, progress_console = console_for(), console_for(stderr=True)
-    fill_in_embedded(config, progress_console)
+    fill_in_embedded(config, progress_console, said_keys(given, config_file))
 
     result = _evaluate(config, retry_failed, force, progress_console)
     metrics = result.metrics

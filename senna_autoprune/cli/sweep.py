@@ -77,7 +77,7 @@ def command(
     """
     from senna_autoprune.cli.eval_tables import console_for, show_grid
     from senna_autoprune.cli.export import Export
-    from senna_autoprune.cli.values import fill_in_embedded, options_by_method
+    from senna_autoprune.cli.values import fill_in_embedded, options_by_method, said_keys
     from senna_autoprune.demo import label_of
     from senna_autoprune.evaluation.sweep.config import SweepConfig
     from senna_autoprune.files.yaml_files import load_config
@@ -90,7 +90,7 @@ def command(
         given["options"] = options_by_method(option_values, given.get("methods"))
     config = load_config(SweepConfig, config_file, given)
     progress_console = console_for(stderr=True)
-    fill_in_embedded(config, progress_console)
+    fill_in_embedded(config, progress_console, said_keys(given, config_file))
 
     result = _sweep(config, retry_failed, force, progress_console)
     result.table["facts"]["label"] = label_of(config.model, config.questions)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.files.yaml_files import parse_range, read_value
+from senna_autoprune.files.yaml_files import parse_range, read_value, read_yaml
 
 EMBEDDED_BATCH = 8  # its layers are so small that most of a single question's time is the start of operations
+
 
 def parse_shares(text: str) -> list[float]:
     """``0.2,0.25`` or ``0.20:0.40:0.05`` (start:stop:step, the stop included) -> shares in (0, 1].
@@ -115,11 +116,17 @@ def options_by_method(texts: Iterable[str], methods: str | None) -> dict[str, di
     return options
 
 
-def fill_in_embedded(config: Any, console: Any) -> None:
-    """Take the embedded model and questions where neither is given, and say so; its questions go in batches, unless a size is given.
+def said_keys(given: Collection[str], config_file: str | None) -> set[str]:
+    """Configuration keys that the user gave, on the command line or in a file."""
+    return {*given, *(read_yaml(config_file) if config_file is not None else ())}
+
+
+def fill_in_embedded(config: Any, console: Any, said: Collection[str] | None = None) -> None:
+    """Take the embedded model and questions where neither is given, and say so.
 
     Args:
         config: with ``model`` and ``questions``.
+        said: of ``said_keys``: its questions go in batches, unless a size was said; None: they do not.
     Raises:
         SennaPruneError: one is given without the other, or this copy of the package has none embedded.
     """
@@ -134,6 +141,6 @@ def fill_in_embedded(config: Any, console: Any) -> None:
     if found is None:
         raise SennaPruneError("--model and --questions are missing, and this copy has no embedded ones: give --model DIR --questions FILE")
     config.model, config.questions = str(found.model_dir), str(found.questions_file)
-    if hasattr(config, "batch_size") and "batch_size" not in config.model_fields_set:
+    if said is not None and "batch_size" not in said:
         config.batch_size = EMBEDDED_BATCH
     console.print(f"using the embedded model and questions (none given): {demo.LABEL}")

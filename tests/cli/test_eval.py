@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from rich.console import Console
 
 from senna_autoprune import demo
@@ -174,12 +175,18 @@ def test_without_a_model_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_is_embedded_stands_in_for_what_is_missing(
-    place: Place, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    place: Place, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(demo, "embedded", lambda: demo.EmbeddedDemo(checkpoint, place.questions, place.folder))
     flags = ("--out", place.folder / "run", "--retention", 0.6, "--max-new-tokens", 2, "--no-controls")
     assert _run(monkeypatch, *flags) == 0
     assert "using the embedded model and questions" in capsys.readouterr().err
+    kept = tmp_path / "eval.yaml"
+    kept.write_text("batch_size: 3\n")
+    for said, size in (((), 8), (("--batch-size", 2), 2), (("--config", kept), 3), (("--config", kept, "--batch-size", 1), None)):
+        out = tmp_path / f"run-{size}"
+        assert _run(monkeypatch, "--out", out, *flags[2:], *said) == 0
+        assert yaml.safe_load((out / "config.yaml").read_text())["config"].get("batch_size") == size  # batches of one go unsaid
 
 
 def test_help_loads_no_torch() -> None:
