@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from senna_autoprune.bench.passes import UNPRUNED, Timing
 from senna_autoprune.bench.shapes import BenchShape, build_prompt
 from senna_autoprune.device import Marks
+from senna_autoprune.pruning.decoder.whole_batch import one_prompt_at_a_time
 from senna_autoprune.pruning.policy import Policy
 from senna_autoprune.pruning.trace import Trace
 
@@ -85,8 +86,12 @@ def measure_batches(
     marks = Marks(embeds.device)
 
     def timed(name: str, one: Tensor, mask: Tensor, attention: Tensor | None) -> tuple[float, list[float]]:
-        context: AbstractContextManager[Trace | None] = policies[name](model, visual_mask=mask) if name in policies else nullcontext()
-        with context as trace, torch.inference_mode():
+        pruned: AbstractContextManager[Trace] | None = policies[name](model, visual_mask=mask) if name in policies else None
+        with ExitStack() as stack:
+            stack.enter_context(torch.inference_mode())
+            trace = stack.enter_context(pruned) if pruned is not None else None
+            if pruned is None and len(one) > 1:
+                stack.enter_context(one_prompt_at_a_time(model))  # as the evaluation asks unpruned batches
             start = marks.mark()
             model(inputs_embeds=one, attention_mask=attention, use_cache=True, logits_to_keep=1)
             seconds = marks.ms(start, marks.mark()) / 1e3
