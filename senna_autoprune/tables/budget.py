@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -93,9 +93,21 @@ def each_grid(found: Certificate) -> Grid:
             "each method is tested by itself at 5 %, from the largest budget down; all held: also corrected for so many (Holm)",
             "one cut: what engines call it that can only prune once, before the decoder",
         ]
+        grid.notes += _unsteady([one["at"] for one in rows if one["at"] is not None])
         if found.get("power"):
             grid.notes.append(found["power"])
     return grid
+
+
+def _unsteady(steps: Sequence[Certificate]) -> list[str]:
+    """A line, where times were not compared."""
+    drifts = [step["cost"]["drift"] for step in steps if step["cost"].get("drift") and step["cost"]["total_ratio"] is None]
+    if not drifts:
+        return []
+    low, high = min(drifts), max(drifts)
+    times = f"{low:.2f}" if high - low < 0.005 else f"{low:.2f} to {high:.2f}"
+    line = f"time n/a: the vision tower took {times} times as long over the same pictures as when unpruned was asked; try a quiet machine"
+    return [line]
 
 
 def _reached(one: Certificate, found: Certificate) -> list[str]:
@@ -143,6 +155,7 @@ def sequence_grid(found: Certificate) -> Grid:
         f"margin: {margins['source']}; {_said(over)}; at worst and at most: one-sided 95 % bounds",
         f"dangerous: {_danger(over)}; time: of the whole question, beside unpruned",
         "tested from the largest budget down, each at 5 %, stopping at the first failure: a wrong certificate has a chance of 5 % at most",
+        *_unsteady(found.get("sequence", [])),
     ]
     if found.get("power"):
         grid.notes.append(found["power"])

@@ -37,7 +37,7 @@ from senna_autoprune.evaluation.budget.sequence import Look, Rules, examine, in_
 from senna_autoprune.evaluation.budget.strata import strata
 from senna_autoprune.evaluation.evaluate import describe
 from senna_autoprune.evaluation.measures.clusters import clusters_of, scene_warning
-from senna_autoprune.evaluation.measures.cost import cost_measures
+from senna_autoprune.evaluation.measures.cost import cost_beside
 from senna_autoprune.evaluation.measures.distances import Gains
 from senna_autoprune.evaluation.measures.parsing import parse_road_users
 from senna_autoprune.evaluation.measures.verdict import BLIND, METRES, SAFE, Evidence, passes, signed
@@ -358,11 +358,7 @@ class Search:
         mine, theirs = (
             [row for row in self.store.answers(setting) if row.question in asked and row.answer is not None] for setting in (name, UNPRUNED)
         )
-        found = cost_measures(mine, theirs)
-        return {key: found[key] for key in ("retention_tokens", "flops_ratio")} | {
-            "prefill_ratio": found["prefill_ratio"]["median"],
-            "total_ratio": found["total_ratio"]["median"],
-        }
+        return cost_beside(mine, theirs)
 
     def beside(self, row: RowSpec, rules: Rules, done: Sequence[tuple[float, list[Look]]]) -> dict[str, Any]:
         """Strata of what was certified, and what the first failure would need."""

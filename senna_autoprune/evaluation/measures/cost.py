@@ -16,6 +16,7 @@ CLAMP_WARNING = 0.9
 _COLUMNS = ("average_tokens", "retention_tokens", "flops_full", "flops_pruned")  # numbers that every trace has
 _MAYBE = ("mutual_information", "k", "pruner_ms")
 _TOKENS = PackedTrace.FIGURES.index("visual_tokens")
+STEADY = 0.1  # times asked minutes apart are compared if the same work took as long then, up to this share
 STAGES = ("vision_ms", "prefill_ms", "decode_ms")  # of one answer
 _TOGETHER = 1024  # lists summed at once
 
@@ -95,6 +96,14 @@ def _size(trace: Mapping[str, Any]) -> tuple[int, int]:
         return int(np.frombuffer(trace.figures)[_TOKENS]), len(trace.views) // 8
     found = whole(trace)
     return found["visual_tokens"], len(found["per_view"])
+
+
+def clock_drift(rows: Sequence[AnswerRow], unpruned: Sequence[AnswerRow]) -> float | None:
+    """How much longer the vision tower took over the same pictures when ``rows`` were answered than when ``unpruned`` ones were (median
+    of paired ratios): what the machine's pace, and no pruning, did to their times. None: it was not measured.
+    """
+    mine, theirs = Columns(rows), Columns(unpruned)
+    return _ratio(_pairs(mine, theirs), mine.of("vision_ms"), theirs.of("vision_ms"))["median"]
 
 
 def cost_measures(
@@ -208,3 +217,16 @@ def _mean_row(rows: Sequence[bytes], kind: Any) -> list[float] | None:
         part = rows[start : start + _TOGETHER]
         total = total + np.frombuffer(b"".join(part), dtype=kind).reshape(len(part), -1).astype(float).sum(axis=0)
     return [float(value) for value in total / len(rows)]
+
+
+def cost_beside(rows: Sequence[AnswerRow], unpruned: Sequence[AnswerRow]) -> dict[str, Any]:
+    """What is said of a setting that was asked at another time than its unpruned rows: ratios of times only if the machine kept its pace.
+
+    Returns:
+        ``retention_tokens``, ``flops_ratio``, ``prefill_ratio`` and ``total_ratio`` (medians), and ``drift``, of ``clock_drift``; beyond
+        ``STEADY`` of one the two ratios are None.
+    """
+    found, drift = cost_measures(rows, unpruned), clock_drift(rows, unpruned)
+    steady = drift is None or max(drift, 1 / drift) <= 1 + STEADY
+    times = {key: found[key]["median"] if steady else None for key in ("prefill_ratio", "total_ratio")}
+    return {"retention_tokens": found["retention_tokens"], "flops_ratio": found["flops_ratio"], **times, "drift": drift}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from senna_autoprune.evaluation.measures.cost import cost_measures
+from senna_autoprune.evaluation.measures.cost import clock_drift, cost_beside, cost_measures
 from senna_autoprune.evaluation.runs.rows import AnswerRow, StoredTrace
 
 
@@ -42,6 +43,20 @@ def test_times_are_compared_question_by_question() -> None:
     unpruned = [row(0, "unpruned", ms=1), row(1, "unpruned", ms=3), row(2, "unpruned", ms=50)]
     pruned = [row(2, ms=100), row(0, ms=2), row(1, ms=3), row(9, ms=1)]
     assert cost_measures(pruned, unpruned)["prefill_ratio"] == {"median": 2.0, "p10": pytest.approx(1.2), "p90": 2.0}
+
+
+def test_times_of_another_hour_are_compared_only_if_the_same_work_took_as_long() -> None:
+    """Pruned answers of twice the speed, on a machine that had slowed down to a half: not equal times, but none."""
+    unpruned = [row(question, "unpruned", ms=10) for question in range(3)]
+    pruned = [row(question, ms=5, trace=trace(100, 50)) for question in (2, 0, 1, 7)]
+    for slower, said in ((1.0, 0.5), (1.09, 0.5), (1 / 1.09, 0.5), (1.2, None), (1 / 1.2, None)):
+        rows = [replace(one, vision_ms=slower) for one in pruned]
+        assert clock_drift(rows, unpruned) == pytest.approx(slower)
+        beside = cost_beside(rows, unpruned)
+        assert beside["prefill_ratio"] == said and (beside["total_ratio"] is None) == (said is None)
+        assert beside["flops_ratio"] == pytest.approx(0.5) and beside["drift"] == pytest.approx(slower)
+    unknown = cost_beside([replace(one, vision_ms=None) for one in pruned], unpruned)
+    assert unknown["drift"] is None and unknown["prefill_ratio"] == 0.5
 
 
 def test_a_gain_is_measured_over_bound() -> None:
