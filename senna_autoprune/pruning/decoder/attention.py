@@ -150,5 +150,5 @@ def attention_rows(
         scores[..., tail:].masked_fill_(hidden, float("-inf"))
         if sinks is not None:
             scores = torch.cat([scores, sinks.detach().float().view(heads, 1, 1).expand(-1, len(rows), 1)], dim=-1)
-        answers.append(AttentionRows(scores.softmax(-1)[..., :slots], layout))
+        answers.append(AttentionRows(torch.softmax(scores, -1, out=scores)[..., :slots], layout))
     return answers

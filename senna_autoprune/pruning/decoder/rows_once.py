@@ -61,7 +61,7 @@ def attend(
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     with timer or nullcontext():
         scores = torch.baddbmm(bias[..., -slots:], query[0, :, first:].float(), key[0].float().transpose(1, 2), alpha=scaling)
-        weights = scores.softmax(-1)  # (H, T, M)
+        weights = torch.softmax(scores, -1, out=scores)  # (H, T, M), in place: as large as a prompt's keys and more
         rows = torch.bmm(weights.to(value.dtype), value[0])  # (H, T, h)
     before, _ = kernel(module, query[:, :, :first], key[:, :, :first], value[:, :, :first], None, **kwargs)
     return torch.cat([before, rows.transpose(0, 1)[None]], dim=1), weights
