@@ -32,7 +32,7 @@ def summary_grid(metrics: Metrics) -> Grid | None:
     )
     size = metrics.get("run", {}).get("config", {}).get("batch_size", 1)
     if size > 1:
-        grid.notes.append(f"asked in batches of up to {size}: a question's times are an equal share of its batch's")
+        grid.notes.append(f"batches of up to {size}: times are equal shares of a batch's")
     for name, entry in entries.items():
         if name == metrics["method"]:
             grid.strong.append(len(grid.rows))
