@@ -12,8 +12,9 @@ READY_MUTANTS := $(VENV_MUTANTS)/.ready
 VENV_NEWEST ?= .venv-newest
 # of make test: processes
 WORKERS ?= 2
-# names of mutants, with wildcards, as mutmut prints them; empty: all of them
+# names of mutants, with wildcards, as mutmut prints them, to run (again); empty: all that have no result yet, or this share of them
 MUTANTS ?=
+SAMPLE ?= 1
 
 # tests of under a minute together on one idle core: pure functions, methods, measures, rules, laws
 FAST := tests/test_habits.py tests/docs/test_add_a_method.py tests/docs/test_commands.py tests/docs/test_links.py tests/docs/test_tables.py \
@@ -102,9 +103,9 @@ bench-gpu: setup
 test-gpu: setup
 	SENNA_NEEDS_GPU=1 $(BIN)/python -m pytest tests/gpu
 
-# one mutant at a time on one thread; survivors are listed at the end, and run again where they were: mutants/ keeps what was done
+# one mutant at a time on one thread; goes on where it was stopped: mutants/ keeps what was done
 mutants: $(READY_MUTANTS)
-	OMP_NUM_THREADS=1 SENNA_SHARED=$(abspath ../shared) $(VENV_MUTANTS)/bin/mutmut run --max-children 1 $(MUTANTS)
+	OMP_NUM_THREADS=1 SENNA_SHARED=$(abspath ../shared) $(VENV_MUTANTS)/bin/python tools/maintain/mutants.py --sample $(SAMPLE) $(MUTANTS)
 	$(VENV_MUTANTS)/bin/mutmut results
 
 $(READY_MUTANTS): setup.cfg configs/constraints.txt

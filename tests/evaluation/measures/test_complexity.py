@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from senna_autoprune.evaluation.measures.complexity import BANDS, bands_of, interaction, is_right, oracle, retention_by_band, spearman
+from senna_autoprune.evaluation.measures.complexity import (
+    BANDS,
+    bands_of,
+    complexity_of,
+    interaction,
+    is_right,
+    oracle,
+    retention_by_band,
+    spearman,
+)
 
 
 def test_right_and_wrong_of_closed_types():
@@ -19,6 +28,7 @@ def test_bands_are_terciles_and_equal_values_stay_together():
     assert bands_of([1, 2, 3, 4, 5, 6]) == ["simple", "simple", "medium", "medium", "complex", "complex"]
     assert set(bands_of([2, 2, 2])) == {"simple"} and bands_of([]) == []
     assert bands_of([1, 1, 1, 1, 9, 9]).count("complex") == 2 or bands_of([1, 1, 1, 1, 9, 9]).count("medium") == 2
+    assert [bands_of(range(1, 13)).count(band) for band in BANDS] == [4, 4, 4]
 
 
 def twin_of_interaction(before, adaptive, static, bands):
@@ -48,6 +58,18 @@ def test_interaction_is_undefined_without_right_answers():
     assert interaction([False] * 6, [True] * 6, [False] * 6, ["simple", "complex"] * 3, ["a"] * 6, 20).value is None
 
 
+def test_one_right_answer_in_a_band_defines_it() -> None:
+    """One question a band, right before; adapting loses the simple one."""
+    found = interaction([True, True], [False, True], [True, True], ["simple", "complex"], ["a", "a"], 20)
+    assert found.value == 1.0
+    assert interaction([True, False], [True, True], [False, True], ["complex", "simple"], ["a", "a"], 20).value is None
+
+
+def test_complexity_of_a_question_where_its_file_states_it():
+    assert complexity_of({"complexity": "2.5"}) == 2.5
+    assert complexity_of({}) is None and complexity_of({"complexity": "high"}) is None
+
+
 def test_retention_by_band():
     found = retention_by_band([True, True, True], [True, False, True], ["simple", "simple", "complex"], ["a", "b", "c"])
     assert set(found) == {"simple", "complex"} and found["simple"]["value"] == 0.5 and found["simple"]["questions"] == 2
@@ -63,6 +85,12 @@ def test_spearman_equals_scipy_and_covers_it():
     found = spearman(x, y, [f"s{i // 3}" for i in range(90)], resamples=200)
     assert found["value"] == pytest.approx(spearmanr(x, y).statistic) and found["low"] < found["value"] < found["high"]
     assert found["count"] == 90 and found["scenes"] == 30
+    assert spearman([1.0, 2.0, 4.0], [0.1, 0.3, 0.2], ["a", "a", "a"]) == {
+        "value": pytest.approx(0.5), "low": None, "high": None, "count": 3, "scenes": 1,
+    }  # fmt: skip
+    assert (
+        spearman([1.0, 2.0], [1.0, 2.0], ["a", "b"])["value"] is None and spearman([1, 2, 3], [1, 1, 1], ["a", "b", "c"])["value"] is None
+    )
     assert spearman([1.0, 1.0, 1.0], [1.0, 2.0, 3.0], ["a", "b", "c"])["value"] is None
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from senna_autoprune.evaluation.measures.cost import clock_drift, cost_beside, cost_measures
+from senna_autoprune.evaluation.measures.cost import clock_drift, cost_beside, cost_measures, full_tokens
 from senna_autoprune.evaluation.runs.rows import AnswerRow, StoredTrace
 
 
@@ -36,6 +36,15 @@ def test_tokens_a_view_are_each_questions_own() -> None:
     assert measures["tokens_per_view"] == pytest.approx((4 / 1 + 12 / 6) / 2)
     assert measures["tokens_per_layer"] == pytest.approx(8)
     assert measures["kept_per_view"] is None  # one view and six have no common list
+
+
+def test_an_unpruned_prompt_is_as_long_as_any_rows_of_it_say() -> None:
+    """12 tokens in one view, 12 in two; the second row of a question says nothing new. Rows without a trace keep all of it."""
+    rows = [row(0), row(0, trace=trace(1, 1, views=1)), row(0, "b", trace=trace(1, 1, views=3)), row(1, trace=trace(1, 1, views=2))]
+    assert full_tokens(rows) == (12.0, 9.0) and full_tokens([row(0)]) is None
+    kept = cost_measures([row(0)], [], (12.0, 9.0))
+    assert (kept["pruned"], kept["tokens_per_layer"], kept["tokens_per_view"], kept["retention_tokens"]) == (False, 12.0, 9.0, 1.0)
+    assert cost_measures([row(0, trace=trace(1, 1))], [])["pruned"] is True
 
 
 def test_times_are_compared_question_by_question() -> None:

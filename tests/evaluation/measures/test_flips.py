@@ -65,7 +65,15 @@ def test_right_answers_are_never_harmful_and_lost_ones_always_are(label: Plan, u
         ("vru", NO, NO, "Hm", "no_answer"),
         ("vru", YES, NO, YES, "repaired"),
         ("vru", YES, YES, "Yes.", "wording"),
+        ("vru", "?", YES, NO, "missed_road_user"),
+        ("vru", "?", NO, YES, "false_road_user"),
+        ("vru", "?", "Hm", YES, "both_wrong"),
+        ("vru", YES, "Hm", "Eh", "both_wrong"),
+        ("vru", YES, NO, "Hm", "no_answer"),
+        ("vru", YES, "Hm", NO, "both_wrong"),
         ("light", "Red", "Red", "Green", "broken"),
+        ("light", "Red", "Green", "Red", "repaired"),
+        ("light", "Red", "Hm", "Eh", "both_wrong"),
         ("light", "Red", "Green", "Yellow", "both_wrong"),
         ("light", "Red", "red", "Red.", "wording"),
         ("motion", "Object 1: KEEP, STRAIGHT", "Object 1: KEEP, STRAIGHT", "Object 1: STOP, STRAIGHT", "broken"),
@@ -85,5 +93,6 @@ def test_table_counts_and_order() -> None:
     table = flip_table(flips, compared=8)
     assert (table["flips"], table["rate"], table["harmful"], table["harmful_rate"]) == (4, 0.5, 3, 0.375)
     assert next(iter(table["by_severity"])) == "missed_brake"
-    assert table["by_severity"]["wrong_path"]["count"] == 2
+    assert table["by_severity"]["wrong_path"] == {"count": 2, "rate": 0.25, "meaning": SEVERITIES["wrong_path"]}
+    assert SEVERITIES["wrong_path"] == "unpruned had the path right, pruned has not"
     assert flip_table([], compared=0)["rate"] is None

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import norm, t
 
 from senna_autoprune.evaluation.measures.clusters import by_cluster, clusters_of, scene_warning
 from senna_autoprune.evaluation.measures.intervals import (
+    CAUTIOUS,
+    USUAL,
+    Bounds,
     Paired,
     design_effect,
     difference_interval,
@@ -17,7 +21,7 @@ from senna_autoprune.evaluation.measures.intervals import (
     scenes_upper,
     share_interval,
 )
-from tests.evaluation.measures.twins import restricted_score
+from tests.evaluation.measures.twins import design_effect_by_questions, restricted_score
 from tools.maintain import simulate as simulated
 
 
@@ -67,6 +71,86 @@ def test_share_interval_of_independent_questions_is_wilsons() -> None:
     assert (found.low, found.high) == (pytest.approx(0.2553, abs=2e-3), pytest.approx(0.3662, abs=2e-3))  # Newcombe (1998)
 
 
+def by_scene(values: list[float], scenes: list[str]) -> dict[str, list[float]]:
+    return {scene: [v for v, s in zip(values, scenes, strict=True) if s == scene] for scene in dict.fromkeys(scenes)}
+
+
+def test_intervals_are_inverted_scores_at_the_twins_design_effect() -> None:
+    """150 questions of 40 scenes that err together: at its ends each interval's score is +-z, with counts divided by the twin's effect."""
+    rng, z = np.random.default_rng(5), norm.ppf(0.975)
+    scenes = [f"s{number}" for number in rng.integers(40, size=150)]
+    bad = {scene: rng.random() < 0.3 for scene in scenes}
+    before = [bool(rng.random() < 0.85) for _ in scenes]
+    after = [bool((b and rng.random() < (0.4 if bad[s] else 0.97)) or rng.random() < 0.02) for b, s in zip(before, scenes, strict=True)]
+    pairs, count = Paired.of(before, after, scenes), by_cluster(np.ones(150), scenes)
+
+    share = share_interval(by_cluster(np.array(after, dtype=float), scenes), count)
+    mean = sum(after) / 150
+    mixed = {s: len(set(found)) > 1 for s, found in by_scene([float(a) for a in after], scenes).items()}
+    centred = by_scene([a - mean for a in after], scenes)
+    touched = {s: found if mixed[s] else [] for s, found in centred.items()}  # a scene all right or all wrong holds no event
+    weight = sum(map(bool, touched.values()))
+    assert 0 < weight < len(centred)
+    effect = design_effect(np.array([sum(f) for f in centred.values()]), 150 * mean * (1 - mean), weight, count, 0.975)
+    assert share.design_effect == pytest.approx(effect) and effect > 1.3
+    for end in (share.low, share.high):
+        assert abs(mean - end) / np.sqrt(end * (1 - end) * effect / 150) == pytest.approx(z)
+    assert share.low < share.value < share.high and share.scenes == len(centred)
+
+    lost, gained = (
+        sum(b and not a for b, a in zip(before, after, strict=True)),
+        sum(a and not b for b, a in zip(before, after, strict=True)),
+    )
+    both, gap = sum(b and a for b, a in zip(before, after, strict=True)), (sum(after) - sum(before)) / 150
+    for found, value, score, null in (
+        (difference_interval(pairs), gap, lambda d, e: difference_score(lost / e, gained / e, 150 / e, d), gap),
+        (ratio_interval(pairs), sum(after) / sum(before), lambda r, e: ratio_score(both / e, lost / e, gained / e, 150 / e, r), None),
+    ):
+        residuals = [float(a) - (b + null if null is not None else value * b) for b, a in zip(before, after, strict=True)]
+        flipped = by_scene([float(a) - b for b, a in zip(before, after, strict=True)], scenes)
+        by = by_scene(residuals, scenes)
+        seen = sum(any(f) for f in flipped.values())
+        effect = design_effect(np.array([sum(f) for f in by.values()]), float(np.square(residuals).sum()), seen, count, 0.975)
+        assert found.value == pytest.approx(value) and found.design_effect == pytest.approx(effect) and effect > 1.3
+        assert found.low < value < found.high and found.scenes == len(by)
+        assert (score(found.low, effect), score(found.high, effect)) == (pytest.approx(z, abs=1e-5), pytest.approx(-z, abs=1e-5))
+
+
+def test_design_effect_equals_the_twin_that_counts_questions() -> None:
+    rng = np.random.default_rng(6)
+    for scenes in (2, 5, 30):
+        found = {f"s{i}": rng.normal(rng.normal(0, 1), 1, size=rng.integers(1, 6)).tolist() for i in range(scenes)}
+        sums, count = np.array([sum(f) for f in found.values()]), np.array([float(len(f)) for f in found.values()])
+        squares = sum(r * r for f in found.values() for r in f)
+        for prior in (USUAL, CAUTIOUS):
+            expected = design_effect_by_questions(found, 0.975, *prior)
+            assert design_effect(sums, squares, scenes, count, 0.975, prior) == pytest.approx(expected)
+    assert design_effect(np.zeros(1), 1.0, 1, np.ones(1), 0.975) == 1 == design_effect(np.zeros(3), 1.0, 1, np.zeros(3), 0.975)
+
+
+def test_what_is_undefined_still_says_its_value_and_its_scenes() -> None:
+    """Without a question nothing is known; one scene has no interval; two of one question each have one."""
+    none, one = np.zeros(3), np.ones(1)
+    for found in (share_interval(none, none), mean_interval(none, none), difference_interval(Paired(none, none, none, none))):
+        assert found == Bounds(None, None, None, 3)
+    assert share_interval(one, one) == mean_interval(one, one) == Bounds(1.0, None, None, 1)
+    assert difference_interval(Paired.of([True], [False], "a")) == Bounds(-1.0, None, None, 1)
+    assert ratio_interval(Paired.of([False], [True], "a")) == Bounds(None, None, None, 1)
+    assert ratio_interval(Paired.of([True, True], [False, True], "aa")) == Bounds(0.5, None, None, 1)
+    two = ratio_interval(Paired.of([True, True], [False, True], "ab"))
+    assert two.low is not None and two.low < 0.5 < two.high
+    assert difference_score(0, 0, 10, 0) == 0 == ratio_score(10, 0, 0, 10, 1)
+    assert two.to_dict() == {"value": two.value, "low": two.low, "high": two.high, "scenes": 2, "design_effect": two.design_effect}
+    with pytest.raises(ValueError, match="1 answers before, 2 after, 2 clusters"):
+        Paired.of([True], [True, False], "ab")
+
+
+def test_some_scenes_of_pairs() -> None:
+    pairs = Paired.of([True, True, False, True], [True, False, True, True], ["a", "a", "b", "c"])
+    assert pairs.take(np.array([2, 0])) == Paired(*map(pytest.approx, ([1, 1], [0, 1], [0, 0], [1, 2])))
+    assert (pairs.difference, pairs.changed, pairs.reversed.difference) == (0, 0.5, 0) and pairs.gap.tolist() == [-1, 1, 0]
+
+
 def test_design_effect_of_copies_is_their_number() -> None:
     """Five copies of each answer in a scene say as much as one."""
     rng = np.random.default_rng(0)
@@ -85,8 +169,16 @@ def test_bounds_of_scenes_are_exact() -> None:
     assert (scenes_upper(5, 5), scenes_upper(0, 0)) == (1.0, None)
 
 
+def test_mean_interval_weighs_scenes_by_their_questions() -> None:
+    """The ratio estimator's standard error, scene by scene."""
+    sums, count = np.array([4.0, 9.0, 1.0, 6.0]), np.array([2.0, 3.0, 1.0, 4.0])
+    found, mean = mean_interval(sums, count), 2.0
+    error = np.sqrt(4 / 3 * sum((s - mean * n) ** 2 for s, n in zip(sums, count, strict=True))) / 10
+    assert (found.value, found.scenes) == (mean, 4) and found.high - mean == pytest.approx(t.ppf(0.975, 3) * error) == mean - found.low
+
+
 def test_mean_interval_is_students_for_single_questions() -> None:
-    from scipy.stats import sem, t
+    from scipy.stats import sem
 
     values = np.random.default_rng(1).normal(2, 1, size=30)
     found = mean_interval(values, np.ones(30))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from math import log, sqrt
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.stats import norm, t
 
 
 def restricted_score(both: float, lost: float, gained: float, n: float, null: float, kind: str) -> float:
@@ -30,6 +31,18 @@ def restricted_score(both: float, lost: float, gained: float, n: float, null: fl
     if kind == "difference":
         return ((gained - lost) / n - null) / sqrt((p10 + p01 - null**2) / n)
     return ((both + gained) / n - null * (both + lost) / n) / sqrt(null * (p10 + p01) / n)
+
+
+def design_effect_by_questions(residuals: Mapping[str, Sequence[float]], quantile: float, correlation: float, trust: float) -> float:
+    """Scene -> its questions' residuals: question by question, with t in place of z."""
+    scenes, questions = len(residuals), sum(map(len, residuals.values()))
+    touched = sum(any(abs(r) > 1e-12 for r in found) for found in residuals.values())
+    squares = sum(r * r for found in residuals.values() for r in found)
+    seen = scenes / (scenes - 1) * sum(sum(found) ** 2 for found in residuals.values()) / squares
+    mean_size = sum(len(found) ** 2 for found in residuals.values()) / questions
+    weight = touched / (touched + trust)
+    mixed = weight * seen + (1 - weight) * (1 + (mean_size - 1) * correlation)
+    return float(max(1.0, mixed) * (t.ppf(quantile, scenes - 1) / norm.ppf(quantile)) ** 2)
 
 
 def sign_flip_by_listing(differences: Sequence[float]) -> float:
