@@ -66,8 +66,11 @@ class Few(list[T]):
 
     def take(self, places: Sequence[int]) -> Self:
         """What stands at these places, which are different ones and ascend."""
+        if len(places) == len(self):
+            return self
         codes, objects = self.codes
-        return self if len(places) == len(self) else type(self).of(codes[np.asarray(places, dtype=np.intp)], objects)
+        there, taken = np.unique(codes[np.asarray(places, dtype=np.intp)], return_inverse=True)
+        return type(self).of(taken, [objects[number] for number in there.tolist()])
 
 
 def few(items: Sequence[T]) -> Few[T]:

@@ -114,7 +114,7 @@ def summarise(
         usable = [row for row in found if row.question in complete]
         result["settings"][name]["cost"] = cost_measures(usable, unpruned, full)
         result["settings"][name]["unended"] = {"count": sum(row.cut for row in usable), "of": len(usable)}
-    models = dict(texts)
+    models = texts_of(questions, by_setting, None)  # as they were said: the adapter reads them itself
     reads_plans = reading is None or reading.kind("plan") == "plan"
     plans = [q for q in kept if q.type == "plan" and parse_plan(q.label).valid and reads_plans]
     if plans:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from senna_autoprune.adapters.reading import Reading as Senna
+from senna_autoprune.adapters.reading import Reading
 from senna_autoprune.evaluation.measures.adapted import adapted_measures, judges, read_severity, right_or_same
 from senna_autoprune.evaluation.runs.rows import QuestionRow
 
@@ -91,6 +91,13 @@ def test_text_is_neither_right_nor_wrong_and_no_label_means_no_measure() -> None
     assert unlabelled["unlabelled"] == 2 and not {"measures", "accuracy"} & set(unlabelled) and "agreement" in unlabelled
 
 
+def test_an_adapters_measures_are_of_the_labelled_questions_alone() -> None:
+    reading = Reading.of({"parse": {"kind": "label", "labels": ["yes", "no"]}})
+    found = adapted_measures(QUESTIONS, TEXTS, reading, 0)["half"]
+    assert (found["unlabelled"], found["measures"]["count"], found["measures"]["invalid"]) == (2, 3, 1)
+    assert found["measures"]["accuracy"] == pytest.approx(1 / 3)
+
+
 def test_a_driven_path_is_a_label() -> None:
     """Where any question has one, those without are unlabelled, whatever their label says."""
     path = {"path": [[0.0, 1.0 + i] for i in range(3)], "boxes": [[]] * 3}
@@ -134,6 +141,6 @@ def test_severity(label: str, unpruned: str, pruned: str, severity: str) -> None
 def test_who_judges() -> None:
     """The table of Senna's types judges them where they are read as Senna's; the adapter judges all else."""
     own = ("plan", "vru", "light", "motion", "description", "explanation")
-    assert not any(judges(name, None) for name in (*own, "safe")) and not any(judges(name, Senna()) for name in own)
-    assert judges("safe", Senna()) and all(judges(name, YesNo()) for name in own)
+    assert not any(judges(name, None) for name in (*own, "safe")) and not any(judges(name, Reading()) for name in own)
+    assert judges("safe", Reading()) and all(judges(name, YesNo()) for name in own)
     assert not judges("plan", YesNo("plan")) and judges("vru", YesNo("plan"))

@@ -51,6 +51,17 @@ def test_measures_by_hand() -> None:
     assert confusion["counts"][3] == [1, 0, 0, 0, 0]
 
 
+def test_classes_only_answers_name_count_in_one_mean_alone() -> None:
+    """KEEP and STOP are labels, ACCELERATE and LEFT_TURN only answers: five classes occur, three are labelled."""
+    turn = Plan("ACCELERATE", "LEFT_TURN")
+    measures = metrics.plan_measures([KEEP, KEEP, KEEP, STOP], [KEEP, STOP, INVALID_PLAN, turn])
+    assert measures["macro_f1_classes"] == 5
+    assert measures["macro_f1"] == pytest.approx((2 / 4 + 0 + 0 + 4 / 6 + 0) / 5)
+    assert measures["macro_f1_labelled"] == pytest.approx((2 / 4 + 0 + 4 / 6) / 3)
+    assert measures["speed"]["macro_f1"] == pytest.approx((2 / 4 + 0 + 0) / 3) and measures["path"]["macro_f1"] == pytest.approx(2 / 6)
+    assert measures["path"]["recall"]["STRAIGHT"] == 0.5 and measures["path"]["f1"]["LEFT_TURN"] == 0
+
+
 def test_nothing_measured_is_none_not_zero() -> None:
     measures = metrics.plan_measures([], [])
     assert measures["exact_accuracy"] is None
@@ -85,6 +96,9 @@ def test_road_users_by_hand() -> None:
     assert measures["invalid"] == 2
     assert measures["distance_error_m"] == 3.0
     assert measures["distance_pairs"] == 1
+    counts = metrics.road_user_measures([yes] * 5 + [no] * 7, [near] * 4 + [no] + [yes] * 2 + [no] * 3 + [bad] * 2)
+    assert counts["confusion"] == {"tp": 4, "fp": 2, "fn": 1, "tn": 3} and (counts["count"], counts["invalid"]) == (12, 2)
+    assert (counts["distance_error_m"], counts["distance_pairs"]) == (3.0, 4)
 
 
 def test_motion_is_counted_per_object() -> None:
@@ -103,3 +117,13 @@ def test_light_classes() -> None:
     assert measures["accuracy"] == pytest.approx(2 / 3)
     assert measures["invalid"] == 1
     assert measures["recall"] == {"red": 1.0, "none": 0.5}
+    uneven = metrics.class_measures(["red", "red", "none", "none", "none"], ["invalid", "red", "red", "none", "none"], ("red", "none"))
+    assert (uneven["count"], uneven["invalid"], uneven["macro_f1"]) == (5, 1, pytest.approx((2 / 4 + 4 / 5) / 2))
+
+
+def test_labels_and_answers_are_as_many() -> None:
+    for measure in (metrics.motion_measures, metrics.road_user_measures, metrics.plan_measures):
+        with pytest.raises(ValueError):
+            measure([{}], [])
+    with pytest.raises(ValueError):
+        metrics.confusion(["KEEP"], [], SPEEDS)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from senna_autoprune.evaluation.measures.official import is_right, planning_metric
+from senna_autoprune.evaluation.measures.official import is_right, planning_metric, planning_score
 from tests.fixtures import shared
 
 QUESTION = "... Please answer your SPEED plan and your PATH plan. ..."
@@ -70,3 +70,9 @@ def test_nothing_to_count_is_the_originals_division_by_zero() -> None:
 def test_is_right_is_the_metrics_own_rule() -> None:
     assert is_right("KEEP, LEFT_TURN\n", "I KEEP going, LEFT_TURN or RIGHT_TURN")
     assert not is_right("KEEP, LEFT_TURN\n", "keep, left_turn")
+    assert not is_right("KEEP, LEFT_TURN now\n", "KEEP, LEFT_TURN")  # a label's path is its whole line
+
+
+def test_a_label_for_every_answer() -> None:
+    with pytest.raises(ValueError):
+        planning_score(["KEEP, STRAIGHT\n", "KEEP, STRAIGHT\n"], ["KEEP, STRAIGHT"])

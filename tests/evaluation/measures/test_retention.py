@@ -11,9 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from senna_autoprune.evaluation.measures.clusters import Clusters
+from senna_autoprune.evaluation.measures.intervals import share_interval
 from senna_autoprune.evaluation.measures.metrics import Few, each_once, pair_once, tally
 from senna_autoprune.evaluation.measures.parsing import INVALID_PLAN, PATHS, SPEEDS, Plan
 from senna_autoprune.evaluation.measures.retention import (
+    Interval,
+    accuracy,
     accuracy_retention,
     bootstrap,
     by_scene,
@@ -89,6 +92,7 @@ def test_few_objects_by_number_are_the_lists_they_stand_for(different: int) -> N
     assert dict(Counter({(a, b): times for a, b, times in tally(one, other)})) == Counter(zip(first, second, strict=True))
     places = np.flatnonzero(rng.random(200) < 0.5).tolist()
     assert joined.take(places) == [joined[place] for place in places]
+    assert sorted(joined.take(places).codes[1]) == sorted(set(joined.take(places)))  # and of no others: a label that is none is not asked
     assert each_once(str.upper, joined.take(places)) == [joined[place].upper() for place in places]
     assert joined.take(range(200)) is joined
 
@@ -146,6 +150,22 @@ def test_one_scene_or_none_has_no_interval() -> None:
     assert (one.value, one.low, one.high, one.scenes) == (0.5, None, None, 1)
     none = retention(hit_statistics([]), hit_statistics([]), [])
     assert (none.value, none.scenes) == (None, 0)
+
+
+def test_an_interval_says_what_it_is_made_from() -> None:
+    """Score intervals resample nothing; a bootstrap says its resamples, and those in which the measure was undefined."""
+    share = accuracy([True, False, True], ["a", "a", "b"])
+    bounds = share_interval(np.array([1.0, 1.0]), np.array([2.0, 1.0]))
+    assert share.to_dict() == {**bounds.to_dict(), "resamples": 0, "undefined": 0, "kind": "score"}
+    assert accuracy([], []) == Interval(None, None, None, 0, 0, 0, "score")
+    before, after = [True, False, False], [True, True, False]
+    found = retention(hit_statistics(after), hit_statistics(before), ["a", "b", "c"], resamples=300, seed=1)
+    without = int((resample_counts(3, 300, 1)[:, 0] == 0).sum())  # no scene with a right answer before
+    assert (found.scenes, found.resamples, found.undefined, found.kind) == (3, 300, without, "bootstrap") and 50 < without < 150
+    alike = retention(hit_statistics(before), hit_statistics(before), ["a", "b", "c"], resamples=300, seed=1)
+    assert alike == Interval(1.0, None, None, 3, 300, without)
+    with pytest.raises(ValueError, match="1 answers before, 2 after"):
+        mcnemar([True], [True, False])
 
 
 def test_a_resample_draws_as_many_scenes_as_there_are() -> None:

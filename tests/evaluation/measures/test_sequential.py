@@ -41,6 +41,12 @@ def test_looks_must_ascend(shares: list[float]) -> None:
         spending_bounds(shares, 0.05)
 
 
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.2])
+def test_alpha_is_a_small_share(alpha: float) -> None:
+    with pytest.raises(ValueError, match="alpha"):
+        spending_bounds([0.5, 1.0], alpha)
+
+
 def test_conditional_power_equals_simulated_continuations() -> None:
     z, share, bound = 0.4, 0.4, 1.65
     rng = np.random.default_rng(2)
