@@ -9,6 +9,7 @@ What that converter takes for granted is checked here, keyframe by keyframe, and
 from __future__ import annotations
 
 import os
+from bisect import bisect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ SPACING = "keyframes ahead not 0.5 s apart (see --resample)"
 GAP = "a gap in the poses ahead"
 NO_BOXES = "no boxes in the scene"
 BOXES_END = "before the scene's first box or after its last"
+BOXES_GAP = "no box, but the same objects before and after"
 UNKNOWN_KIND = "a box of unknown category within 20 m ahead (see --categories)"
 TURNED = "LIDAR not mounted x right, y forward: labels in the ego frame"
 NO_LIDAR = f"no {LIDAR} row"
@@ -56,7 +58,7 @@ class Sample:
     timestamp_us: int
     images: dict[str, str]  # view -> path, "" where the tables have no row
     geometry: Geometry
-    annotated: bool  # False before the scene's first box and after its last: nothing is known of other road users
+    annotated: bool  # False before the scene's first box, after its last and in gaps: nothing is known of other road users
     speed_source: str  # "can_bus" or "displacement"
     navigation_steps: int  # half seconds between this keyframe and its navigation target, 12 but near a scene's end
     speed_why: str = ""  # why the speed is not the CAN bus's: one of can_bus's reasons
@@ -147,15 +149,15 @@ def _iter_samples(
         else:
             tracks = resampled_tracks(nusc, boxes, times_s[i])
         box_xy, seen_tracks = seen(boxes, *tracks, poses[i])
-        annotated = bool(boxed) and boxed[0] <= i <= boxed[-1]
+        without = None if boxes else _why_no_box(nusc, keyframes, boxed, i)
         not_asked = {}
         if complete < FUTURE_STEPS:
             lasting = times_s[-1] - times_s[i] >= FUTURE_STEPS * STEP_S if resample else len(keyframes) - i > FUTURE_STEPS
             not_asked["plan"] = not_asked["explanation"] = (GAP if resample else SPACING) if lasting else SHORT_FUTURE
             if lasting and boxes:
                 not_asked["motion"] = not_asked["plan"]
-        if not annotated:
-            not_asked["vru"] = not_asked["motion"] = BOXES_END if boxed else NO_BOXES
+        if without is not None:
+            not_asked["vru"] = not_asked["motion"] = without
         elif any_ahead(box_xy[unknown]):
             not_asked["vru"] = UNKNOWN_KIND
         yield Sample(
@@ -176,7 +178,7 @@ def _iter_samples(
                 ego_speed=float(np.float32(speed)),  # through float32, as released: int() can feel it
                 command=navigation_command(ahead[-1, :2], navigation),
             ),
-            annotated=annotated,
+            annotated=without is None,
             speed_source=source,
             navigation_steps=len(ahead) - 1,
             speed_why=why[i],
@@ -196,6 +198,19 @@ def keyframes_of(nusc: NuScenes, scene: dict[str, Any]) -> list[dict[str, Any]]:
         found[token] = nusc.get("sample", token)
         token = found[token]["next"]
     return list(found.values())
+
+
+def _why_no_box(nusc: NuScenes, keyframes: list[dict[str, Any]], boxed: list[int], i: int) -> str | None:
+    """Why keyframe i, which has no box, is not annotated; None: its road is empty. boxed: keyframes that have boxes, in order."""
+    if not boxed:
+        return NO_BOXES
+    place = bisect(boxed, i)
+    if place in (0, len(boxed)):
+        return BOXES_END
+    before, after = (
+        {nusc.get("sample_annotation", token)["instance_token"] for token in keyframes[j]["anns"]} for j in (boxed[place - 1], boxed[place])
+    )
+    return BOXES_GAP if before & after else None
 
 
 def _image_path(nusc: NuScenes, keyframe: dict[str, Any], view: str) -> str:

@@ -242,6 +242,30 @@ def test_boxes_that_end_mid_scene(tmp_path, usual):
     assert sidecar["skipped"]["vru"] == {scenes.BOXES_END: 15} and sidecar["checks"] == {scenes.BOXES_END: {"scene-0103": 15}}
 
 
+def test_boxes_that_pause_mid_scene(tmp_path, usual):
+    """Objects that are there before and after were there in between: without a box a road is empty only if all of them change."""
+
+    def cut(tables: Tables) -> None:
+        first = {row["token"] for row in scene_rows(tables, "scene-0103")[10:14]}
+        gone = {row["token"] for row in tables["sample_annotation"] if row["sample_token"] in first}
+        second = scene_rows(tables, "scene-0916")
+        late, hidden = {row["token"] for row in second[21:]}, second[20]["token"]
+        earlier = {row["instance_token"] for row in tables["sample_annotation"] if row["sample_token"] in {s["token"] for s in second[:20]}}
+        for row in tables["sample_annotation"]:  # all that was seen before keyframe 20 is gone with it
+            if row["sample_token"] == hidden or (row["sample_token"] in late and row["instance_token"] in earlier):
+                gone.add(row["token"])
+        tables["sample_annotation"] = [row for row in tables["sample_annotation"] if row["token"] not in gone]
+        for row in tables["sample_annotation"]:
+            row.update({end: "" for end in ("prev", "next") if row[end] in gone})
+
+    root = write(tmp_path / "root", cut)
+    empty = scene_rows({path.stem: json.loads(path.read_text()) for path in (root / VERSION).glob("*.json")}, "scene-0916")[20]["token"]
+    sidecar, labels, printed, _ = build(root)
+    assert sidecar["skipped"]["vru"] == {scenes.BOXES_GAP: 4} and sidecar["checks"] == {scenes.BOXES_GAP: {"scene-0103": 4}}
+    assert f"checked: {scenes.BOXES_GAP}: 4 (scene-0103 4)" in printed
+    assert labels[f"{empty}-vru"].startswith("No, I don't see any")
+
+
 # --- CAN messages -----------------------------------------------------------------------------------------------------
 
 
