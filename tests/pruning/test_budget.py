@@ -52,6 +52,28 @@ def test_impossible_budget_names_the_nearest(total):
         solve_tokens([1.0] * 9, 300, total)
 
 
+def test_the_nearest_possible_is_possible_and_nothing_nearer():
+    """Ten layers, 300 tokens: the least is 300 + 9, the most 3000."""
+    with pytest.raises(SennaPruneError) as least:
+        solve_tokens([1.0] * 9, 300, 100)
+    assert str(least.value) == (
+        "budget: an average of 10.00 visual tokens over 10 layers is impossible with 300 visual tokens (layer 0 runs on all of them); "
+        "the nearest possible average is 30.90 (retention 0.1030)"
+    )
+    assert solve_tokens([1.0] * 9, 300, 309) == [1] * 9 and solve_tokens([1.0] * 9, 300, 3000) == [300] * 9
+    for total in (308, 3001):
+        with pytest.raises(SennaPruneError):
+            solve_tokens([1.0] * 9, 300, total)
+    with pytest.raises(SennaPruneError, match=r"average is 300\.00 \(retention 1\.0000\)"):
+        solve_tokens([1.0] * 9, 300, 4000)
+    with pytest.raises(SennaPruneError, match=r"the nearest possible is 0\.\d{4}$") as found:
+        solve_flops([1.0] * 9, 300, 20, 0.05, COST)
+    nearest = float(str(found.value).split()[-1])
+    assert solve_flops([1.0] * 9, 300, 20, nearest, COST) == [1] * 9
+    with pytest.raises(SennaPruneError):
+        solve_flops([1.0] * 9, 300, 20, nearest - 1e-4, COST)
+
+
 COST = LayerCost(hidden=64, query_width=64, key_width=64, mlp=160)
 
 
@@ -86,6 +108,19 @@ def test_cost_is_the_papers_formula():
 def test_bad_budgets_are_refused(fields):
     with pytest.raises(SennaPruneError, match="budget"):
         Budget(**fields)
+
+
+def test_what_was_given_is_said():
+    for fields, got in (({}, "none"), ({"retention": 0.2, "tokens": 5}, "retention, tokens")):
+        with pytest.raises(SennaPruneError, match=rf"exactly one of retention, tokens, tokens_per_view, flops; got {got}$"):
+            Budget(**fields)
+    with pytest.raises(SennaPruneError, match=r"drop tokens, flops$"):
+        Budget(own=True, flops=0.5, tokens=3)
+    with pytest.raises(SennaPruneError, match=r"flops is a share and must be <= 1, got 1\.5$"):
+        Budget(flops=1.5)
+    assert Budget(retention=1, own=False).average_tokens(7, None) == 7 and Budget(tokens=9).average_tokens(9, None) == 9
+    with pytest.raises(ValueError, match="FLOPs budget has no token average"):
+        Budget(flops=0.5).average_tokens(768, 6)
 
 
 def test_budget_as_tokens():

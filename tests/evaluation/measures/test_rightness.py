@@ -71,6 +71,13 @@ def test_a_plan_in_json_is_sennas_plan() -> None:
     assert texts_of([question], rows, None) == {"half": {0: KEEP, 1: KEEP}} == texts_of([question], rows, YesNo(plain=True))
 
 
+def test_the_same_words_of_other_questions_may_mean_something_else() -> None:
+    """A is what the first question calls Stop and the second Go."""
+    questions = [asked("choice", "Stop", 0, text="?\nA. Stop. B. Go."), asked("choice", "Stop", 1, text="?\nA. Go. B. Stop.")]
+    found = flips_between(questions, {0: "A", 1: "A"}, {0: "B", 1: "B"}, "half", Reading())
+    assert [(flip.question, flip.severity) for flip in found] == [(0, "broken"), (1, "repaired")]
+
+
 def row(number: int, setting: str, answer: str, **more: Any) -> AnswerRow:
     return AnswerRow(number, setting, "ok", answer, None, 1.0, 1.0, 1.0, 4, 10, **more)
 

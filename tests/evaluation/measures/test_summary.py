@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from senna_autoprune.evaluation.measures.breakdown import attributes_of
+from senna_autoprune.evaluation.measures.controls import random_answers
 from senna_autoprune.evaluation.measures.official import planning_metric
 from senna_autoprune.evaluation.measures.summary import flips_between, official_records, summarise
 from senna_autoprune.evaluation.runs.rows import CUT, AnswerRow, QuestionRow
@@ -74,6 +75,27 @@ def test_measures_of_the_settings_by_hand(summary: dict[str, Any]) -> None:
     assert pruned["mcnemar_against"]["unpruned"] == {"lost": 2, "gained": 1, "p_value": 1.0}
     assert unpruned["retention"]["exact_accuracy"]["value"] == 1.0
     assert (summary["scenes"]["count"], summary["scenes"]["questions_without_scene"]) == (3, 0)
+
+
+def test_what_a_summary_says_of_its_questions(summary: dict[str, Any]) -> None:
+    assert summary["questions"]["label_counts"] == {KEEP: 3, STOP: 2, LEFT: 1} and summary["questions"]["by_type"] == {"plan": 6}
+    assert list(summary["questions"]["label_counts"]) == [KEEP, STOP, LEFT] and "note" not in summary["scenes"]
+    pruned = summary["settings"]["autoprune"]["plan"]
+    assert pruned["official"]["correct"] == 4 and pruned["exact_accuracy_interval"]["value"] == 3 / 6
+    drawn = random_answers([f"{label}\n" for label in LABELS], 3)
+    assert (
+        summary["settings"]["random-answer"]["plan"]["exact_accuracy"] == sum(a == f"{b}\n" for a, b in zip(drawn, LABELS, strict=True)) / 6
+    )
+    assert {summary["settings"][name]["kind"] for name in ("majority", "random-answer")} == {"answer"}
+    assert list(summary["flips"]) == ["autoprune"] and summary["flips"]["autoprune"]["list"][0] == {
+        "question": 2, "token": "t2", "scene": "scene-1", "type": "plan", "setting": "autoprune", "severity": "missed_brake",
+        "label": f"{STOP}\n", "unpruned": STOP, "pruned": KEEP,
+    }  # fmt: skip
+    assert summary["verdict"]["evidence"]["tokens"] == pytest.approx(8 / 12) and summary["verdict"]["blind"][0]["tokens"] is None
+    unknown = summarise([_question(0, KEEP), _question(1, KEEP, scene="s")], [_row(i, "unpruned", KEEP) for i in range(2)], "autoprune")
+    assert unknown["scenes"]["note"].startswith(
+        "the scene of 1 of 2 questions is unknown: each such sample counts as a scene of its own, so"
+    )
 
 
 def test_statistics_by_scene_stand_beside(summary: dict[str, Any]) -> None:

@@ -6,8 +6,21 @@ from dataclasses import replace
 
 import pytest
 
-from senna_autoprune.evaluation.measures.intervals import Paired
-from senna_autoprune.evaluation.measures.verdict import BLIND, FEW, NOT_SHOWN, SAFE, Evidence, evidence, judge, passes
+from senna_autoprune.evaluation.measures.intervals import Paired, scenes_upper
+from senna_autoprune.evaluation.measures.verdict import (
+    BLIND,
+    FEW,
+    METRES,
+    NOT_SHOWN,
+    POINTS,
+    SAFE,
+    Evidence,
+    amount,
+    evidence,
+    judge,
+    passes,
+    signed,
+)
 
 
 def _evidence(
@@ -51,6 +64,43 @@ def test_both_margins_must_be_met() -> None:
     assert not passes(_evidence(lower=-0.01), 0.01)  # the bound must lie above
 
 
+def test_each_sentence_to_the_letter() -> None:
+    assert judge(replace(_evidence(lower=0.0), tokens=None)).sentence == (
+        "with autoprune: no loss (95 %, 75 scenes), no newly dangerous flip in 75 scenes (at most 4.0 % of scenes)"
+    )
+    unread = replace(_evidence(), dangerous=None, dangerous_upper=None)
+    assert judge(unread, margin=0.01, safety=0.05).sentence == (
+        "25 % of tokens with autoprune: not worse by more than 1.0 point (95 %, 75 scenes), "
+        "of these answers nobody says which flips are dangerous"
+    )
+    assert judge(replace(_evidence(), dangerous_upper=None)).sentence.endswith("(95 %, 75 scenes), no newly dangerous flip in 75 scenes")
+    assert judge(_evidence(scenes=9)).sentence == "25 % of tokens with autoprune: no verdict, 9 scenes (at least 10 are needed)"
+    assert judge(_evidence(scenes=1)).sentence == "25 % of tokens with autoprune: no verdict, 1 scene (at least 10 are needed)"
+    assert judge(_evidence(lower=-0.0231), margin=0.01).sentence == (
+        "25 % of tokens with autoprune: not shown to be safe, it may be worse by up to 2.4 points, the margin is 1.0 point (95 %, 75 scenes)"
+    )
+    flipped = judge(_evidence(dangerous=2, upper=0.0804), margin=0.01, safety=0.05).sentence
+    assert flipped.endswith("a newly dangerous flip in 2 of 75 scenes (at most 8.1 % of scenes), but at most 5.0 % was to be shown")
+    assert judge(_evidence(), margin=0.01, safety=0.02).sentence.endswith(
+        "but at most 2.0 % was to be shown; 149 scenes without one would show 2.0 %"
+    )
+
+
+def test_distances_are_said_in_metres() -> None:
+    metres = replace(_evidence(lower=-0.121), unit=METRES, dangerous=None, dangerous_upper=None)
+    assert "not worse by more than 0.13 m (95 %" in judge(metres).sentence and "by more than 0.20 m (" in judge(metres, 0.2).sentence
+    assert "worse by up to 0.13 m, the margin is 0.05 m" in judge(metres, 0.05).sentence
+    assert judge(metres, 0.2, blind=[replace(metres, setting="no-image")]).sentence.endswith(
+        "no-image too is not worse by more than 0.20 m"
+    )
+    assert "at least 0.04 m, by at most 0.13 m" in judge(replace(metres, upper=-0.049)).sentence
+    assert (signed(0.012), signed(-0.12, METRES), amount(0.01, f"{POINTS} of agreement")) == (
+        "+1.2 points",
+        "-0.12 m",
+        "1.0 point of agreement",
+    )
+
+
 def test_questions_that_a_blind_model_passes_show_nothing() -> None:
     control = _evidence(setting="no-image", lower=-0.005)
     found = judge(_evidence(), margin=0.01, safety=0.05, blind=[_evidence(setting="majority", lower=-0.2), control])
@@ -73,6 +123,9 @@ def test_evidence_of_answers() -> None:
     assert found.difference == pytest.approx(-3 / 180)
     assert found.lower is not None and found.lower < -3 / 180 - 0.01
     assert found.upper is not None and -3 / 180 < found.upper < 0.02
+    assert found.dangerous_upper == pytest.approx(scenes_upper(2, 60)) and found.tokens == 0.2
+    one = evidence("fastv", None, Paired.of([True] * 3, [True, False, True], ["a"] * 3), None)
+    assert one == Evidence("fastv", None, 3, 1, -1 / 3, None, None, None)
     clear = evidence("fastv", 0.2, Paired.of([True] * 180, [i % 2 == 0 for i in range(180)], scenes), [])
     assert clear is not None and clear.upper is not None and -0.5 < clear.upper < -0.3
     assert evidence("fastv", 0.2, Paired.of([], [], []), []) is None

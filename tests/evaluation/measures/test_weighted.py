@@ -32,7 +32,17 @@ def test_by_hand() -> None:
     assert unpruned["accuracy"]["value"] == pytest.approx(3.6 / 4) and pruned["accuracy"]["value"] == pytest.approx(2.4 / 4)
     assert pruned["retention"]["value"] == pytest.approx(2.4 / 3.6) and pruned["agreement"]["value"] == pytest.approx(2.0 / 4)
     assert pruned["accuracy"]["low"] < pruned["accuracy"]["value"] and "retention" not in unpruned
+    assert pruned["retention"]["resamples"] == pruned["accuracy"]["resamples"] == pruned["agreement"]["resamples"] == 100
+    alone = weighted_measures(questions, {"autoprune": texts["autoprune"]}, None, 0, 100)
+    assert alone["settings"]["autoprune"] == {"accuracy": pruned["accuracy"]}
     assert found["effective"] == pytest.approx(16 / (2 * 1.6**2 + 2 * 0.4**2)) and (found["count"], found["labelled"]) == (4, 4)
+
+
+def test_the_seed_decides_every_interval() -> None:
+    questions = [row(i, KEEP, 0.5 + i / 20, f"s{i}") for i in range(40)]
+    texts = {"unpruned": {i: KEEP if i % 7 else STOP for i in range(40)}, "half": {i: KEEP if i % 3 else STOP for i in range(40)}}
+    once, again, other = (weighted_measures(questions, texts, None, seed, 100)["settings"]["half"] for seed in (0, 0, 1))
+    assert once == again and all(once[name] != other[name] for name in ("accuracy", "retention", "agreement"))
 
 
 def test_even_weights_are_none() -> None:
