@@ -77,7 +77,8 @@ def test_each_sentence_to_the_letter() -> None:
     assert judge(_evidence(scenes=9)).sentence == "25 % of tokens with autoprune: no verdict, 9 scenes (at least 10 are needed)"
     assert judge(_evidence(scenes=1)).sentence == "25 % of tokens with autoprune: no verdict, 1 scene (at least 10 are needed)"
     assert judge(_evidence(lower=-0.0231), margin=0.01).sentence == (
-        "25 % of tokens with autoprune: not shown to be safe, it may be worse by up to 2.4 points, the margin is 1.0 point (95 %, 75 scenes)"
+        "25 % of tokens with autoprune: not shown to be safe, "
+        "it may be worse by up to 2.4 points, the margin is 1.0 point (95 %, 75 scenes)"
     )
     flipped = judge(_evidence(dangerous=2, upper=0.0804), margin=0.01, safety=0.05).sentence
     assert flipped.endswith("a newly dangerous flip in 2 of 75 scenes (at most 8.1 % of scenes), but at most 5.0 % was to be shown")
