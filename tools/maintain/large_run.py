@@ -213,17 +213,17 @@ def choose_flips(out: Path) -> str:
     """What ``flips`` does before the model is loaded: the run is read, its flips are judged and sorted."""
     from senna_autoprune.replay.setup import prepare
 
-    job = prepare(run=str(out / "run"), flips="worst", out=str(out / "shown"))
+    job = prepare(run=str(out / "run"), flips="worst", out=str(out / "shown"), images=str(out / "images"))
     return f"{len(job.source.shots)} frames chosen"
 
 
 def command(*words: str) -> Callable[[Path], str]:
-    """A command of the user's on the run; RUN and OUT stand for the folders."""
+    """A command of the user's on the run; RUN, OUT and IMAGES stand for the folders."""
 
     def run(out: Path) -> str:
         from senna_autoprune.cli import main
 
-        places = {"RUN": str(out / "run"), "OUT": str(out / "shown")}
+        places = {"RUN": str(out / "run"), "OUT": str(out / "shown"), "IMAGES": str(out / "images")}
         sys.argv = ["senna-prune", *(places.get(word, word) for word in words)]
         try:
             main()
@@ -243,9 +243,9 @@ RUNS: dict[str, Callable[[Path], str]] = {
     "limit": limited,
     "end-of-run": end_of_run,
     "report": command("report", "RUN", "--out", "OUT"),
-    "report-replay": command("report", "RUN", "--out", "OUT", "--replay"),
+    "report-replay": command("report", "RUN", "--out", "OUT", "--replay", "--images", "IMAGES"),
     "curves": command("curves", "RUN"),
-    "flips": command("replay", "--run", "RUN", "--flips", "worst", "--out", "OUT"),
+    "flips": command("replay", "--run", "RUN", "--flips", "worst", "--out", "OUT", "--images", "IMAGES"),
     "flips-alone": choose_flips,
 }
 

@@ -113,7 +113,8 @@ def test_a_replay_of_other_images(begun: Place) -> None:
     run = begun.folder / "run"
 
     def shown(token: str) -> list[str]:
-        job = prepare(scene=token, run=str(run), out=str(begun.folder / "shown.html"), model="m")
+        named = {"model": "m", "images": str(begun.questions.parent)}
+        job = prepare(scene=token, run=str(run), out=str(begun.folder / "shown.html"), **named)
         return [image for shot in job.source.shots for image in shot.question.images]
 
     image = Path(shown("t1")[0])
