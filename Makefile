@@ -12,9 +12,10 @@ READY_MUTANTS := $(VENV_MUTANTS)/.ready
 VENV_NEWEST ?= .venv-newest
 # of make test: processes
 WORKERS ?= 2
-# names of mutants, with wildcards, as mutmut prints them, to run (again); empty: all that have no result yet, or this share of them
+# names of mutants, with wildcards, as mutmut prints them; empty: all that have no result yet, or this share of them, and with AGAIN survivors
 MUTANTS ?=
 SAMPLE ?= 1
+AGAIN ?=
 
 # tests of under a minute together on one idle core: pure functions, methods, measures, rules, laws
 FAST := tests/test_habits.py tests/docs/test_add_a_method.py tests/docs/test_commands.py tests/docs/test_links.py tests/docs/test_tables.py \
@@ -105,7 +106,7 @@ test-gpu: setup
 
 # one mutant at a time on one thread; goes on where it was stopped: mutants/ keeps what was done
 mutants: $(READY_MUTANTS)
-	OMP_NUM_THREADS=1 SENNA_SHARED=$(abspath ../shared) $(VENV_MUTANTS)/bin/python tools/maintain/mutants.py --sample $(SAMPLE) $(MUTANTS)
+	OMP_NUM_THREADS=1 SENNA_SHARED=$(abspath ../shared) $(VENV_MUTANTS)/bin/python tools/maintain/mutants.py --sample $(SAMPLE) $(if $(AGAIN),--again) $(MUTANTS)
 	$(VENV_MUTANTS)/bin/mutmut results
 
 $(READY_MUTANTS): setup.cfg configs/constraints.txt

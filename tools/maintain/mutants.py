@@ -3,7 +3,7 @@
 ``mutmut run`` starts pytest anew for each mutant (0.5 s and more, times 12 000) and lets a loop without an end run for minutes.
 Which mutants there are, where they are kept (``mutants/``), and what shows them (``mutmut results | show | browse``) stays mutmut's.
 
-    make mutants [MUTANTS='senna_autoprune.nuscenes.rules*'] [SAMPLE=0.1]
+    make mutants [MUTANTS='senna_autoprune.nuscenes.rules*'] [SAMPLE=0.1] [AGAIN=1]
 """
 
 import argparse
@@ -41,8 +41,9 @@ MEMORY = 8 << 30  # bytes a mutant may take on top of what this process has
 class Mutants:
     """A pytest plugin: in place of running the collected tests once, runs those of each mutant in a fork of this process."""
 
-    def __init__(self, names: list[str], sample: float) -> None:
+    def __init__(self, names: list[str], sample: float, again: bool) -> None:
         self.names, self.sample = names, sample
+        self.results = (None, SURVIVED, UNTESTED) if again else (None,)  # of those to run
         self.seconds: dict[str, float] = {}  # of each test, unmutated
         self.tests: dict[str, set[str]] = {}  # those that call a function
         self.calls: Counter[str] = Counter()  # how many functions a test calls
@@ -149,15 +150,18 @@ class Mutants:
         return (TIMED_OUT, "") if code == -signal.SIGPROF else (KILLED if code < 0 else code, str(killer or ""))
 
     def chosen(self) -> list[tuple[SourceFileMutationData, str]]:
-        """Those named (again), or those of the sample that have no result yet; file by file."""
+        """Those named, or those of the sample that have no result yet (or live, if again); file by file."""
+
+        def wanted(mutant: str, code: int | None) -> bool:
+            if self.names:
+                return any(fnmatch.fnmatch(mutant, name) for name in self.names)
+            return code in self.results and int(hashlib.sha256(mutant.encode()).hexdigest()[:8], 16) < self.sample * 16**8
+
         chosen = []
         for path in sorted(walk_mutatable_files()):
             data = SourceFileMutationData(path=path)
             data.load()
-            for mutant, code in data.exit_code_by_key.items():
-                share = int(hashlib.sha256(mutant.encode()).hexdigest()[:8], 16) / 16**8
-                if any(fnmatch.fnmatch(mutant, name) for name in self.names) if self.names else code is None and share < self.sample:
-                    chosen.append((data, mutant))
+            chosen += [(data, mutant) for mutant, code in data.exit_code_by_key.items() if wanted(mutant, code)]
         print(f"{len(chosen)} mutants to run")
         return chosen
 
@@ -191,6 +195,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="mutants to run again, as mutmut names them, with wildcards; none: all without a result")
     parser.add_argument("--sample", type=float, default=1.0, help="share of the mutants to run, by the hash of their names")
+    parser.add_argument("--again", action="store_true", help="also those that survived or had no test")
     args = parser.parse_args()
     Path("mutants").mkdir(exist_ok=True)
     set_mutant_under_test("mutant_generation")
@@ -200,7 +205,7 @@ def main() -> None:
         create_mutants(1)
     setup_source_paths()
     set_mutant_under_test("")
-    plugin = Mutants(args.names, args.sample)
+    plugin = Mutants(args.names, args.sample, args.again)
     options = ["-q", "--rootdir=mutants", "--assert=plain", "--capture=no", "--tb=line", "-p", "no:randomly", *config().pytest_add_cli_args]
     code = pytest.main([*options, *(f"mutants/{path}" for path in config().pytest_add_cli_args_test_selection)], plugins=[plugin])
     counts: Counter[str] = Counter()

@@ -51,6 +51,18 @@ def test_by_hand():
     assert kept["pooled"]["low"] < kept["pooled"]["value"] < kept["pooled"]["high"]
 
 
+def test_the_best_constant_answer_is_not_the_most_frequent_label():
+    """ "No." is the commonest of 40 labels, but every "yes", whatever it names, is right for the 24 others."""
+    labels = ["No."] * 16 + ["Yes, I see a pedestrian."] * 12 + ["Yes, I see a bicycle."] * 12
+    cells, questions, rows = made(kinds=("plan", "light"))
+    for number, label in enumerate(labels):
+        index = len(questions)
+        questions.append(QuestionRow(index, f"t{index}", "vru", "?", label, (), f"s{number // 4}", True, {}))
+        rows += [AnswerRow(index, name, "ok", label) for name in {row.setting for row in rows}]
+    constant = by_type(cells, questions, rows, resamples=50)["plain"]["vru"]["majority"]
+    assert constant["answer"].startswith("Yes") and constant["value"] == 24 / 40
+
+
 def test_one_type_needs_no_such_table():
     assert by_type(*made(kinds=("plan",))) is None
     cells, questions, rows = made()
