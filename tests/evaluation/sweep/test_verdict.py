@@ -28,6 +28,13 @@ def test_nothing_shown_names_the_closest() -> None:
     assert "closest: b at 25 %, not worse by more than 2.4 points" in found["sentence"]
 
 
+def test_what_is_left_is_said_of_the_smallest_budget() -> None:
+    """Everything is kept at 40 %; at 10 % the most are the 0.7 of b, though it is right less often than a at 20 %."""
+    cells = [cell("a", 0.1, -0.9, 0.4), cell("b", 0.1, -0.9, 0.7), cell("a", 0.2, -0.5, 0.8), cell("a", 0.4, -0.01), cell("b", 0.4, -0.01)]
+    found = sweep_verdict(cells, 67)
+    assert found is not None and found["sentence"].endswith("; at 10 % the most is kept by b, 70.0 % of the accuracy")
+
+
 def test_few_scenes_and_no_methods() -> None:
     assert sweep_verdict([cell("random", 0.1, 0.0, kind="control")], 67) is None
     found = sweep_verdict([cell("a", 0.1, 0.0)], 3)

@@ -8,7 +8,18 @@ from typing import Any
 import pytest
 import torch
 
-from senna_autoprune import DART, AutoPrune, FasterVLM, FastV, Prune2Drive, PyramidDrop, SennaPruneError, build_policy
+from senna_autoprune import (
+    DART,
+    AutoPrune,
+    FasterVLM,
+    FastV,
+    Prune2Drive,
+    PyramidDrop,
+    SennaPruneError,
+    VisionZip,
+    VisPruner,
+    build_policy,
+)
 from senna_autoprune.pruning.cost import LayerCost
 from senna_autoprune.pruning.method import Method, _ranges
 from senna_autoprune.pruning.methods import autoprune_release as release
@@ -144,6 +155,9 @@ def test_relevance_is_scaled_from_the_least_to_the_most_alike() -> None:
         (DART, {"image_pivots": 1, "text_pivots": 0}, {"image_pivots": 4, "text_pivots": -1}, "DART: 4 image and -1 text pivots"),
         (DART, {"layer": 0}, {"layer": -1}, "DART: layer=-1"),
         (Prune2Drive, {"view_ratios": (0.0, 0.5)}, {"view_ratios": (0, 0)}, "not all 0"),
+        (VisPruner, {"important_share": 0}, {"important_share": 1}, "VisPruner: important_share=1 must be"),
+        (VisionZip, {"contextual_share": 0}, {"contextual_share": 1}, "VisionZip: contextual_share=1 must be"),
+        (VisionZip, {"contextual_share": 0.99}, {"contextual_share": -0.1}, "VisionZip: contextual_share=-0.1 must be"),
         (Prune2Drive, {"view_ratios": (3,)}, {"view_ratios": (2, -0.1)}, "numbers >= 0"),
     ],
 )
@@ -206,5 +220,6 @@ def test_kinds_of_options() -> None:
 
 def test_without_cls_scores_the_method_is_named() -> None:
     context = asked(cls_scores=None, missing={"cls_scores": "no tower"})
-    with pytest.raises(SennaPruneError, match=r"^FasterVLM .*no tower"):
-        FasterVLM(retention=0.5).score(context, 0)
+    for make, part in ((FasterVLM, "score"), (VisPruner, "select"), (VisionZip, "select")):
+        with pytest.raises(SennaPruneError, match=rf"^{make.__name__} .*no tower"):
+            getattr(make(retention=0.5), part)(context, 0, *[4] * (part == "select"))
