@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from math import ceil, inf
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from scipy.stats import norm
 
+from senna_autoprune.evaluation.budget.answers import Pairs
+from senna_autoprune.evaluation.budget.certificate import needed, power_sentence, scenes_needed
 from senna_autoprune.evaluation.budget.choose import Tried, best, candidate_grid, default_margin, explore
+from senna_autoprune.evaluation.budget.sequence import Rules
+from senna_autoprune.evaluation.measures.intervals import CAUTIOUS, difference_effect, scenes_upper
+from senna_autoprune.evaluation.measures.paired_tests import sample_size
 from senna_autoprune.evaluation.measures.verdict import METRES
+from senna_autoprune.evaluation.runs.rows import QuestionRow
 
 GRID = (0.1, 0.2, 0.4, 0.8)
 
@@ -55,3 +63,39 @@ def test_the_margin_is_half_of_what_the_best_control_loses() -> None:
     assert default_margin(0.0, {"no-image": -0.03, "majority": -0.5}) == pytest.approx(0.015)
     assert default_margin(0.0, {"no-image": -0.3, "majority": -0.5}) == 0.02 and default_margin(0.0, {"no-image": 0.01}) < 0
     assert default_margin(0.0, {"mean-path": -0.5}, METRES) == 0.1 and default_margin(0.0, {"mean-path": -0.1}, METRES) == 0.05
+
+
+def asked(each: int, lost: int, dangerous: int | None) -> Pairs:
+    """40 scenes of ``each`` questions; in ``lost`` scenes one is lost."""
+    questions = tuple(QuestionRow(i, f"t{i}", "plan", "?", "", (), f"s{i // each}", True, {}) for i in range(40 * each))
+    after = tuple(float(i % each > 0 or i >= each * lost) for i in range(40 * each))
+    return Pairs(questions, (1.0,) * len(questions), after, None if dangerous is None else tuple(f"s{i}" for i in range(dangerous)))
+
+
+def test_scenes_that_a_budget_would_need() -> None:
+    """The questions of the formula, at so many a scene; and the scenes that safety needs, if those are more."""
+    rules = Rules(0.02, 0.1, (20, 40))
+    level = float(norm.sf(rules.bounds[-1]))
+    for each in (1, 5):
+        pairs = asked(each, 1, None)
+        counted = pairs.counted
+        effect = difference_effect(counted, 0.95, CAUTIOUS)
+        questions = sample_size(1 / (40 * each), 0.02, level, 0.8, effect, -1 / (40 * each))
+        expected = None if questions == inf else ceil(questions / each)
+        found = needed(rules, pairs)
+        assert (found["scenes"], found["scenes_accuracy"], found["scenes_safety"]) == (expected, expected, 0)
+    assert needed(rules, asked(1, 1, 0))["scenes"] is None and needed(rules, asked(5, 1, 0))["scenes"] > 40
+    careful = needed(Rules(0.9, 0.1, (20, 40)), asked(5, 0, 2))
+    assert careful["scenes"] == careful["scenes_safety"] == scenes_needed(2 / 40, 0.1, level) > careful["scenes_accuracy"]
+    assert needed(rules, asked(5, 0, 4))["scenes"] is None and needed(rules, asked(5, 0, 4))["scenes_safety"] is None
+    assert power_sentence(0.2, careful) == (
+        f"20 % would need about {careful['scenes']} scenes to certify on (80 % power, if its loss is the observed one)"
+    )
+    assert power_sentence(0.2, {"scenes": None}) == "20 %: no number of scenes would show it, if what was observed is the truth"
+
+
+def test_safety_needs_just_so_many_scenes() -> None:
+    for rate, safety in ((0.0, 0.05), (0.05, 0.1), (0.02, 0.05)):
+        found = scenes_needed(rate, safety, 0.05)
+        assert scenes_upper(round(rate * found), found, 0.95) <= safety < scenes_upper(round(rate * (found - 1)), found - 1, 0.95)
+    assert scenes_needed(0.0, 0.05, 0.05) == 59 and scenes_needed(0.1, 0.1, 0.05) == inf

@@ -244,6 +244,22 @@ def test_a_margin_below_the_noise_floor_is_refused(questions: Path, tmp_path: Pa
         search(config(questions, tmp_path / "run"), FakeEngine(rule))
 
 
+@pytest.mark.parametrize(("every", "refused"), [(10, True), (16, False)])
+def test_the_noise_floor_is_compared_with_the_whole_margin(questions: Path, tmp_path: Path, every: int, refused: bool) -> None:
+    """Of the first look's 81 answers eleven change (13.6 %), more than a margin of 8 points; six (7.4 %) are less."""
+
+    def rule(question: Any, setting: str) -> str:
+        noisy = setting == "unpruned-again" and question.question % every == 0
+        return STOP if setting == "no-image" else TURN if noisy and question.label != TURN else KEEP if noisy else question.label
+
+    asked = config(questions, tmp_path / "run", margin=8.0, choose_share=0.0)
+    if refused:
+        with pytest.raises(SennaPruneError, match=r"margin of 8\.00 points lies below the noise floor: .* changes 13\.58 % of its"):
+            search(asked, FakeEngine(rule))
+    else:
+        assert search(asked, FakeEngine(rule)).certificate["noise"]["changed"] == pytest.approx(0.0741, abs=1e-4)
+
+
 def test_the_default_margin_is_half_of_what_sight_is_worth() -> None:
     assert default_margin(0.9, {"no-image": 0.6, "majority": 0.87}) == pytest.approx(0.015)
     assert default_margin(0.9, {"no-image": 0.4}) == 0.02  # at most two points
