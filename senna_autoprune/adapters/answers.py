@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import math
 import re
+from bisect import bisect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -123,19 +125,23 @@ _OPTION = re.compile(r"(?:(?<=\s)|(?<=\A)|(?<=[.;,:?]))\(?([A-Z])[.):]\s+", re.A
 
 def options_of(question: str) -> dict[str, str]:
     """The options a question lists, letter -> text: the longest run ``A. ... B. ... C. ...`` from A. ``{}`` if there is none."""
-    found = [(match[1], match.start(), match.end()) for match in _OPTION.finditer(question)]
-    best: list[tuple[str, int, int]] = []
-    for start, (letter, *_) in enumerate(found):
-        if letter != "A":
-            continue
-        run = [found[start]]
-        for one in found[start + 1 :]:
-            if one[0] == chr(ord("A") + len(run)):
-                run.append(one)
+    found = list(_OPTION.finditer(question))
+    places: dict[str, list[int]] = {}  # letter -> where in ``found``
+    for place, match in enumerate(found):
+        places.setdefault(match[1], []).append(place)
+    best: list[int] = []
+    for start in places.get("A", ()):
+        run = [start]
+        for letter in ascii_uppercase[1:]:
+            later = places.get(letter, [])
+            at = bisect(later, run[-1])
+            if at == len(later):
+                break
+            run.append(later[at])
         if len(run) >= max(2, len(best)):
             best = run
-    ends = [one[1] for one in best[1:]] + [len(question)]
-    return {letter: question[begin:end].strip() for (letter, _, begin), end in zip(best, ends, strict=False)}
+    ends = [found[place].start() for place in best[1:]] + [len(question)]
+    return {found[place][1]: question[found[place].end() : end].strip() for place, end in zip(best, ends, strict=False)}
 
 
 def read_choice(text: str, question: str = "") -> Answer:
@@ -184,7 +190,8 @@ def _plain(text: str) -> str:
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
 
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?"
+_NUMBER = r"[-+]?(?>\d+\.?\d*|\.\d+)(?>[eE][-+]?\d{1,3})?+"  # taken whole: digits that could be parted anywhere are never tried so
+_NUMBERS = re.compile(rf"[\s,;]*+(?:{_NUMBER}(?:\.(?!\d))?+[\s,;]*+)++", re.ASCII)  # and the full stop of a sentence
 _PAIR = re.compile(rf"[\[(]\s*({_NUMBER})\s*,\s*({_NUMBER})\s*[\])]", re.ASCII)
 _TWO = re.compile(r"[\[(]([^\[\](),]*),([^\[\](),]*)[\])]")  # two of anything
 _NO_NUMBER = re.compile(r"[-+]?(nan|inf|infinity|none|null|\?|-)?", re.IGNORECASE)
@@ -209,7 +216,7 @@ def read_waypoints(text: str, dt: float, axes: str, count: int | None = None) ->
         lists = [[float(number) for number in _BARE.findall(one)] for one in _NESTED_LIST.findall(text)]
         if len(lists) == 1:
             flat = lists[0]
-        elif not lists and re.fullmatch(rf"[\s,;]*(?:{_NUMBER}[\s,;]*)+", text, re.ASCII):
+        elif not lists and _NUMBERS.fullmatch(text):
             flat = [float(number) for number in _BARE.findall(text)]
         else:
             return Invalid(text, "no [x, y] pairs and not one list of numbers")

@@ -38,8 +38,11 @@ def command(a: str, b: str, setting: str | None, setting_b: str | None, flips: i
     for grid in grids(found, flips):
         show_grid(grid, console)
     if out is not None:
+        from senna_autoprune.files.regular import require_no_link
         from senna_autoprune.report.compare import write_comparison
 
+        for run in (a, b):
+            require_no_link(out.parent, Path(run))
         console.print(f"written: {write_comparison(found, out)}", markup=False, soft_wrap=True)
     if as_json:
         click.echo(json.dumps(found, allow_nan=False))

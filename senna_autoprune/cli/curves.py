@@ -18,6 +18,7 @@ def command(run: str, budget: str | None, out: str | None) -> None:
     """
     import numpy as np
 
+    from senna_autoprune.files.regular import require_no_link
     from senna_autoprune.report.curve_figures import adaptation
     from senna_autoprune.report.curves import curves_of, save_curves
     from senna_autoprune.report.drawing import picture_path
@@ -37,5 +38,6 @@ def command(run: str, budget: str | None, out: str | None) -> None:
         )
         click.echo(f"  {adaptation(family)}")
     path = path or Path(run) / "figures" / f"curves-{curves.budget.replace('/', '-').replace(' ', '-')}.png"
+    require_no_link(path.parent, Path(run))
     save_curves(curves, path)
     click.echo(str(path))

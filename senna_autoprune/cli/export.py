@@ -31,8 +31,11 @@ class Export:
 
     def write(self, run: str | Path) -> Iterator[str]:
         """What was written, a line a file. SennaPruneError: the run has no answers, or the file cannot be written."""
+        from senna_autoprune.files.regular import require_no_link
         from senna_autoprune.tables.answers import write_csv, write_parquet
 
+        for path in filter(None, (self.csv, self.parquet)):
+            require_no_link(path.parent, Path(run))
         if self.csv is not None:
             yield f"{write_csv(run, self.csv)} answers in {self.csv}"
         if self.parquet is not None:

@@ -84,6 +84,17 @@ def require_own(path: str | PathLike[str]) -> None:
         )
 
 
+def require_no_link(path: Path, folder: Path) -> None:
+    """Raises SennaPruneError if ``path`` lies in ``folder`` (of a run, which a stranger may have sent) and leads through a link there."""
+    inside, whole = Path(os.path.abspath(folder)), Path(os.path.abspath(path))
+    if whole.is_relative_to(inside):
+        for part in (whole, *whole.parents):
+            if part == inside:
+                break
+            if part.is_symlink():
+                raise SennaPruneError(f"{path}: {part} is a link: it was not made by senna-prune; remove it, or give another with --out")
+
+
 def require_own_folder(path: Path) -> None:
     """Raises SennaPruneError if something is at ``path`` that is no folder of its own."""
     if os.path.lexists(path) and not stat.S_ISDIR(os.lstat(path).st_mode):

@@ -12,7 +12,7 @@ from senna_autoprune.adapters.answers import Choice, options_of, read_choice
 from senna_autoprune.adapters.views import MARKS, camera_of
 from senna_autoprune.nuscenes.strings import channel, question_type, strings, view_order
 
-YES_NO = re.compile(r"\s*(yes|no)\s*[.!]?\s*", re.IGNORECASE | re.ASCII)
+YES_NO = re.compile(r"\s*+(yes|no)\s*+[.!]?\s*+", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from senna_autoprune.evaluation.config import EvalConfig
 from senna_autoprune.evaluation.evaluate import settings_of
 from senna_autoprune.evaluation.runs.rows import UNPRUNED
 from senna_autoprune.evaluation.runs.store import RunStore
+from senna_autoprune.files.regular import require_no_link
 from senna_autoprune.files.yaml_files import build
 from senna_autoprune.replay.attribution import Through
 from senna_autoprune.replay.frames import OnFrame, Replay, make_replay
@@ -122,6 +123,8 @@ def _of_run(
         names = ", ".join("--set" if name == "options" else f"--{name.replace('_', '-')}" for name in fixed)
         raise SennaPruneError(f"{names}: a run is replayed with its own settings; leave it out, or leave out --run")
     place = check_out(out) if out else None
+    if place is not None:
+        require_no_link(place, Path(run))
     with RunStore.read(run) as store:
         stored = store.config
         try:

@@ -13,7 +13,7 @@ from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.runs.identity import CONFIG, CONFIG_BYTES, DATABASE, read_description
 from senna_autoprune.files.atomic import write_atomically
 from senna_autoprune.files.json_files import read_json
-from senna_autoprune.files.regular import require_own, require_own_folder
+from senna_autoprune.files.regular import require_no_link, require_own, require_own_folder
 from senna_autoprune.report.answers import render_answers
 from senna_autoprune.report.drawing import save, sign
 from senna_autoprune.report.figures import figures
@@ -78,6 +78,7 @@ def write_report(
 def make_folder(out: str | Path | None, directory: Path) -> Path:
     """Where a report goes, made if need be: ``out``, else the run's own folder. SennaPruneError if it cannot be."""
     folder = Path(out) if out is not None else directory
+    require_no_link(folder, directory)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

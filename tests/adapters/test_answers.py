@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from senna_autoprune import SennaPruneError
+from senna_autoprune.adapters import answers
 from senna_autoprune.adapters.answers import Choice, FreeText, Invalid, MetaAction, Waypoints, options_of, parse
 from senna_autoprune.adapters.schema import Parse, Score
 from senna_autoprune.adapters.score import agreement, meaning, measure, same
@@ -129,6 +133,55 @@ def test_a_json_path():
 def test_no_text_raises(text):
     for spec in (AUTO, PATH, TURNS, Parse(kind="json", path="$.a", then="waypoints"), Parse(kind="choice"), Parse(kind="plan")):
         parse(text, spec, "choice", MOVING)
+
+
+PARTED = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?"  # a number whose digits may be parted anywhere: what text is one list of them
+
+
+@given(st.text("1.e-, ", max_size=9))
+def test_numbers_taken_whole_are_those_that_could_be_parted(text):
+    assert answers._BARE.findall(text) == re.findall(PARTED, text, re.ASCII)
+    if re.fullmatch(rf"[\s,;]*(?:{PARTED}[\s,;]*)+", text, re.ASCII):
+        assert answers._NUMBERS.fullmatch(text)
+    if answers._NUMBERS.fullmatch(text):  # more are read than before: a full stop behind a number
+        assert set(re.sub(PARTED, "", text)) <= set("., ")
+
+
+@given(st.lists(st.sampled_from(["A. go", "B. stop", "C. turn", "D.", "and"]), max_size=12).map(" ".join))
+def test_options_equal_the_slow_twin(question):
+    """Each A tried as the beginning of a run, all letters behind it looked at."""
+    found = [(match[1], match.start(), match.end()) for match in answers._OPTION.finditer(question)]
+    runs = []
+    for start, (letter, *_) in enumerate(found):
+        run = []
+        for one in found[start:] if letter == "A" else ():
+            if one[0] == "ABCDEFG"[len(run)]:
+                run.append(one)
+        runs.append(run)
+    best = max((run for run in reversed(runs) if len(run) > 1), key=len, default=[])
+    ends = [*(start for _, start, _ in best[1:]), len(question)]
+    assert options_of(question) == {letter: question[stop:end].strip() for (letter, _, stop), end in zip(best, ends, strict=False)}
+
+
+LONG = 99_000
+ENDLESS = (
+    "1" * 40 + "x",
+    "[" + "1" * LONG,
+    "1" * LONG + "x",
+    "1.5." * (LONG // 4) + "x",
+    "A. " * (LONG // 3),
+    "A. B. " * (LONG // 6),
+    " " * LONG + "x",
+)
+
+
+@pytest.mark.parametrize("text", ENDLESS, ids=lambda text: f"{text[:8]!r} of {len(text)}")
+def test_no_text_takes_long_to_read(text):
+    """27 digits and a letter were tried in 2**26 ways."""
+    started = time.process_time()
+    for spec in (PATH, AUTO, TURNS, Parse(kind="choice")):
+        parse(text, spec, "choice", text)
+    assert time.process_time() - started < 1
 
 
 def test_measures_of_each_kind():

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tests.hostile import checkpoints, code, configs, images, pipes, places, questions, resources, results, runs, tables
+from tests.hostile import checkpoints, code, configs, images, pipes, places, questions, resources, results, runs, siblings, tables
 from tests.hostile.case import Case
 
-KINDS = (images, questions, tables, checkpoints, code, configs, runs, places, resources, pipes, results)
+KINDS = (images, questions, tables, checkpoints, code, configs, runs, places, resources, pipes, results, siblings)
 
 
 def all_cases() -> list[Case]:

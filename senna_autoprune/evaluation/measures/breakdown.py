@@ -88,7 +88,7 @@ def breakdown(
     for name in ATTRIBUTES:
         members: dict[str, list[int]] = {}
         for index, known in enumerate(attributes):
-            members.setdefault(known[name], []).append(index)
+            members.setdefault(known.get(name, UNKNOWN), []).append(index)
         largest_first = sorted(members.items(), key=lambda item: (-len(item[1]), item[0]))
         result[name] = [_group(value, at, unpruned_right, pruned_right, agrees) for value, at in largest_first]
     return result

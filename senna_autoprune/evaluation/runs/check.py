@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import sqlite3
@@ -170,8 +171,20 @@ def images_of(text: str, path: Path) -> tuple[str, ...]:
 
 
 def attributes_of(text: str, path: Path) -> dict[str, str]:
-    """The conditions of a question."""
-    return _parsed(_ATTRIBUTES, text, path, "attributes")
+    """The conditions of a question. Two of them are numbers: its weight (above 0) and its constructed complexity."""
+    found: dict[str, str] = _parsed(_ATTRIBUTES, text, path, "attributes")
+    for name, least in (("weight", 0.0), ("complexity", -math.inf)):
+        if name in found and not least < _number(found[name]) < math.inf:
+            raise _foreign(path, f"attributes: {name} is {found[name][:40]!r}")
+    return found
+
+
+def _number(text: str) -> float:
+    """NaN where it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def trace_of(text: str, path: Path) -> StoredTrace:

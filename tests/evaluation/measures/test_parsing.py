@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -144,3 +145,15 @@ def test_free_text_scores() -> None:
     assert other["rouge_l"] is not None
     assert other["rouge_l"] < 0.3
     assert text_scores([]) == {"count": 0, "rouge_l": None, "bleu": None}
+
+
+def test_texts_are_scored_by_their_first_thousand_words() -> None:
+    """A pair of 100,000 words would take an hour and more memory than there is."""
+    started = time.process_time()
+    long = "the car waits " * 40_000
+    found = text_scores([(long, long + "not"), ("a bus, waiting.", "a bus, going.")])
+    assert time.process_time() - started < 5
+    assert found["rouge_l"] == pytest.approx((1 + 2 / 3) / 2)
+    exact = " ".join(["word"] * 1000)
+    assert text_scores([(exact, exact + " and more")])["rouge_l"] == 1
+    assert text_scores([(exact[5:], exact[5:] + " other")])["rouge_l"] == pytest.approx(2 * 999 / 1999)
