@@ -110,6 +110,8 @@ def test_right_or_same() -> None:
     hits, over = right_or_same(QUESTIONS, TEXTS, YesNo())
     assert [q.question for q in over] == [4, 5, 6]
     assert hits == {"unpruned": [True, True, True], "half": [True, False, False], "random": [False, True, False]}
+    wrong = {**TEXTS, "unpruned": {**TEXTS["unpruned"], 5: "yes"}}  # where there are labels, they say what is right
+    assert right_or_same(QUESTIONS, wrong, YesNo())[0] == {**hits, "unpruned": [True, False, True]}
     fewer = {**TEXTS, "half": {4: "yes", 7: "no"}}  # answered by all: 4 and 7
     assert right_or_same(QUESTIONS, fewer, YesNo()) == ({name: [name != "random"] for name in TEXTS}, QUESTIONS[:1])
     hits, over = right_or_same(QUESTIONS, TEXTS, YesNo("text"))  # no labels of text: as the unpruned model says

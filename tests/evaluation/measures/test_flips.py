@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from senna_autoprune.evaluation.measures.flips import HARMLESS, SEVERITIES, Flip, flip_table, plan_severity, severity, sort_flips
+from senna_autoprune.evaluation.measures.flips import HARMLESS, SEVERITIES, Flip, flip_table, meanings, plan_severity, severity, sort_flips
 from senna_autoprune.evaluation.measures.parsing import INVALID_PLAN, PATHS, SPEEDS, Plan
 
 NO = "No, I don't see any."
@@ -95,4 +95,5 @@ def test_table_counts_and_order() -> None:
     assert next(iter(table["by_severity"])) == "missed_brake"
     assert table["by_severity"]["wrong_path"] == {"count": 2, "rate": 0.25, "meaning": SEVERITIES["wrong_path"]}
     assert SEVERITIES["wrong_path"] == "unpruned had the path right, pruned has not"
+    assert meanings("A", "B")["wrong_path"] == "A had the path right, B has not"
     assert flip_table([], compared=0)["rate"] is None

@@ -142,6 +142,7 @@ def test_free_text_scores() -> None:
     assert same["rouge_l"] == pytest.approx(1.0)
     assert same["bleu"] == pytest.approx(100.0)
     other = text_scores([(label, "A dog sleeps.")])
+    assert (same["count"], text_scores([(label, label)] * 3)["count"]) == (1, 3)
     assert other["rouge_l"] is not None
     assert other["rouge_l"] < 0.3
     assert text_scores([]) == {"count": 0, "rouge_l": None, "bleu": None}
