@@ -12,7 +12,7 @@ from senna_autoprune.evaluation.measures.summary import flips_between, summarise
 from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
 from tests.evaluation.measures.test_adapted import YesNo
 
-JSON_PLAN = Reading.of({"parse": {"kind": "json", "path": "plan", "then": "plan"}})
+JSON_PLAN = Reading.of({"parse": {"by_type": {"plan": {"kind": "json", "path": "plan", "then": "plan"}}}})
 KEEP, STOP = '{"plan": "KEEP, STRAIGHT"}', '{"plan": "STOP, STRAIGHT"}'
 
 
