@@ -46,6 +46,7 @@ def test_each_runs_own_method_is_compared_on_common_questions(tmp_path: Path) ->
     assert found["sentence"].startswith("B (dart) against A (fastv): no difference is shown, -7.5 points of accuracy [")
     assert "p 0.25 by scene" in found["sentence"] and "in 3 of 15 scenes" in found["sentence"]
     missed = found["flips"]["by_severity"]["missed_brake"]
+    assert (missed["count"], missed["rate"]) == (3, 3 / 40) and found["flips"]["compared"] == 40  # of the common ones
     assert missed["meaning"] == "label STOP or DECELERATE: A braked, B does not (or gives no usable answer)"
     assert all("pruned" not in one["meaning"] for one in found["flips"]["by_severity"].values())
     assert {(flip["a"], flip["b"]) for flip in found["flips"]["list"]} == {(STOP, KEEP)}

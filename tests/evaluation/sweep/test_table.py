@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +13,7 @@ from senna_autoprune.evaluation.measures.breakdown import attributes_of
 from senna_autoprune.evaluation.measures.summary import summarise
 from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
 from senna_autoprune.evaluation.sweep.table import tabulate
+from senna_autoprune.tables.sweep import to_csv
 from tests.evaluation.measures.test_cost import trace
 
 RIGHT, WRONG = "KEEP, STRAIGHT", "STOP, STRAIGHT"
@@ -63,6 +66,32 @@ def test_a_control_is_never_a_rival() -> None:
     assert "against_random" not in cells["random"]
     assert (cells["uniform"]["against_random"]["gained"], cells["uniform"]["against_random"]["lost"]) == (9, 0)
     assert cells["uniform"]["marks"] == ["R+"]
+
+
+def test_every_figure_of_the_csv_is_the_tables() -> None:
+    """By name, from the nested cell: a column that takes its neighbour's figure is another result."""
+    settings = {"a": ("method", 4, 15.0), "b": ("method", 9, 15.0), "random": ("control", 2, 15.0)}
+    found = table(settings)
+    lines = {line["row"]: line for line in csv.DictReader(io.StringIO(to_csv(found)))}
+    assert list(lines) == ["unpruned", "majority", *settings]
+    for row, cell in by_row(found).items():
+        nested = {
+            **{name: cell[name]["value"] for name in ("accuracy", "retention")},
+            **{f"{name}_{end}": cell[name][end] for name in ("accuracy", "retention") for end in ("low", "high")},
+            **{name: cell[name] for name in ("official_accuracy", "macro_f1", "agreement", "invalid", "tokens_per_view", "flops_ratio")},
+            **{name: cell[name] for name in ("retention_tokens", "kv_ratio", "clamped")},
+            **{name: cell[name]["median"] for name in ("prefill_ms", "prefill_ratio")},
+            **{f"flips_{name}": cell["flips"][name] for name in ("harmful", "missed_brake", "false_brake", "repaired")},
+            "flips": cell["flips"]["all"],
+        }
+        for side in ("random", "rival") if "against_rival" in cell else ():
+            test = cell[f"against_{side}"]
+            nested |= {f"p_against_{side}": test["p_value"], f"p_scenes_{side}": test["by_scene"]["p_value"]}
+            nested |= {f"p_holm_{side}": test["by_scene"]["p_holm"]}
+        assert {name: float(lines[row][name]) for name in nested} == pytest.approx(nested), row
+        assert (lines[row]["kind"], lines[row]["budget"], lines[row]["marks"]) == (cell["kind"], cell["budget"], " ".join(cell["marks"]))
+    assert lines["a"]["rival"] == "b" and lines["a"]["accuracy_low"] < lines["a"]["accuracy"] < lines["a"]["accuracy_high"]
+    assert lines["unpruned"]["accuracy"] == "1.0" and lines["unpruned"]["budget"] == ""
 
 
 def test_tests_are_counted() -> None:
