@@ -16,12 +16,14 @@ from senna_autoprune import (
     Prune2Drive,
     PyramidDrop,
     SennaPruneError,
+    SparseVLM,
     VisionZip,
     VisPruner,
     build_policy,
 )
 from senna_autoprune.pruning.cost import LayerCost
 from senna_autoprune.pruning.method import Method, _ranges
+from senna_autoprune.pruning.methods import autoprune, sparsevlm
 from senna_autoprune.pruning.methods import autoprune_release as release
 from senna_autoprune.pruning.methods.cdpruner import instruction_relevance
 from senna_autoprune.pruning.methods.facts import method_facts
@@ -199,6 +201,20 @@ def test_lists_of_a_released_pyramid() -> None:
 def test_dart_inside_the_decoder_keeps_all_before_its_layer() -> None:
     assert DART(tokens=12, layer=2).allocate(asked(average=14.0)).entering[:8] == (40, 40, *[5] * 6)
     assert DART(tokens=12, layer=1).allocate(asked()).entering[0] == 40 > DART(tokens=12).allocate(asked()).entering[0]
+
+
+def test_sparsevlm_looks_before_each_cut_that_the_decoder_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cuts at 3, 7, 16 and 20; the noise that was given is that of the layer below the cut."""
+    released = SparseVLM(mode="v1.0", noise={15: torch.ones(2)})
+    probes = [released.probes(layers) for layers in (32, 20, 16, 7, 3)]
+    assert probes == [(-1, 2, 6, 15, 19), (-1, 2, 6, 15), (-1, 2, 6), (-1, 2), (-1,)]
+    assert SparseVLM(retention=0.5).probes(32) == (-1,)
+    for policy, module in ((released, sparsevlm), (AutoPrune(retention=0.5, noise={15: torch.ones(2)}), autoprune)):
+        given: list[Any] = []
+        monkeypatch.setattr(module, "merge_dropped", lambda *args, given=given: given.append(args))
+        policy.revive("context", 16, "dropped", 3)  # type: ignore[arg-type]
+        policy.revive("context", 7, "dropped", 3)  # type: ignore[arg-type]
+        assert given == [("context", "dropped", 3, policy.noise[15]), ("context", "dropped", 3, None)]
 
 
 def test_what_is_told_of_a_method() -> None:

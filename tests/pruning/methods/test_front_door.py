@@ -15,7 +15,7 @@ from tests.models import six_blocks, tiny_llama
 
 PLUGIN = '''
 from dataclasses import dataclass
-from typing import Optional
+from typing import Literal, Optional
 import torch
 from senna_autoprune import Allocation, Policy, Revived, keep_before_decoder
 
@@ -36,6 +36,14 @@ class Loudest(Policy):
 
     def score(self, context, layer):
         return context.visual_hidden.norm(dim=-1) ** self.power
+
+@dataclass(kw_only=True)
+class Asking(Loudest):
+    """Cannot guess."""
+
+    weight: float
+    start: int
+    mode: Literal["a", "b"] = "a"
 
 class NoMethod: pass
 
@@ -106,6 +114,25 @@ def test_options_of_a_plugin_are_checked_though_its_annotations_are_not_text(plu
             build_policy("loudest", retention=0.5, **wrong)
     with pytest.raises(SennaPruneError, match="did you mean 'power'"):
         build_policy("loudest", retention=0.5, powr=1)
+
+
+def test_options_without_a_default_are_asked_for(plugin):
+    with pytest.raises(SennaPruneError, match=r"^method 'loud_methods:Asking': give its option weight, start$"):
+        build_policy("loud_methods:Asking", retention=0.5)
+    with pytest.raises(SennaPruneError, match=r"give its option start$"):
+        build_policy("loud_methods:Asking", retention=0.5, weight=1)
+    assert build_policy("loud_methods:Asking", retention=0.5, weight=1, start=2, mode="b").mode == "b"
+    told = {name: default for name, _, default in method_facts("loud_methods:Asking").options}
+    assert told == {
+        "scope": "scene",
+        "seed": 0,
+        "power": 1.0,
+        "strict": False,
+        "rounds": None,
+        "weight": "required",
+        "start": "required",
+        "mode": "a",
+    }
 
 
 @pytest.mark.parametrize(
