@@ -17,7 +17,7 @@ class Invalid(str):
 
 
 class YesNo:
-    """Yes or no, and anything else is invalid."""
+    """Yes, no or so, and anything else is invalid."""
 
     def __init__(self, kind: str = "label", plain: bool = False) -> None:
         self._kind, self._plain = kind, plain
@@ -32,7 +32,7 @@ class YesNo:
     def answer(self, question_type: str, text: str, question: str = "") -> str:
         assert question_type == "safe" and question.endswith("?")
         said = text.strip().lower()
-        return said if said in ("yes", "no") else Invalid(text)
+        return said if said in ("yes", "no", "so") else Invalid(text)
 
     def label(self, question_type: str, text: str, question: str = "") -> str | None:
         found = self.answer(question_type, text, question)
@@ -130,6 +130,7 @@ def test_right_or_same() -> None:
         ("yes", "yes", "eh", "no_answer"),
         ("yes", "no", "eh", "no_answer"),
         ("no", "eh", "yes", "both_wrong"),
+        ("yes", "no", "so", "both_wrong"),
         ("no", "eh", "hm", "both_wrong"),
         ("", "yes", "no", "broken"),  # without a label unpruned is right if it could be read
         ("", "eh", "no", "both_wrong"),
@@ -138,6 +139,14 @@ def test_right_or_same() -> None:
 )
 def test_severity(label: str, unpruned: str, pruned: str, severity: str) -> None:
     assert read_severity(asked(4, label), unpruned, pruned, YesNo()) == severity
+
+
+def test_an_empty_label_is_none_though_a_reading_would_read_it() -> None:
+    """Any text is a label of text, but for one that is not there."""
+    reading = Reading.of({"parse": {"kind": "text"}})
+    assert read_severity(asked(4, " "), "a", "b", reading) == "broken" and read_severity(asked(4, "c"), "a", "b", reading) == "both_wrong"
+    found = adapted_measures([asked(4, " "), asked(5, "a")], {"unpruned": {4: "a", 5: "a"}}, reading, 0)["unpruned"]
+    assert (found["unlabelled"], found["measures"]["count"]) == (1, 1)
 
 
 def test_who_judges() -> None:

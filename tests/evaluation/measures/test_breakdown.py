@@ -48,8 +48,9 @@ def test_groups_add_up_and_an_undefined_retention_is_none() -> None:
     day, night = attributes_of(QUESTION, "Sunny", None), attributes_of(QUESTION, "Night", None)
     groups = breakdown([day, day, night], [True, True, False], [True, False, True], [True, False, False])
     assert [(g["value"], g["count"]) for g in groups["light"]] == [("day", 2), ("night", 1)]
-    later = breakdown([night, day, day], [True] * 3, [True] * 3, [True] * 3)  # the largest first, whichever came first
-    assert [g["value"] for g in later["light"]] == ["day", "night"]
+    for attributes, order in (([day, night, night], ["night", "day"]), ([night, day], ["day", "night"])):  # then by name
+        found = breakdown(attributes, *[[True] * len(attributes)] * 3)
+        assert [g["value"] for g in found["light"]] == order
     first, second = groups["light"]
     assert (first["unpruned_accuracy"], first["pruned_accuracy"], first["retention_accuracy"]) == (1.0, 0.5, 0.5)
     assert first["agreement"] == 0.5

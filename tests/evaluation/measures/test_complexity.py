@@ -28,6 +28,7 @@ def test_bands_are_terciles_and_equal_values_stay_together():
     assert bands_of([1, 2, 3, 4, 5, 6]) == ["simple", "simple", "medium", "medium", "complex", "complex"]
     assert set(bands_of([2, 2, 2])) == {"simple"} and bands_of([]) == []
     assert bands_of([1, 1, 1, 1, 9, 9]).count("complex") == 2 or bands_of([1, 1, 1, 1, 9, 9]).count("medium") == 2
+    assert bands_of([1, 2, 3, 4]) == ["simple", "simple", "medium", "complex"]  # 2 and 3 are the cuts themselves
     assert [bands_of(range(1, 13)).count(band) for band in BANDS] == [4, 4, 4]
 
 
@@ -50,6 +51,8 @@ def test_interaction_equals_the_twin_and_finds_what_was_put_in():
     found = interaction(before, adaptive, static, bands, scenes, resamples=400)
     assert found.value == pytest.approx(twin_of_interaction(before, adaptive, static, bands))
     assert found.low > 0.1 and found.low < found.value < found.high
+    assert found == interaction(before, adaptive, static, bands, scenes, resamples=400, seed=0)
+    assert found.low != interaction(before, adaptive, static, bands, scenes, resamples=400, seed=1).low
     nothing = interaction(before, static, static, bands, scenes, resamples=50)
     assert nothing.value == 0
 

@@ -63,6 +63,7 @@ def test_times_of_another_hour_are_compared_only_if_the_same_work_took_as_long()
         assert clock_drift(rows, unpruned) == pytest.approx(slower)
         beside = cost_beside(rows, unpruned)
         assert beside["prefill_ratio"] == said and (beside["total_ratio"] is None) == (said is None)
+        assert beside["retention_tokens"] == cost_measures(rows, unpruned)["retention_tokens"]
         assert beside["flops_ratio"] == pytest.approx(0.5) and beside["drift"] == pytest.approx(slower)
     unknown = cost_beside([replace(one, vision_ms=None) for one in pruned], unpruned)
     assert unknown["drift"] is None and unknown["prefill_ratio"] == 0.5

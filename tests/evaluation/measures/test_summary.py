@@ -77,6 +77,16 @@ def test_measures_of_the_settings_by_hand(summary: dict[str, Any]) -> None:
     assert (summary["scenes"]["count"], summary["scenes"]["questions_without_scene"]) == (3, 0)
 
 
+def test_the_seed_decides_the_bootstrap(summary: dict[str, Any]) -> None:
+    questions = [_question(i, LABELS[i % 6], scene=f"s{i}") for i in range(30)]
+    rows = [_row(i, name, said[i % 6]) for i in range(30) for name, said in (("unpruned", UNPRUNED), ("autoprune", PRUNED))]
+
+    def interval(seed: int) -> Any:
+        return summarise(questions, rows, "autoprune", seed, 100)["settings"]["autoprune"]["plan"]["retention"]["macro_f1"]
+
+    assert interval(3) == interval(3) != interval(4) and interval(3)["resamples"] == 100
+
+
 def test_what_a_summary_says_of_its_questions(summary: dict[str, Any]) -> None:
     assert summary["questions"]["label_counts"] == {KEEP: 3, STOP: 2, LEFT: 1} and summary["questions"]["by_type"] == {"plan": 6}
     assert list(summary["questions"]["label_counts"]) == [KEEP, STOP, LEFT] and "note" not in summary["scenes"]
