@@ -242,9 +242,8 @@ def accuracy_by_time(table: Mapping[str, Any], ink: Ink = PAPER) -> Any:
         axis.errorbar(times, heights, xerr=reach, yerr=_reach(cells, "accuracy"), color=colours[row], alpha=0.85, **BARS)
     ends = {f"{row} *" if kinds[row] == "control" else row: (100 * rows[row][-1]["accuracy"]["value"], colours[row]) for row in shown}
     axis.plot(1, 100 * unpruned["accuracy"]["value"], marker="*", markersize=10, color=ink.text, linestyle="")
-    axis.annotate(
-        "unpruned", (1, 100 * unpruned["accuracy"]["value"]), xytext=(0, -15), textcoords="offset points", ha="center", fontsize=8
-    )
+    # on the left of its star: on the right are the names of the rows
+    axis.annotate("unpruned", (1, 100 * unpruned["accuracy"]["value"]), xytext=(6, -15), textcoords="offset points", ha="right", fontsize=8)
     points = [(cell["prefill_ratio"]["median"], 100 * cell["accuracy"]["value"]) for row in shown for cell in rows[row]]
     front = pareto_front([*points, (1.0, 100 * unpruned["accuracy"]["value"])])
     axis.step(*zip(*front, strict=True), where="post", color=ink.text, linewidth=0.8, linestyle=":")

@@ -1,6 +1,6 @@
-"""The table of methods in docs/results/README.md as it follows from docs/results/table3/table.json.
+"""The tables of methods in docs/results/README.md as they follow from table.json of docs/results/table3 and docs/results/types.
 
-python -m tests.docs.readme_table    # prints it
+python -m tests.docs.readme_table    # prints them
 """
 
 from __future__ import annotations
@@ -41,5 +41,23 @@ def lines() -> list[str]:
     return shown
 
 
+TYPES = ("plan", "vru", "light", "motion", "description", "explanation")
+
+
+def lines_by_type() -> list[str]:
+    """Markdown lines of what each method keeps of each type of question, and of all closed ones together."""
+    cells = json.loads((DOCS / "results" / "types" / "table.json").read_text(encoding="utf-8"))["by_type"]["cells"]
+    heads = ("plan", "road users", "light", "motion", "description*", "explanation*", "closed, pooled", "closed, mean of types")
+    shown = ["| at 25 % of the tokens | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
+    for cell in cells:
+        if cell["row"] not in LEFT_OUT:
+            label = f"{cell['row']} (control)" if cell["kind"] == "control" else cell["row"]
+            kept = [f"{100 * cell['retention'][kind]['value']:.1f}" for kind in TYPES]
+            shown.append(
+                f"| {label} | " + " | ".join([*kept, _interval(cell["retention"]["pooled"]), _interval(cell["retention"]["ratio"])]) + " |"
+            )
+    return shown
+
+
 if __name__ == "__main__":
-    print("\n".join(lines()))
+    print("\n".join([*lines(), "", *lines_by_type()]))
