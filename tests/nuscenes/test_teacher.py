@@ -183,8 +183,9 @@ def test_an_answer_that_is_none_is_a_failure(server, teacher, picture, text):
     assert not list(Path(teacher._cache).rglob("*.json"))
 
 
-def test_an_empty_answer_is_a_failure(server, teacher, picture):
-    server.script = lambda number, body: completion("  \n")
+@pytest.mark.parametrize("nothing", ["  \n", "\u200b\u200b", "\u202e \u2066", "\ufeff"])
+def test_an_empty_answer_is_a_failure(server, teacher, picture, nothing):
+    server.script = lambda number, body: completion(nothing)
     with pytest.raises(TeacherError, match="empty"):
         teacher.submit("q", picture).result()
 

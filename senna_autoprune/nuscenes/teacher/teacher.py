@@ -107,7 +107,7 @@ class Teacher:
             return answer
         try:
             answer = self._backend.answer(question, image).strip()
-            if not answer:
+            if not any(letter.isprintable() and letter != " " for letter in answer):  # or nothing in it can be seen
                 raise TeacherError("the answer is empty")
             if fault := text_fault(answer):  # a question file that holds it would be refused, and a terminal steered
                 raise TeacherError(f"the answer is {fault}")
