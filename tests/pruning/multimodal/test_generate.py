@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from senna_autoprune import AutoPrune, SennaPruneError
+from senna_autoprune.pruning.decoder.whole_batch import one_prompt_at_a_time
 from senna_autoprune.pruning.methods.registry import METHODS, build_policy
 from tests.pruning.multimodal import tiny
 from tests.pruning.multimodal.tiny import (
@@ -119,6 +120,36 @@ def test_batch_of_different_images_equals_one_by_one(method, family):
         tokens, logits = generate(model, batch(family, prompts))
     for row, (alone, alone_logits, sample) in enumerate(single):
         assert trace[row].view_sizes == sample.view_sizes
+        assert [ids.tolist() for ids in trace[row].ids] == [ids.tolist() for ids in sample.ids]
+        assert torch.equal(tokens[row], alone[0])
+        close(logits[row], alone_logits[0], 1e-4)
+
+
+@every_family
+def test_an_unpruned_batch_of_prompts_one_at_a_time_equals_one_by_one(family):
+    model = tiny.model(family)
+    prompts = [prompt(family, [TALL], seed=1), prompt(family, [SQUARE, WIDE], seed=2, after=5), prompt(family, (), seed=3, after=9)]
+    single = [generate(model, one) for one in prompts]
+    with one_prompt_at_a_time(model) as there:
+        tokens, logits = generate(model, batch(family, prompts))
+    assert there == (family != "next-window")  # a sliding window stays with the batch
+    for row, (alone, alone_logits) in enumerate(single):
+        assert torch.equal(tokens[row], alone[0])
+        close(logits[row], alone_logits[0], 1e-4)
+
+
+@every_family
+def test_a_batch_of_prompts_with_images_is_cut_as_each_alone(family):
+    """AutoPrune's short way of a batch, where every prompt has images."""
+    model, policy = tiny.model(family), build_policy("autoprune", retention=0.5)
+    prompts = [prompt(family, [TALL], seed=1), prompt(family, [SQUARE, WIDE], seed=2, after=5), prompt(family, [SQUARE], seed=3, after=9)]
+    single = []
+    for one in prompts:
+        with policy(model) as trace:
+            single.append((*generate(model, one), trace[0]))
+    with policy(model) as trace:
+        tokens, logits = generate(model, batch(family, prompts))
+    for row, (alone, alone_logits, sample) in enumerate(single):
         assert [ids.tolist() for ids in trace[row].ids] == [ids.tolist() for ids in sample.ids]
         assert torch.equal(tokens[row], alone[0])
         close(logits[row], alone_logits[0], 1e-4)
