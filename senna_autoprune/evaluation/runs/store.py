@@ -164,9 +164,9 @@ class RunStore:
             logger.warning(f"{self.directory} was made before runs named their databases: it goes on, that is not compared")
 
     def _require_asked(self, questions: Sequence[QuestionRow]) -> None:
-        """SennaPruneError: the database holds other questions than are asked now."""
-        asked = {(row.question, row.token, row.text) for row in questions}
-        there = set(self._connection.execute("SELECT question, token, text FROM questions"))
+        """SennaPruneError: the database holds other questions than are asked now, or other labels: a report would measure by them."""
+        asked = {(row.question, row.token, row.text, row.label) for row in questions}
+        there = set(self._connection.execute("SELECT question, token, text, label FROM questions"))
         if asked and asked != there:
             raise SennaPruneError(
                 f"{self.directory / ANSWERS} holds {len(there)} questions, {len(there - asked)} of which are not among the {len(asked)} "

@@ -107,9 +107,10 @@ def test_the_same_settings_continue(tmp_path: Path) -> None:
 
 def test_other_questions_do_not_replace_a_runs_own(tmp_path: Path) -> None:
     _start(tmp_path).__exit__(None, None, None)
-    others = [replace(QUESTIONS[0], token="another"), *QUESTIONS[1:]]
-    with pytest.raises(SennaPruneError, match=r"holds 3 questions, 1 of which are not among the 3 asked now"):
-        RunStore.start(tmp_path, DESCRIPTION, others)
+    for other in ({"token": "another"}, {"text": "another"}, {"label": "another"}):
+        others = [replace(QUESTIONS[0], **other), *QUESTIONS[1:]]
+        with pytest.raises(SennaPruneError, match=r"holds 3 questions, 1 of which are not among the 3 asked now"):
+            RunStore.start(tmp_path, DESCRIPTION, others)
     with _start(tmp_path) as store:
         assert store.questions() == QUESTIONS
 
