@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from senna_autoprune.evaluation.measures.cost import clock_drift, cost_beside, cost_measures, full_tokens
-from senna_autoprune.evaluation.runs.rows import AnswerRow, StoredTrace
+from senna_autoprune.evaluation.measures.cost import clock_drift, cost_beside, cost_measures, full_tokens, median, spread
+from senna_autoprune.evaluation.runs.rows import AnswerRow, PackedTrace, StoredTrace
 
 
 def trace(full: float, pruned: float, average: float = 4.0, views: int = 2, k: float | None = 0.2) -> dict[str, Any]:
@@ -67,6 +67,25 @@ def test_times_of_another_hour_are_compared_only_if_the_same_work_took_as_long()
         assert beside["flops_ratio"] == pytest.approx(0.5) and beside["drift"] == pytest.approx(slower)
     unknown = cost_beside([replace(one, vision_ms=None) for one in pruned], unpruned)
     assert unknown["drift"] is None and unknown["prefill_ratio"] == 0.5
+
+
+def test_what_was_not_measured_is_none() -> None:
+    assert median([]) is median([None]) is None and median([3.0, None, 1]) == 2.0
+    assert spread([None]) == {"median": None, "p10": None, "p90": None}
+    assert spread([0, None, 10]) == {"median": 5.0, "p10": pytest.approx(1), "p90": pytest.approx(9)}
+    nothing = {**trace(0.0, 0.0, k=None), "per_view": [], "mutual_information": None}
+    measures = cost_measures([row(0, trace=nothing)], [row(0, "unpruned")])
+    for name in ("tokens_per_view", "flops_ratio", "clamped", "flops_bound", "reached"):
+        assert measures[name] is None, name
+    assert measures["kept_per_view"] == [] and measures["mutual_information"]["p90"] is None
+    assert cost_measures([row(0, trace=trace(1.0, 0.0))], [])["flops_bound"] is None
+
+
+def test_a_packed_trace_costs_what_it_cost() -> None:
+    whole = [trace(100.0, 30.0, 5.0), trace(200.0, 90.0, 7.0, k=0.0)]
+    plain, packed = ([row(n, trace=make(one)) for n, one in enumerate(whole)] for make in (dict, PackedTrace))
+    assert cost_measures(packed, []) == cost_measures(plain, []) and full_tokens(packed) == full_tokens(plain) == (12.0, 6.0)
+    assert cost_measures([packed[0], plain[1]], []) == cost_measures(plain, [])
 
 
 def test_a_gain_is_measured_over_bound() -> None:

@@ -13,6 +13,7 @@ from senna_autoprune.evaluation.measures.intervals import (
     Bounds,
     Paired,
     design_effect,
+    difference_effect,
     difference_interval,
     difference_score,
     mean_interval,
@@ -80,8 +81,8 @@ def test_intervals_are_inverted_scores_at_the_twins_design_effect() -> None:
     rng, z = np.random.default_rng(5), norm.ppf(0.975)
     scenes = [f"s{number}" for number in rng.integers(40, size=150)]
     bad = {scene: rng.random() < 0.3 for scene in scenes}
-    before = [bool(rng.random() < 0.85) for _ in scenes]
-    after = [bool((b and rng.random() < (0.4 if bad[s] else 0.97)) or rng.random() < 0.02) for b, s in zip(before, scenes, strict=True)]
+    before = [bool(rng.random() < 0.7) for _ in scenes]
+    after = [bool((b and rng.random() < (0.4 if bad[s] else 0.97)) or rng.random() < 0.25) for b, s in zip(before, scenes, strict=True)]
     pairs, count = Paired.of(before, after, scenes), by_cluster(np.ones(150), scenes)
 
     share = share_interval(by_cluster(np.array(after, dtype=float), scenes), count)
@@ -97,6 +98,7 @@ def test_intervals_are_inverted_scores_at_the_twins_design_effect() -> None:
         assert abs(mean - end) / np.sqrt(end * (1 - end) * effect / 150) == pytest.approx(z)
     assert share.low < share.value < share.high and share.scenes == len(centred)
 
+    assert sum(pairs.gained > 0) > 5 < sum(pairs.lost > 0) and any((pairs.gained > 0) & (pairs.gained >= pairs.lost))
     lost, gained = (
         sum(b and not a for b, a in zip(before, after, strict=True)),
         sum(a and not b for b, a in zip(before, after, strict=True)),
@@ -114,6 +116,32 @@ def test_intervals_are_inverted_scores_at_the_twins_design_effect() -> None:
         assert found.value == pytest.approx(value) and found.design_effect == pytest.approx(effect) and effect > 1.3
         assert found.low < value < found.high and found.scenes == len(by)
         assert (score(found.low, effect), score(found.high, effect)) == (pytest.approx(z, abs=1e-5), pytest.approx(-z, abs=1e-5))
+
+
+def test_a_claim_of_safety_is_tangos_score_at_the_cautious_effect() -> None:
+    """40 scenes of 5: the counts divided by the design effect, and the bound where the score passes z at the look's level."""
+    rng = np.random.default_rng(8)
+    lost, gained, count = rng.integers(0, 3, 40).astype(float), rng.integers(0, 2, 40).astype(float), np.full(40, 5.0)
+    pairs = Paired(count - lost - gained - 1, lost, gained, count)
+    effect = difference_effect(pairs, 0.95, CAUTIOUS)
+    assert effect > 1.05 < effect / difference_effect(pairs, 0.95)
+
+    def score(difference: float) -> float:
+        return difference_score(lost.sum() / effect, gained.sum() / effect, 200 / effect, difference)
+
+    for level in (0.05, 0.001):
+        z, bound = pairs.test(0.2, 0.05, level)
+        assert z == pytest.approx(score(-0.2)) and score(bound) == pytest.approx(norm.ppf(1 - level), abs=1e-5)
+        assert bound < pairs.difference
+
+
+def test_two_scenes_have_intervals() -> None:
+    one_each = Paired.of([True, True], [True, False], "ab")
+    for found in (share_interval(np.array([1.0, 0.0]), np.ones(2)), difference_interval(one_each), ratio_interval(one_each)):
+        assert found.low is not None and found.high is not None and found.low < found.value < found.high
+    assert share_interval(np.full(5, 2.0), np.full(5, 2.0)).high == 1.0 and share_interval(np.zeros(5), np.full(5, 2.0)).low == 0.0
+    everything = Paired.of([True] * 5, [False] * 5, "abcde")
+    assert difference_interval(everything).low == -1.0 and difference_interval(everything.reversed).high == 1.0
 
 
 def test_design_effect_equals_the_twin_that_counts_questions() -> None:
