@@ -156,12 +156,8 @@ def labelled_macro_f1(*axes: Array) -> Array:
         return np.where(labelled, scores, 0.0).sum(axis=-1) / labelled.sum(axis=-1)
 
 
-def plan_confusions(labels: Sequence[Plan], answers: Sequence[Plan]) -> tuple[Array, Array]:
-    """(speed counts (4, 5), path counts (5, 6))."""
-    return _plan_confusions(tally(labels, answers))
-
-
 def _plan_confusions(pairs: Sequence[tuple[Plan, Plan, int]]) -> tuple[Array, Array]:
+    """(speed counts (4, 5), path counts (5, 6)) of (label, answer, how often)."""
     return (
         _confusion(((label.speed, answer.speed, times) for label, answer, times in pairs), SPEEDS),
         _confusion(((label.path, answer.path, times) for label, answer, times in pairs), PATHS),

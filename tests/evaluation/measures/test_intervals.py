@@ -140,6 +140,8 @@ def test_two_scenes_have_intervals() -> None:
     for found in (share_interval(np.array([1.0, 0.0]), np.ones(2)), difference_interval(one_each), ratio_interval(one_each)):
         assert found.low is not None and found.high is not None and found.low < found.value < found.high
     assert share_interval(np.full(5, 2.0), np.full(5, 2.0)).high == 1.0 and share_interval(np.zeros(5), np.full(5, 2.0)).low == 0.0
+    twice = mean_interval(np.array([1.0, 3.0]), np.ones(2))
+    assert (twice.value, twice.high) == (2.0, pytest.approx(2 + t.ppf(0.975, 1)))
     everything = Paired.of([True] * 5, [False] * 5, "abcde")
     assert difference_interval(everything).low == -1.0 and difference_interval(everything.reversed).high == 1.0
 

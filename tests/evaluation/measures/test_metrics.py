@@ -81,6 +81,12 @@ def test_measures_take_leading_batch_axes() -> None:
     together = metrics.macro_f1(counts)
     assert together.shape == (7,)
     assert together == pytest.approx([float(metrics.macro_f1(one)) for one in counts])
+    other = rng.integers(0, 5, size=(7, 5, 6))
+    for measure in (metrics.macro_f1, metrics.labelled_macro_f1):
+        assert measure(counts, other) == pytest.approx([float(measure(*pair)) for pair in zip(counts, other, strict=True)])
+    for measure in (metrics.class_f1, metrics.class_recall):
+        assert measure(counts) == pytest.approx(np.stack([measure(one) for one in counts]), nan_ok=True)
+    assert metrics.class_recall(counts)[0, 1] == counts[0, 1, 1] / counts[0, 1].sum()
 
 
 def test_road_users_by_hand() -> None:
@@ -109,6 +115,7 @@ def test_motion_is_counted_per_object() -> None:
     assert measures["count"] == 2
     assert measures["invalid"] == 1
     assert measures["extra"] == 1
+    assert metrics.motion_measures([label, label, {}], [answer, answer, answer])["extra"] == 4
     assert measures["exact_accuracy"] == 0.5
 
 
@@ -119,6 +126,11 @@ def test_light_classes() -> None:
     assert measures["recall"] == {"red": 1.0, "none": 0.5}
     uneven = metrics.class_measures(["red", "red", "none", "none", "none"], ["invalid", "red", "red", "none", "none"], ("red", "none"))
     assert (uneven["count"], uneven["invalid"], uneven["macro_f1"]) == (5, 1, pytest.approx((2 / 4 + 4 / 5) / 2))
+
+
+def test_a_road_user_label_says_yes_or_no() -> None:
+    with pytest.raises(ValueError, match="a label of a road-user question begins with neither yes nor no"):
+        metrics.road_user_measures([parse_road_users("Perhaps")], [parse_road_users("No.")])
 
 
 def test_labels_and_answers_are_as_many() -> None:

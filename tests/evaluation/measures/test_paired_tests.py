@@ -63,7 +63,7 @@ def test_holm_rejects_what_its_steps_reject(p_values: list[float]) -> None:
 
 def test_holm_by_hand() -> None:
     assert holm({"c": 0.03, "a": 0.01, "b": 0.04}) == {"c": pytest.approx(0.06), "a": pytest.approx(0.03), "b": pytest.approx(0.06)}
-    assert holm({"a": 0.5, "b": 0.9}) == {"a": 1.0, "b": 1.0} and holm({}) == {}
+    assert holm({"a": 0.7, "b": 0.9}) == {"a": 1.0, "b": 1.0} and holm({}) == {}
 
 
 def test_non_inferiority_says_what_it_rests_on() -> None:
@@ -113,7 +113,7 @@ def test_sample_size_gives_its_power() -> None:
 
 
 def test_scenes_for_safety_are_the_rule_of_three() -> None:
-    assert scenes_for_safety(0.02) == 149
+    assert scenes_for_safety(0.02) == 149 and scenes_for_safety(0.5, 0.25) == 2  # just two of two
     assert 0.98**149 <= 0.05 < 0.98**148
 
 
@@ -122,3 +122,6 @@ def test_bad_margins_are_refused() -> None:
     for margin in (0.0, 1.0):
         with pytest.raises(ValueError, match="margin"):
             non_inferiority(pairs, margin)
+    with pytest.raises(ValueError, match="0 questions"):
+        non_inferiority(Paired.of([], [], []), 0.1)
+    assert non_inferiority(Paired.of([True, True], [True, False], "ab"), 0.999).questions == 2

@@ -141,6 +141,7 @@ def test_free_text_scores() -> None:
     same = text_scores([(label, label)])
     assert same["rouge_l"] == pytest.approx(1.0)
     assert same["bleu"] == pytest.approx(100.0)
+    assert text_scores([("cars drive", "car drives")])["rouge_l"] == 1.0  # words by their stems
     other = text_scores([(label, "A dog sleeps.")])
     assert (same["count"], text_scores([(label, label)] * 3)["count"]) == (1, 3)
     assert other["rouge_l"] is not None

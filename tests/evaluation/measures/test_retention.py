@@ -147,7 +147,7 @@ def test_no_right_unpruned_answer_is_undefined_not_infinite() -> None:
 
 def test_one_scene_or_none_has_no_interval() -> None:
     one = retention(hit_statistics([True, False]), hit_statistics([True, True]), ["a", "a"])
-    assert (one.value, one.low, one.high, one.scenes) == (0.5, None, None, 1)
+    assert one == Interval(0.5, None, None, 1, 2000)
     none = retention(hit_statistics([]), hit_statistics([]), [])
     assert (none.value, none.scenes) == (None, 0)
 
