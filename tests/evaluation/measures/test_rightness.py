@@ -58,6 +58,15 @@ def test_the_adapters_own_types() -> None:
     assert agree(asked("safe", ""), "Yes", "yes", reading) and not agree(asked("safe", ""), "Yes", "no", reading)
 
 
+def test_an_adapter_that_reads_as_senna_does_leaves_sennas_types_to_senna() -> None:
+    """To the adapter's own reading they are free text."""
+    reading, question = Reading(), asked("vru", "Yes, I see a pedestrian located 3 meters ahead of me.")
+    assert closed("vru", reading) and labelled(question, reading) and not labelled(asked("vru", "Perhaps"), reading)
+    assert right(question, "Yes.", reading) and not right(question, "No.", reading)
+    assert agree(question, "Yes, I see a bicycle located 9 meters ahead of me.", "Yes.", reading)
+    assert closed("choice", reading) and not closed("explanation", reading)
+
+
 def test_a_plan_in_json_is_sennas_plan() -> None:
     question = asked("plan", "KEEP, STRAIGHT")
     assert closed("plan", JSON_PLAN) and labelled(question, JSON_PLAN)

@@ -53,4 +53,5 @@ def test_conditional_power_equals_simulated_continuations() -> None:
     drift = z * np.sqrt(share) / share
     last = z * np.sqrt(share) + drift * (1 - share) + rng.normal(size=200_000) * np.sqrt(1 - share)
     assert conditional_power(z, share, bound) == pytest.approx((last >= bound).mean(), abs=0.004)
+    assert conditional_power(1.65, 1.0, 1.65) == 1.0 and obrien_fleming(0.05, 0.0) == 0.0
     assert (conditional_power(1.7, 1.0, 1.65), conditional_power(1.6, 1.0, 1.65)) == (1.0, 0.0)
