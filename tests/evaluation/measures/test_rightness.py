@@ -105,6 +105,26 @@ def test_a_runs_measures_read_plans_as_its_adapter_does() -> None:
     }  # fmt: skip
 
 
+def test_labels_that_nobody_reads_are_counted_by_type() -> None:
+    """A driven path is a label, whatever the words are; Senna's types are read as Senna's where the adapter reads them plainly."""
+    driven = {"path": [[0.0, 1.0 + step] for step in range(6)], "boxes": [[]] * 6}
+    questions = [asked("safe", "", 0), asked("safe", "yes", 1), asked("vru", "Hm", 2), asked("vru", "No.", 3), asked("plan", "on", 4)]
+    rows = [row(i, "unpruned", "yes") for i in range(6)]
+    for reading in (Reading(), None):
+        assert summarise(questions, rows, "half", reading=reading)["unlabelled"].items() >= {"vru": 1, "plan": 1}.items()
+    assert summarise(questions, rows, "half", reading=Reading())["unlabelled"] == {"safe": 1, "vru": 1, "plan": 1}
+    paths = Reading.of({"parse": {"kind": "waypoints"}})
+    found = summarise([asked("safe", "", 0, future=driven), asked("safe", "", 1)], rows, "half", reading=paths)
+    assert found["unlabelled"] == {"safe": 1}
+
+
+def test_weights_are_of_what_the_adapter_reads() -> None:
+    questions = [asked("plan", "KEEP, STRAIGHT", i, attributes={**asked("plan", "").attributes, "weight": str(0.5 + i)}) for i in range(2)]
+    rows = [row(0, "unpruned", KEEP), row(1, "unpruned", KEEP), row(0, "half", '{"plan": "KEEP,STRAIGHT"}'), row(1, "half", STOP)]
+    found = summarise(questions, rows, "half", resamples=20, reading=JSON_PLAN)["weighted"]["plan"]["settings"]["half"]
+    assert [found[name]["value"] for name in ("accuracy", "retention", "agreement")] == [0.25] * 3
+
+
 def test_a_runs_measures_of_the_adapters_own_types() -> None:
     """No table of plans where the adapter's plans are none; weights and missing pictures are said."""
     labels = ["yes", "no", "yes", " ", "eh"]

@@ -10,7 +10,7 @@ import pytest
 from senna_autoprune.evaluation.measures.breakdown import attributes_of
 from senna_autoprune.evaluation.measures.controls import random_answers
 from senna_autoprune.evaluation.measures.official import planning_metric
-from senna_autoprune.evaluation.measures.summary import flips_between, official_records, summarise
+from senna_autoprune.evaluation.measures.summary import SCHEMA, flips_between, official_records, summarise
 from senna_autoprune.evaluation.runs.rows import CUT, AnswerRow, QuestionRow
 
 TEXT = "Your current speed is 6 m/s, the navigation command is 'go straight', state your SPEED plan."
@@ -91,6 +91,13 @@ def test_what_a_summary_says_of_its_questions(summary: dict[str, Any]) -> None:
     assert summary["questions"]["label_counts"] == {KEEP: 3, STOP: 2, LEFT: 1} and summary["questions"]["by_type"] == {"plan": 6}
     assert list(summary["questions"]["label_counts"]) == [KEEP, STOP, LEFT] and "note" not in summary["scenes"]
     pruned = summary["settings"]["autoprune"]["plan"]
+    assert (
+        pruned["official"]["f1_score"]["STOP"]
+        == planning_metric(
+            {"token": "", "question": TEXT, "gt": f"{label}\n", "answer": said} for label, said in zip(LABELS, PRUNED, strict=True)
+        ).f1_score["STOP"]
+    )
+    assert sum(group["count"] * group["agreement"] for group in summary["breakdown"]["light"]) == pytest.approx(2)
     assert pruned["official"]["correct"] == 4 and pruned["exact_accuracy_interval"]["value"] == 3 / 6
     drawn = random_answers([f"{label}\n" for label in LABELS], 3)
     assert (
@@ -193,7 +200,8 @@ def test_only_questions_with_all_answers_count_and_failures_are_listed() -> None
     rows += [_row(0, "autoprune", KEEP), _row(1, "autoprune", None, reason="out of memory on the device")]
     result = summarise(questions, rows, "autoprune")  # question 2 is not answered yet
     assert result["questions"]["asked"] == 3
-    assert result["questions"]["complete"] == 1
+    assert (result["questions"]["complete"], result["questions"]["failed_rows"], result["questions"]["failed_samples"]) == (1, 1, 1)
+    assert result["schema"] == SCHEMA
     assert result["questions"]["failed"] == [
         {"question": 1, "token": "t1", "setting": "autoprune", "reason": "out of memory on the device"}
     ]

@@ -16,10 +16,12 @@ from senna_autoprune.evaluation.measures.verdict import (
     SAFE,
     Evidence,
     amount,
+    down,
     evidence,
     judge,
     passes,
     signed,
+    up,
 )
 
 
@@ -95,7 +97,8 @@ def test_distances_are_said_in_metres() -> None:
         "no-image too is not worse by more than 0.20 m"
     )
     assert "at least 0.04 m, by at most 0.13 m" in judge(replace(metres, upper=-0.049)).sentence
-    assert (signed(0.012), signed(-0.12, METRES), amount(0.01, f"{POINTS} of agreement")) == (
+    assert (up(1.29, METRES), up(1.291, METRES), down(1.299, METRES), up(0.29), up(0.2901)) == (1.29, 1.3, 1.29, 0.29, 0.291)
+    assert signed(-1.0) == "-100.0 points" and (signed(0.012), signed(-0.12, METRES), amount(0.01, f"{POINTS} of agreement")) == (
         "+1.2 points",
         "-0.12 m",
         "1.0 point of agreement",
@@ -111,7 +114,13 @@ def test_questions_that_a_blind_model_passes_show_nothing() -> None:
 
 def test_few_scenes_are_said_and_very_few_get_no_verdict() -> None:
     assert "fewer than the intervals were checked for" in judge(_evidence(scenes=39)).sentence
-    assert judge(_evidence(scenes=9), margin=0.5).outcome == FEW
+    assert judge(_evidence(scenes=9), margin=0.5).outcome == FEW and judge(_evidence(scenes=10), margin=0.5).outcome == SAFE
+    assert "fewer" not in judge(_evidence(scenes=40)).sentence
+    assert "(95 %, 39 scenes, fewer than the intervals were checked for), no newly" in judge(_evidence(scenes=39)).sentence
+    assert passes(_evidence(upper=0.05), 0.01, 0.05) and not passes(_evidence(upper=0.0501), 0.01, 0.05)
+    assert judge(replace(_evidence(lower=-0.0231), upper=0.0)).sentence.startswith(
+        "25 % of tokens with autoprune: not worse by more than 2.4"
+    )
     assert judge(_evidence(lower=None, scenes=12), margin=0.5).outcome == FEW
 
 
@@ -125,6 +134,9 @@ def test_evidence_of_answers() -> None:
     assert found.lower is not None and found.lower < -3 / 180 - 0.01
     assert found.upper is not None and -3 / 180 < found.upper < 0.02
     assert found.dangerous_upper == pytest.approx(scenes_upper(2, 60)) and found.tokens == 0.2
+    two = evidence("fastv", None, Paired.of([True] * 4, [False, True] * 2, list("aabb")), ["a"])
+    assert two is not None and two.lower is not None and two.upper is not None and two.lower < -0.5 < two.upper
+    assert two.dangerous_upper == pytest.approx(scenes_upper(1, 2, 0.95))
     one = evidence("fastv", None, Paired.of([True] * 3, [True, False, True], ["a"] * 3), None)
     assert one == Evidence("fastv", None, 3, 1, -1 / 3, None, None, None)
     clear = evidence("fastv", 0.2, Paired.of([True] * 180, [i % 2 == 0 for i in range(180)], scenes), [])

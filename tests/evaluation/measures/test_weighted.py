@@ -47,6 +47,7 @@ def test_the_seed_decides_every_interval() -> None:
 
 def test_even_weights_are_none() -> None:
     assert weights_of([row(0, KEEP, None), row(1, KEEP, None)]) is None and weights_of([]) is None
+    assert weights_of([row(0, KEEP, 1.25), row(1, KEEP, None)]).tolist() == [1.25, 1.0]  # of some that are drawn beside the others
     assert weights_of([row(0, KEEP, 1.25), row(1, KEEP, 1.25)]) is None and effective_size(np.full(7, 1.25)) == pytest.approx(7)
     assert weighted_measures([row(0, KEEP, 1.0)], {"unpruned": {0: KEEP}}, None, 0, 100) is None
 
