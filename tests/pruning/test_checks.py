@@ -30,7 +30,9 @@ def context(tokens: float = 10.0, flops: float | None = None) -> Any:
 
 
 def check(counts: tuple[int, ...], asked: Any = None, method: type[Policy] = Any_, selected: Any = None, last: bool = True) -> None:
-    check_allocation(method(retention=0.5), asked or context(), Allocation(counts, selected), [], last)
+    check_allocation(
+        method(**({} if method.own_budget else {"retention": 0.5})), asked or context(), Allocation(counts, selected), [], last
+    )
 
 
 def refused(message: str, *args: Any, **kwargs: Any) -> None:
@@ -53,6 +55,13 @@ def test_a_method_whose_budget_is_of_tokens_leaving_runs_layer_0_on_all() -> Non
     refused("spends", (20, 20, 20, 13, 10), method=Leaving)
     check((20, 20, 12, 10), method=Leaving)  # without what leaves the last layer: n_0 to n_3
     refused("spends", (20, 20, 13, 10), method=Leaving)
+
+
+@pytest.mark.parametrize("fields", [{"own_budget": True}, {"spends": "released"}])
+def test_released_constants_are_their_own_budget(fields: dict[str, Any]) -> None:
+    check((20,) * 4, method=type("Released", (Any_,), fields))
+    check((20,) * 4, context(flops=0.1), method=type("Released", (Any_,), fields))
+    refused("spends", (20,) * 4)
 
 
 def test_a_share_of_flops_may_be_met_to_the_last_operation() -> None:
