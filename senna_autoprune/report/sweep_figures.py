@@ -178,13 +178,17 @@ def retention_by_budget(table: Mapping[str, Any], ink: Ink = PAPER) -> Any:
         axis.axhline(100 * blind, color=ink.faint, linewidth=1, linestyle=":")
         ends["no-image *"] = (100 * blind, ink.faint)
     everywhere = [cell["tokens_per_view"] for row in shown for cell in rows[row]]
-    step = 0.004 * (max(everywhere) - min(everywhere) or 1)
+    least = 0.05 * max(everywhere)  # one budget, which methods spend to a few hundredths: their differences are none
+    step = 0.004 * max(max(everywhere) - min(everywhere), 5 * least)
     for place, row in enumerate(shown):
         cells, aside = rows[row], (place - (len(shown) - 1) / 2) * step  # bars side by side
         tokens = [cell["tokens_per_view"] + aside for cell in cells]
         heights = [100 * cell["retention"]["value"] for cell in cells]
         axis.errorbar(tokens, heights, yerr=_reach(cells, "retention"), color=colours[row], **BARS)
         ends[f"{row} *" if kinds[row] == "control" else row] = (heights[-1], colours[row])
+    if max(everywhere) - min(everywhere) < least:
+        middle = (max(everywhere) + min(everywhere)) / 2
+        axis.set_xlim(middle - 2 * least, middle + 2 * least)
     axis.set_xlabel("visual tokens a view, average of the layers" + _hidden(table))
     axis.set_ylabel(f"kept of {_about(table)}, %")
     _label_ends(axis, ends)
