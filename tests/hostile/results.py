@@ -44,7 +44,7 @@ STEP = {
     "outcome": "safe",
     "reason": "both shown",
     "looks": [LOOK],
-    "cost": {"total_ratio": 0.7},
+    "cost": {"total_ratio": None, "drift": 1.3},
     "deployable": "none: of layers",
 }
 BUDGET: dict[str, Any] = {

@@ -290,6 +290,8 @@ ALTERED = r"was altered|not written by|is damaged|config\.yaml|no answers|no set
 _altered("an adapter of lists", lambda run: (run / "config.yaml").open("a").write("adapter: {parse: [1], views: []}\n"), REPORT, ALTERED)
 _altered("an adapter of nobody's keys", lambda run: (run / "config.yaml").open("a").write("adapter: {hooks: os.system}\n"), REPORT, ALTERED)
 _altered("a seed of 400 digits", _yaml("(?m)^  seed: 0$", f"  seed: {'9' * 400}"), REPORT, ALTERED)
+for size in ("[eight]", "0", "x"):
+    _altered(f"a batch size that is {size}", _yaml("(?m)^  seed: 0$", f"  seed: 0\n  batch_size: {size}"), REPORT, ALTERED)
 _altered("a seed that is NaN", _yaml("(?m)^  seed: 0$", "  seed: .nan"), REPORT, ALTERED)
 _altered("sizes of images that are texts", _sql("UPDATE seen SET size = 'large'"), REPORT, ALTERED)
 _altered("hashes of images of 4 MB", _sql("UPDATE seen SET sha256 = hex(zeroblob(1900000))"), REPORT, rf"report\.html|{ALTERED}", 0, 2)

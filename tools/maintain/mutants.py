@@ -10,8 +10,8 @@ import argparse
 import fnmatch
 import gc
 import hashlib
+import json
 import os
-import pickle
 import resource
 import signal
 import sys
@@ -107,19 +107,20 @@ class Mutants:
             for test in seconds:  # what a fixture called, it called for all that share it
                 for function in files[test.partition("::")[0]]:
                     tests[function].add(test)
-            return 0, (seconds, dict(tests), self.failed)
+            return 0, [seconds, {function: sorted(called) for function, called in tests.items()}, self.failed]
 
         os.environ["MUTMUT_DEPENDENCY_DEPTH"] = "-1"
-        kept = Path("mutants/tests.pickle")  # while no test and no source is newer
+        kept = Path("mutants/tests.json")  # while no test and no source is newer
         ids = [item.nodeid for item in items]
         newest = max(path.stat().st_mtime for room in ("tests", "senna_autoprune") for path in Path(room).rglob("*.py"))
-        known, result = pickle.loads(kept.read_bytes()) if kept.exists() and kept.stat().st_mtime > newest else (None, None)
+        known, result = json.loads(kept.read_bytes()) if kept.exists() and kept.stat().st_mtime > newest else (None, None)
         if known != ids:
             code, result = forked(run)
             if result is None:
                 raise SystemExit(f"the tests ended the process they ran in (exit status {code})")
-            kept.write_bytes(pickle.dumps((ids, result)))
-        self.seconds, self.tests, failed = result
+            kept.write_text(json.dumps([ids, result]))
+        self.seconds, tests, failed = result
+        self.tests = {function: set(called) for function, called in tests.items()}
         self.calls = Counter(test for tests in self.tests.values() for test in tests)
         for test in failed:
             print(f"left out, fails unmutated: {test}")
@@ -182,13 +183,13 @@ def forked(run: Callable[[], tuple[int, object]]) -> tuple[int, object]:
             code, result = run()
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
-            with os.fdopen(write, "wb") as pipe:
-                pickle.dump(result, pipe)
+            with os.fdopen(write, "w") as pipe:
+                json.dump(result, pipe)
             os._exit(code)
     os.close(write)
-    with os.fdopen(read, "rb") as pipe:
+    with os.fdopen(read) as pipe:
         raw = pipe.read()
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), pickle.loads(raw) if raw else None
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), json.loads(raw) if raw else None
 
 
 def main() -> None:

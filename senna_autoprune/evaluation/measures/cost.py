@@ -227,6 +227,6 @@ def cost_beside(rows: Sequence[AnswerRow], unpruned: Sequence[AnswerRow]) -> dic
         ``STEADY`` of one the two ratios are None.
     """
     found, drift = cost_measures(rows, unpruned), clock_drift(rows, unpruned)
-    steady = drift is None or max(drift, 1 / drift) <= 1 + STEADY
+    steady = drift is None or 1 / (1 + STEADY) <= drift <= 1 + STEADY
     times = {key: found[key]["median"] if steady else None for key in ("prefill_ratio", "total_ratio")}
     return {"retention_tokens": found["retention_tokens"], "flops_ratio": found["flops_ratio"], **times, "drift": drift}

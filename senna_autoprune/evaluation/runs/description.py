@@ -55,6 +55,7 @@ class _Identity(TypedDict, total=False):
 class _Asked(TypedDict, total=False):
     method: str | None
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None
+    batch_size: Annotated[int, Field(ge=1)]
     retention: _Budget
     tokens: _Budget
     tokens_per_view: _Budget

@@ -59,6 +59,7 @@ class _Look(TypedDict):
 
 class _Cost(TypedDict):
     total_ratio: Number | None
+    drift: NotRequired[Number | None]
 
 
 class _Step(TypedDict):

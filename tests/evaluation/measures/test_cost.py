@@ -58,7 +58,7 @@ def test_times_of_another_hour_are_compared_only_if_the_same_work_took_as_long()
     """Pruned answers of twice the speed, on a machine that had slowed down to a half: not equal times, but none."""
     unpruned = [row(question, "unpruned", ms=10) for question in range(3)]
     pruned = [row(question, ms=5, trace=trace(100, 50)) for question in (2, 0, 1, 7)]
-    for slower, said in ((1.0, 0.5), (1.09, 0.5), (1 / 1.09, 0.5), (1.2, None), (1 / 1.2, None)):
+    for slower, said in ((1.0, 0.5), (1.09, 0.5), (1 / 1.09, 0.5), (1.2, None), (1 / 1.2, None), (0.0, None)):
         rows = [replace(one, vision_ms=slower) for one in pruned]
         assert clock_drift(rows, unpruned) == pytest.approx(slower)
         beside = cost_beside(rows, unpruned)

@@ -82,15 +82,15 @@ def test_a_step_by_step_cut_is_that_of_each_prompt():
     generator = torch.Generator().manual_seed(1)
     valid = torch.ones(3, 24, dtype=torch.bool)
     valid[0, :5] = valid[2, :2] = False
-    visual = (torch.rand(3, 24, generator=generator) < 0.6) & valid
-    visual[:, -4:] = False
+    visual = (torch.rand(3, 24, generator=generator) < 0.8) & valid
+    visual[:, 0] = visual[:, -4:] = False  # what stands at padding is slot 0's, here text: it must not rank as that
     layouts = initial_layouts(visual, valid)
     ranked = RankedBatch(layouts, 24)
     assert ranked.starts == [5, 0, 2]
     hidden = long = torch.rand(3, 24, 6, generator=generator)
     tables = torch.rand(1, 24, 4, generator=generator), torch.rand(1, 24, 4, generator=generator)
     whole = tables
-    for counts in ((7, 9, 3), (6, 2, 3), (1, 2, 0)):
+    for counts in ((7, 3, 9), (6, 2, 8), (1, 2, 0)):
         weights = torch.rand(3, 2, 4, hidden.shape[1], generator=generator)
         weights[..., 4] = weights[..., 3]  # ties
         rows = [AttentionRows(weights[0, :, :, ranked.starts[0] :], layouts[0], ranked.starts[0])]
