@@ -14,9 +14,26 @@ import torch
 from torch import Tensor, nn
 
 
+CACHED = 1 << 18  # float32 scores: a megabyte
+
+
 def future(rows: int, length: int, device: Any) -> Tensor:
     """(1, T, N) float32, -inf where a column lies after the row; the last M columns serve a sequence that was cut to M."""
     return torch.full((1, rows, length), float("-inf"), device=device).triu_(length - rows + 1)
+
+
+def _scores(query: Tensor, key: Tensor, bias: Tensor, scaling: float) -> Tensor:
+    """(H, T, M) of query (H, T, h) and key (H, h, M), -inf in the future.
+
+    What a product is added to is first written to all of (H, T, M). Small, that stays in the cache, and is one operation; large, only the
+    last T columns are added to, for nothing before them is in the future.
+    """
+    rows, slots = query.shape[1], key.shape[2]
+    if query.shape[0] * rows * slots <= CACHED:
+        return torch.baddbmm(bias[..., -slots:], query, key, alpha=scaling)
+    scores = torch.baddbmm(bias[..., :1, :1], query, key, alpha=scaling, beta=0)  # beta=0: bias is not read
+    scores[..., -rows:].add_(bias[..., -rows:])
+    return scores
 
 
 def serves(implementation: str, module: nn.Module, query: Tensor, key: Tensor, mask: Any, kwargs: dict[str, Any]) -> bool:
@@ -60,7 +77,7 @@ def attend(
     scaling = kwargs.get("scaling")
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     with timer or nullcontext():
-        scores = torch.baddbmm(bias[..., -slots:], query[0, :, first:].float(), key[0].float().transpose(1, 2), alpha=scaling)
+        scores = _scores(query[0, :, first:].float(), key[0].float().transpose(1, 2), bias, scaling)
         weights = torch.softmax(scores, -1, out=scores)  # (H, T, M), in place: as large as a prompt's keys and more
         rows = torch.bmm(weights.to(value.dtype), value[0])  # (H, T, h)
     before, _ = kernel(module, query[:, :, :first], key[:, :, :first], value[:, :, :first], None, **kwargs)
