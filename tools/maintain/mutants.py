@@ -34,15 +34,14 @@ from mutmut.utils.format_utils import mangled_name_from_mutant_name
 
 TIMED_OUT, UNTESTED, SURVIVED, KILLED = 36, 33, 0, 1  # mutmut's exit codes
 SLOWER = 10  # times as slow as unmutated, and two seconds: has no end
-ENOUGH = 2.0  # seconds of tests that a mutant outlives: methods call some functions in 800 tests
 MEMORY = 8 << 30  # bytes a mutant may take on top of what this process has
 
 
 class Mutants:
     """A pytest plugin: in place of running the collected tests once, runs those of each mutant in a fork of this process."""
 
-    def __init__(self, names: list[str], sample: float, again: bool) -> None:
-        self.names, self.sample = names, sample
+    def __init__(self, names: list[str], sample: float, again: bool, enough: float) -> None:
+        self.names, self.sample, self.enough = names, sample, enough
         self.results = (None, SURVIVED, UNTESTED) if again else (None,)  # of those to run
         self.seconds: dict[str, float] = {}  # of each test, unmutated
         self.tests: dict[str, set[str]] = {}  # those that call a function
@@ -126,12 +125,12 @@ class Mutants:
             print(f"left out, fails unmutated: {test}")
 
     def order(self, function: str, killers: list[str]) -> list[str]:
-        """Tests of a function: those that killed a mutant of it, then those that call the fewest functions; ``ENOUGH`` seconds of them."""
+        """Tests of a function: those that killed a mutant of it, then those that call the fewest functions; ``enough`` seconds of them."""
         rest = sorted(self.tests.get(function, set()) - set(killers), key=lambda t: (self.calls[t], self.seconds[t]))
         order, spent = [*killers], 0.0
         for test in rest:
             spent += self.seconds[test]
-            if order and spent > ENOUGH:
+            if order and spent > self.enough:
                 break
             order.append(test)
         return order
@@ -197,6 +196,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="mutants to run again, as mutmut names them, with wildcards; none: all without a result")
     parser.add_argument("--sample", type=float, default=1.0, help="share of the mutants to run, by the hash of their names")
     parser.add_argument("--again", action="store_true", help="also those that survived or had no test")
+    parser.add_argument("--enough", type=float, default=2.0, help="seconds of tests that a mutant outlives: some functions are called by 800")
     args = parser.parse_args()
     Path("mutants").mkdir(exist_ok=True)
     set_mutant_under_test("mutant_generation")
@@ -206,7 +206,7 @@ def main() -> None:
         create_mutants(1)
     setup_source_paths()
     set_mutant_under_test("")
-    plugin = Mutants(args.names, args.sample, args.again)
+    plugin = Mutants(args.names, args.sample, args.again, args.enough)
     options = ["-q", "--rootdir=mutants", "--assert=plain", "--capture=no", "--tb=line", "-p", "no:randomly", *config().pytest_add_cli_args]
     code = pytest.main([*options, *(f"mutants/{path}" for path in config().pytest_add_cli_args_test_selection)], plugins=[plugin])
     counts: Counter[str] = Counter()
