@@ -6,6 +6,7 @@
     with policy(model.model) as trace:           # any pruning method, or none
         made = model.generate([prepared], max_new_tokens=64)
     text = model.answer(made.ids[0])             # what it said
+    model.blind_key(prepared)                    # equal where blind prompts are, to the last number (left out by some)
 
 Nothing here depends on a family: ``senna.py`` and ``stock.py`` are the two that are built in, and an entry point of the
 group ``senna_prune.adapters`` may be another.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +102,9 @@ class SennaModel:
             **({"stop_strings": list(stops), "tokenizer": self.processor.tokenizer} if stops else {}),
         )
         return Generated(ids[:, inputs["input_ids"].shape[1] :])
+
+    def blind_key(self, one: Prepared) -> Hashable:
+        return one.inputs[0], len(one.pictures)
 
     def answer(self, ids: torch.Tensor) -> str:
         return cut_at(self.processor.decode_answers(ids[None], 0)[0], self.adapter.generation.stop).strip()

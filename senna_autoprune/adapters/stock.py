@@ -7,7 +7,7 @@ it attends to must see it run), and its time is taken apart from the prefill.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -140,6 +140,9 @@ class StockModel:
                 **({"stop_strings": list(stops), "tokenizer": self.processor.tokenizer} if stops else {}),
             )
         return Generated(ids[:, inputs["input_ids"].shape[1] :], sum(vision_ms) if vision_ms else None)
+
+    def blind_key(self, one: Prepared) -> Hashable:
+        return one.text, tuple(image.size for image in one.inputs["images"])
 
     def answer(self, ids: Tensor) -> str:
         text = self.processor.tokenizer.decode(ids.tolist(), skip_special_tokens=True)

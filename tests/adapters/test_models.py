@@ -98,6 +98,9 @@ def test_blind_shows_as_many_tokens_of_one_colour(opened, family):
     blind = [model.generate([one], 6, blind=True).ids.tolist() for one in (first, second)]
     assert blind[0] == blind[1]
     assert seen[0] != blind[0] or seen[1] != blind[1]
+    other, words = prepared(model, asked(0, ((36, 64), (36, 64)))), prepared(model, asked(0, text="<image>or <image>" + "word " * 3))
+    assert model.blind_key(first) == model.blind_key(second)
+    assert model.blind_key(first) != model.blind_key(other) and model.blind_key(first) != model.blind_key(words)
 
 
 @pytest.mark.parametrize("family", PRUNABLE)

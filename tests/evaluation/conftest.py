@@ -92,7 +92,8 @@ def place(tmp_path: Path) -> Place:
     return make_place(tmp_path)
 
 
-def make_place(folder: Path, samples: int = 4) -> Place:
+def make_place(folder: Path, samples: int = 4, speeds: str = "abcdefgh") -> Place:
+    """speeds: one letter a sample, told to the model: plans of equal letters are equal prompts."""
     records = []
     for sample in range(samples):
         names = []
@@ -102,7 +103,7 @@ def make_place(folder: Path, samples: int = 4) -> Place:
             view.save(folder / names[-1])
         scene = {"senna_prune": {"scene": f"scene-{sample // 2}"}}
         label = LABELS[sample % len(LABELS)]
-        records.append(record(f"t{sample}", names, PLAN.format(speed="a"), label, **scene))
+        records.append(record(f"t{sample}", names, PLAN.format(speed=speeds[sample % len(speeds)]), label, **scene))
         records.append(record(f"t{sample}", names, VRU, "No, I don't see any.", **scene))
     path = folder / "qa.json"
     path.write_text(json.dumps(records))

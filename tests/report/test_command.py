@@ -44,7 +44,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoint = folder / "checkpoint"
     tiny_model().save_pretrained(checkpoint)
     tiny_processor().save_pretrained(checkpoint)
-    place = make_place(folder)
+    place = make_place(folder, speeds="a")
     config = EvalConfig(
         model=str(checkpoint), questions=str(place.questions), out=str(folder / "run"), retention=0.4, max_new_tokens=4, resamples=100
     )

@@ -196,7 +196,9 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="mutants to run again, as mutmut names them, with wildcards; none: all without a result")
     parser.add_argument("--sample", type=float, default=1.0, help="share of the mutants to run, by the hash of their names")
     parser.add_argument("--again", action="store_true", help="also those that survived or had no test")
-    parser.add_argument("--enough", type=float, default=2.0, help="seconds of tests that a mutant outlives: some functions are called by 800")
+    parser.add_argument(
+        "--enough", type=float, default=2.0, help="seconds of tests that a mutant outlives: some functions are called by 800"
+    )
     args = parser.parse_args()
     Path("mutants").mkdir(exist_ok=True)
     set_mutant_under_test("mutant_generation")

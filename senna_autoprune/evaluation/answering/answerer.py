@@ -21,6 +21,7 @@ from senna_autoprune.adapters.model import ended, until_end
 from senna_autoprune.adapters.reading import text_of
 from senna_autoprune.adapters.views import Asked, camera_of
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.evaluation.answering.blind import BlindAnswers
 from senna_autoprune.evaluation.answering.faults import LONGEST_ANSWER, NoRoom, answer_fault, reason_of, room
 from senna_autoprune.evaluation.answering.lengths import longest_answer
 from senna_autoprune.evaluation.answering.look_ahead import LookAhead
@@ -80,6 +81,7 @@ class Answerer:
         self._said = False  # that batches do not fit
         self._opens: Any = getattr(self.driving, "open", None)
         self._ahead: LookAhead | None = None
+        self._blind = BlindAnswers(self.driving)
 
     def learn(self, proven: Collection[str], unreachable: dict[str, str] | None) -> None:
         """Take over what is known of the settings from a run being continued, or from other workers.
@@ -201,6 +203,20 @@ class Answerer:
         if reason is not None:
             yield from (AnswerRow(question.question, setting.name, UNREACHABLE, reason=reason) for question, *_ in batch)
             return
+        if not setting.blind or setting.method is not None:
+            yield from self._ask_anew(batch, setting)
+            return
+        limit = self._new_tokens(batch[0][0].type)  # the same for all of a batch
+        fresh, again = self._blind.apart(batch, limit)
+        yield from self._ask_anew(fresh, setting)
+        for one in again:
+            row = self._blind.repeat(one, limit)
+            yield from [row] if row is not None else self._ask_anew([one], setting)  # the call of its like failed
+
+    def _ask_anew(self, batch: Sequence[Ready], setting: Setting) -> Iterator[AnswerRow]:
+        """The rows of a batch, through the model."""
+        if not batch:
+            return
         try:
             rows = self._generate(batch, setting)
         except (SennaPruneError, NoRoom) as error:
@@ -280,6 +296,8 @@ class Answerer:
                     images_ms=images_ms,
                 )
             )
+            if setting.blind and setting.method is None:
+                self._blind.keep(one, rows[-1], answer, limit)
         return rows
 
     def _new_tokens(self, kind: str) -> int:
