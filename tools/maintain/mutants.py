@@ -125,8 +125,16 @@ class Mutants:
             print(f"left out, fails unmutated: {test}")
 
     def order(self, function: str, killers: list[str]) -> list[str]:
-        """Tests of a function: those that killed a mutant of it, then those that call the fewest functions; ``enough`` seconds of them."""
-        rest = sorted(self.tests.get(function, set()) - set(killers), key=lambda t: (self.calls[t], self.seconds[t]))
+        """Tests of a function: those that killed a mutant of it, then its file's and its room's, then those that call the fewest functions;
+        ``enough`` seconds of them.
+        """
+        *room, file = function.rpartition(".")[0].removeprefix("senna_autoprune.").split(".")
+
+        def far(test: str) -> tuple[bool, bool, int, float]:
+            path = Path(test.partition("::")[0])
+            return path.stem != f"test_{file}", "/".join(room) not in str(path.parent), self.calls[test], self.seconds[test]
+
+        rest = sorted(self.tests.get(function, set()) - set(killers), key=far)
         order, spent = [*killers], 0.0
         for test in rest:
             spent += self.seconds[test]
@@ -150,12 +158,11 @@ class Mutants:
         return (TIMED_OUT, "") if code == -signal.SIGPROF else (KILLED if code < 0 else code, str(killer or ""))
 
     def chosen(self) -> list[tuple[SourceFileMutationData, str]]:
-        """Those named, or those of the sample that have no result yet (or live, if again); file by file."""
+        """Those named, or those that have no result yet (or live, if again), of the sample; file by file."""
 
         def wanted(mutant: str, code: int | None) -> bool:
-            if self.names:
-                return any(fnmatch.fnmatch(mutant, name) for name in self.names)
-            return code in self.results and int(hashlib.sha256(mutant.encode()).hexdigest()[:8], 16) < self.sample * 16**8
+            named = any(fnmatch.fnmatch(mutant, name) for name in self.names) if self.names else code in self.results
+            return named and int(hashlib.sha256(mutant.encode()).hexdigest()[:8], 16) < self.sample * 16**8
 
         chosen = []
         for path in sorted(walk_mutatable_files()):

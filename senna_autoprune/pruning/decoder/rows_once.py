@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-
 CACHED = 1 << 18  # float32 scores: a megabyte
 
 
