@@ -53,7 +53,7 @@ class BenchPlan:
     warmup: int = 2
     decode_steps: int = 8
     controls: bool = True
-    control_rounds: int = 3
+    control_rounds: int = 9
     clock: str = "wall"
     batch_size: int = 1
     seed: int = 0

@@ -35,7 +35,7 @@ SHARES = "0.20,0.25,0.40"
 @click.option("--warmup", type=click.IntRange(0), help="Rounds before them.  [default: 1]")
 @click.option("--decode-steps", default=1, show_default=True, type=click.IntRange(1))
 @click.option("--controls/--no-controls", default=True, show_default=True, help="The rows at 1.00 and of the lengths alone.")
-@click.option("--control-rounds", default=3, show_default=True, type=click.IntRange(1), help="Rounds in which these run, spread evenly.")
+@click.option("--control-rounds", default=9, show_default=True, type=click.IntRange(1), help="Rounds in which these run, spread evenly.")
 @click.option("--clock", default="wall", show_default=True, type=click.Choice(["wall", "cpu"]), help="cpu: for a machine with other jobs.")
 @click.option("--batch-size", type=click.IntRange(1), help="Also prefill throughput in batches of N.")
 @click.option("--batch-rounds", default=2, show_default=True, type=click.IntRange(1))
