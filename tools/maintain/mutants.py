@@ -59,6 +59,7 @@ class Mutants:
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         limit = 2 + SLOWER * self.seconds[item.nodeid] if item.nodeid in self.seconds else 60
         signal.setitimer(signal.ITIMER_PROF, limit)  # of processor time: a machine that is busy makes no time-outs
+        signal.setitimer(signal.ITIMER_REAL, 30 + 10 * limit)  # but one that waits for nothing takes none
         return (yield)
 
     def pytest_runtest_call(self) -> None:
@@ -155,7 +156,7 @@ class Mutants:
             return SURVIVED, ""
 
         code, killer = forked(run)
-        return (TIMED_OUT, "") if code == -signal.SIGPROF else (KILLED if code < 0 else code, str(killer or ""))
+        return (TIMED_OUT, "") if code in (-signal.SIGPROF, -signal.SIGALRM) else (KILLED if code < 0 else code, str(killer or ""))
 
     def chosen(self) -> list[tuple[SourceFileMutationData, str]]:
         """Those named, or those that have no result yet (or live, if again), of the sample; file by file."""
@@ -189,6 +190,7 @@ def forked(run: Callable[[], tuple[int, object]]) -> tuple[int, object]:
             code, result = run()
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
+            signal.setitimer(signal.ITIMER_REAL, 0)
             with os.fdopen(write, "w") as pipe:
                 json.dump(result, pipe)
             os._exit(code)
