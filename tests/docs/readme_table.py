@@ -45,17 +45,22 @@ TYPES = ("plan", "vru", "light", "motion", "description", "explanation")
 
 
 def lines_by_type() -> list[str]:
-    """Markdown lines of what each method keeps of each type of question, and of all closed ones together."""
+    """Markdown lines of what each method keeps of each type of question at 25 %, and of all closed ones together there and at 40 %."""
     cells = json.loads((DOCS / "results" / "types" / "table.json").read_text(encoding="utf-8"))["by_type"]["cells"]
-    heads = ("plan", "road users", "light", "motion", "description*", "explanation*", "closed, pooled", "closed, mean of types")
-    shown = ["| at 25 % of the tokens | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
+    rows: dict[str, dict[str, dict[str, Any]]] = {}
     for cell in cells:
-        if cell["row"] not in LEFT_OUT:
-            label = f"{cell['row']} (control)" if cell["kind"] == "control" else cell["row"]
-            kept = [f"{100 * cell['retention'][kind]['value']:.1f}" for kind in TYPES]
-            shown.append(
-                f"| {label} | " + " | ".join([*kept, _interval(cell["retention"]["pooled"]), _interval(cell["retention"]["ratio"])]) + " |"
-            )
+        rows.setdefault(cell["row"], {})[cell["budget"]] = cell
+    heads = ("plan", "road users", "light", "motion", "description*", "explanation*", "closed, pooled", "closed, mean of types", "pooled at 40 %")
+    shown = ["| at 25 % of the tokens | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
+    for row, at in rows.items():
+        if row in LEFT_OUT:
+            continue
+        label = f"{row} (control)" if at["0.4"]["kind"] == "control" else row
+        kept = ["n/a"] * (len(heads) - 1)
+        if "0.25" in at:
+            found = at["0.25"]["retention"]
+            kept = [f"{100 * found[kind]['value']:.1f}" for kind in TYPES] + [_interval(found["pooled"]), _interval(found["ratio"])]
+        shown.append(f"| {label} | " + " | ".join([*kept, _interval(at["0.4"]["retention"]["pooled"])]) + " |")
     return shown
 
 
