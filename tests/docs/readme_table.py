@@ -50,7 +50,17 @@ def lines_by_type() -> list[str]:
     rows: dict[str, dict[str, dict[str, Any]]] = {}
     for cell in cells:
         rows.setdefault(cell["row"], {})[cell["budget"]] = cell
-    heads = ("plan", "road users", "light", "motion", "description*", "explanation*", "closed, pooled", "closed, mean of types", "pooled at 40 %")
+    heads = (
+        "plan",
+        "road users",
+        "light",
+        "motion",
+        "description*",
+        "explanation*",
+        "closed, pooled",
+        "closed, mean of types",
+        "pooled at 40 %",
+    )
     shown = ["| at 25 % of the tokens | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
     for row, at in rows.items():
         if row in LEFT_OUT:

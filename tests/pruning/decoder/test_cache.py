@@ -119,6 +119,20 @@ def test_tokens_taken_back_leave_no_trace(model, method):
 
 
 @every_method
+def test_a_cache_cropped_to_a_length_is_that_with_as_many_taken_back(model, method):
+    """As older transformers say it: the positive number is what a layer keeps."""
+    embeds, mask, policy, kept, cache = prefilled(model, method)
+    with policy(model, visual_mask=mask):
+        step(model, torch.tensor([[5, 6, 7]]), cache)
+        for layer in cache.layers:
+            layer.crop(layer.get_seq_length() - 3)
+        answers = step(model, QUESTION, cache)[0]
+        for layer in cache.layers:
+            layer.crop(layer.get_seq_length() + 10)
+    close(answers, expected(model, method, embeds, mask[0], kept, QUESTION[0]))
+
+
+@every_method
 def test_rows_of_a_ragged_batch_move_with_their_padding(model, method):
     prompts = [six_blocks(seed=1), six_blocks(views=5, after=4, seed=2)]
     longest = max(embeds.shape[1] for embeds, _ in prompts)

@@ -155,3 +155,60 @@ def test_attention_that_is_not_finite_is_refused(prompts):
         model.model.layers[2].self_attn.q_proj.weight.fill_(float("nan"))
     with pytest.raises(SennaPruneError, match="gave NaN"), AutoPrune(retention=0.3)(model, visual_mask=visual), torch.no_grad():
         model(inputs_embeds=embeds, attention_mask=valid)
+
+
+def test_one_prompt_that_is_not_finite_is_refused_wherever_it_stands(prompts):
+    model, (embeds, visual, valid) = tiny_llama(), prompts
+    for row in range(3):
+        given = embeds.clone()
+        given[row, -1] = float("inf")
+        with (
+            pytest.raises(SennaPruneError, match="AutoPrune: the indicator is nan"),
+            AutoPrune(retention=0.3)(model, visual_mask=visual),
+            torch.no_grad(),
+        ):
+            model(inputs_embeds=given, attention_mask=valid)
+        with (
+            torch.no_grad(),
+            AutoPrune(retention=0.3, indicator="static")(model, visual_mask=visual),
+            pytest.raises(SennaPruneError, match="NaN"),
+        ):
+            model(inputs_embeds=given, attention_mask=valid)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_positions_that_layers_read_follow_the_cuts(prompts, monkeypatch, alone):
+    """Of a family that is not known to take them from the rotary table alone."""
+    monkeypatch.setattr(prefill_module, "LOOKAHEAD", frozenset())
+    embeds, visual, valid = (part[1:2] if alone else part for part in prompts)
+    model, found = tiny_llama(), []
+    for policy in (AutoPrune(retention=0.3), LongWay(retention=0.3)):
+        seen = []
+
+        def look(layer, args, kwargs, seen=seen):
+            seen.append(kwargs["position_ids"].expand(len(valid), -1).tolist())
+
+        with policy(model, visual_mask=visual) as trace, torch.no_grad():
+            hooks = [layer.register_forward_pre_hook(look, with_kwargs=True) for layer in model.model.layers]
+            model(inputs_embeds=embeds, attention_mask=valid)
+        for hook in hooks:
+            hook.remove()
+        lengths = [[one.text_tokens + one.tokens_per_layer[layer] for one in trace] for layer in range(len(seen))]
+        # padding may be told anything
+        found.append([[row[-length:] for row, length in zip(*layer, strict=True)] for layer in zip(seen, lengths, strict=True)])
+    assert found[0] == found[1] and len(found[0][-1][0]) < len(found[0][0][0])
+    assert all(row == sorted(row) and row != list(range(row[0], row[0] + len(row))) for row in found[0][-1])
+
+
+def test_padding_on_the_right_stays_together(prompts, short):
+    """Where the caller asks for rows by labels, prompts may end before the batch does; the short way takes them for padded on the left."""
+    embeds, visual, valid = prompts
+    ended = [torch.stack([row.roll(-int((there == 0).sum()), 0) for row, there in zip(part, valid, strict=True)]) for part in prompts]
+    labels, alone = torch.full(valid.shape, -100), []
+    for row, length in enumerate(valid.sum(1).tolist()):
+        labels[row, length - 3 : length] = 4
+        with AutoPrune(retention=0.3)(tiny := tiny_llama(), visual_mask=ended[1][row : row + 1, :length]), torch.no_grad():
+            alone.append(float(tiny(inputs_embeds=ended[0][row : row + 1, :length], labels=labels[row : row + 1, :length]).loss))
+    with AutoPrune(retention=0.3)(model := tiny_llama(), visual_mask=ended[1]), torch.no_grad():
+        loss = model(inputs_embeds=ended[0], attention_mask=ended[2], labels=labels).loss
+    assert not short and float(loss) == pytest.approx(sum(alone) / 3, rel=1e-5)
