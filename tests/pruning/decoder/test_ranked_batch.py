@@ -168,11 +168,8 @@ def test_one_prompt_that_is_not_finite_is_refused_wherever_it_stands(prompts):
             torch.no_grad(),
         ):
             model(inputs_embeds=given, attention_mask=valid)
-        with (
-            torch.no_grad(),
-            AutoPrune(retention=0.3, indicator="static")(model, visual_mask=visual),
-            pytest.raises(SennaPruneError, match="NaN"),
-        ):
+        policy = AutoPrune(retention=0.3, indicator="static")
+        with torch.no_grad(), pytest.raises(SennaPruneError, match="NaN"), policy(model, visual_mask=visual):
             model(inputs_embeds=given, attention_mask=valid)
 
 
@@ -202,7 +199,7 @@ def test_positions_that_layers_read_follow_the_cuts(prompts, monkeypatch, alone)
 
 def test_padding_on_the_right_stays_together(prompts, short):
     """Where the caller asks for rows by labels, prompts may end before the batch does; the short way takes them for padded on the left."""
-    embeds, visual, valid = prompts
+    valid = prompts[2]
     ended = [torch.stack([row.roll(-int((there == 0).sum()), 0) for row, there in zip(part, valid, strict=True)]) for part in prompts]
     labels, alone = torch.full(valid.shape, -100), []
     for row, length in enumerate(valid.sum(1).tolist()):
