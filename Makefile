@@ -16,6 +16,7 @@ WORKERS ?= 2
 MUTANTS ?=
 SAMPLE ?= 1
 AGAIN ?=
+ENOUGH ?=
 
 # tests of under a minute together on one idle core: pure functions, methods, measures, rules, laws
 FAST := tests/test_habits.py tests/docs/test_add_a_method.py tests/docs/test_commands.py tests/docs/test_links.py tests/docs/test_tables.py \
@@ -106,7 +107,7 @@ test-gpu: setup
 
 # one mutant at a time on one thread; goes on where it was stopped: mutants/ keeps what was done
 mutants: $(READY_MUTANTS)
-	OMP_NUM_THREADS=1 SENNA_SHARED=$(abspath ../shared) $(VENV_MUTANTS)/bin/python tools/maintain/mutants.py --sample $(SAMPLE) $(if $(AGAIN),--again) $(MUTANTS)
+	OMP_NUM_THREADS=1 SENNA_SHARED=$(abspath ../shared) $(VENV_MUTANTS)/bin/python tools/maintain/mutants.py --sample $(SAMPLE) $(if $(AGAIN),--again) $(if $(ENOUGH),--enough $(ENOUGH)) $(MUTANTS)
 	$(VENV_MUTANTS)/bin/mutmut results
 
 $(READY_MUTANTS): setup.cfg configs/constraints.txt
