@@ -12,7 +12,7 @@ READY_MUTANTS := $(VENV_MUTANTS)/.ready
 VENV_NEWEST ?= .venv-newest
 # of make test: processes
 WORKERS ?= 2
-# names of mutants, with wildcards, as mutmut prints them; empty: all that have no result yet, or this share of them, and with AGAIN survivors
+# names of mutants, with wildcards, as mutmut prints them; empty: all that have no result yet, or this share of them, and with AGAIN survivors; ENOUGH: seconds of tests
 MUTANTS ?=
 SAMPLE ?= 1
 AGAIN ?=

@@ -1,4 +1,4 @@
-"""The tables of methods in docs/results/README.md as they follow from table.json of docs/results/table3 and docs/results/types.
+"""The tables of methods in docs/results/README.md as they follow from table.json of docs/results/table3, types and types_budgets.
 
 python -m tests.docs.readme_table    # prints them
 """
@@ -74,5 +74,21 @@ def lines_by_type() -> list[str]:
     return shown
 
 
+def lines_by_budget() -> list[str]:
+    """Markdown lines of what each method keeps of all closed types together, at every budget, on the same 300 questions."""
+    cells = json.loads((DOCS / "results" / "types_budgets" / "table.json").read_text(encoding="utf-8"))["by_type"]["cells"]
+    budgets = sorted({cell["budget"] for cell in cells}, key=float)
+    rows: dict[str, dict[str, dict[str, Any]]] = {}
+    for cell in cells:
+        rows.setdefault(cell["row"], {})[cell["budget"]] = cell
+    shown = ["| | " + " | ".join(f"{100 * float(budget):g} %" for budget in budgets) + " |", "|---|" + "---:|" * len(budgets)]
+    for row, at in rows.items():
+        if row not in LEFT_OUT:
+            label = f"{row} (control)" if next(iter(at.values()))["kind"] == "control" else row
+            kept = [_interval(at[budget]["retention"]["pooled"]) if budget in at else "n/a" for budget in budgets]
+            shown.append(f"| {label} | " + " | ".join(kept) + " |")
+    return shown
+
+
 if __name__ == "__main__":
-    print("\n".join([*lines(), "", *lines_by_type()]))
+    print("\n".join([*lines(), "", *lines_by_type(), "", *lines_by_budget()]))
