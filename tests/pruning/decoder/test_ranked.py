@@ -134,7 +134,10 @@ def test_ranks_follow_text_and_ties_go_to_the_lower_slot():
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
 @pytest.mark.parametrize("rows", [1, 7])
-def test_rows_computed_once_are_the_kernels_and_the_scores(rows, dtype, tolerance):
+@pytest.mark.parametrize("cached", [0, rows_once.CACHED])
+def test_rows_computed_once_are_the_kernels_and_the_scores(rows, dtype, tolerance, cached, monkeypatch):
+    """Scores that are larger than the cache are not written to a mask first: they are the same to the last bit."""
+    monkeypatch.setattr(rows_once, "CACHED", cached)
     torch.manual_seed(0)
     model = tiny_llama()
     module = model.model.layers[0].self_attn
@@ -149,6 +152,9 @@ def test_rows_computed_once_are_the_kernels_and_the_scores(rows, dtype, toleranc
     hidden = torch.ones(30, 30, dtype=torch.bool).triu(1)
     expected = scores.masked_fill(hidden, float("-inf")).softmax(-1)[:, -rows:]
     assert (weights - expected).abs().max() <= 1e-5
+    monkeypatch.setattr(rows_once, "CACHED", 0 if cached else 1 << 18)  # the other way
+    again, other = rows_once.attend(kernel, module, query, key, value, bias, {"scaling": 0.3})
+    assert torch.equal(output, again) and torch.equal(weights, other)
 
 
 def test_rows_are_computed_once_in_plain_causal_sdpa_only():
