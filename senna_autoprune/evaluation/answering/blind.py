@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     Ready = tuple[QuestionRow, Prepared, float | None]  # as answerer.py has it
 
 
+KEPT = 4096  # prompts; of half a million that all differ the first are forgotten
+
+
 class BlindAnswers:
     """What one model, blind, said to each prompt. Knows nothing of a model without ``blind_key`` (adapters/model.py)."""
 
@@ -43,6 +46,8 @@ class BlindAnswers:
         """Remember what was answered, whole. Not a row of a call that failed: it says nothing of the prompt."""
         if self._key is not None:
             self._said[self._key(prepared), limit] = row, answer
+            if len(self._said) > KEPT:
+                del self._said[next(iter(self._said))]
 
     def repeat(self, one: Ready, limit: int) -> AnswerRow | None:
         """The row of a question whose prompt was answered before; None: it was not."""

@@ -55,6 +55,20 @@ def test_equal_prompts_are_asked_once(place: Place, batch_size: int) -> None:
     assert all(row.prefill_ms is not None for row in again)  # another worker knows nothing of it
 
 
+def test_of_many_prompts_the_first_are_forgotten(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("senna_autoprune.evaluation.answering.blind.KEPT", 2)
+    questions, root = load_questions(place.config())
+    assert len({question.text for question in questions}) == 4
+    asked = counting_senna()
+    answerer = Answerer(asked.senna, BLIND, root, max_new_tokens=2)
+    ask(answerer, questions)
+    assert len(answerer._blind._said) == 2 and asked.generated == 4
+    ask(answerer, questions[2:])
+    assert asked.generated == 4
+    ask(answerer, questions[:2])
+    assert asked.generated == 6
+
+
 def test_what_may_be_said_at_most_is_part_of_it(place: Place) -> None:
     questions, root = asked_in_two_types(place)
     alike = [replace(questions[0], type="plan"), replace(questions[0], question=99, type="description")]
