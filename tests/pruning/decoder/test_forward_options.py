@@ -7,6 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from senna_autoprune import SennaPruneError, build_policy
+from senna_autoprune.bench.passes import LengthsAlone
 from tests.models import six_blocks, tiny_llama
 from tests.twins import MaskedDecoder
 
@@ -86,3 +87,15 @@ def test_rows_of_dropped_tokens_cannot_be_kept():
     for keep in (30, torch.arange(126)):
         with build_policy("random", retention=0.1)(model, visual_mask=mask), pytest.raises(SennaPruneError, match="was dropped"):
             model(inputs_embeds=embeds, logits_to_keep=keep)
+
+
+def test_the_first_visual_token_comes_back_too():
+    """Its index is 0, and no other number names a token that was merged."""
+    model, (embeds, mask) = tiny_llama(layers=4), six_blocks()
+    visual = int(mask.sum())
+    policy = LengthsAlone(tokens=visual / 2, entering=(visual, visual // 3, visual // 3, visual // 3))  # keeps the first tokens
+    with policy(model, visual_mask=mask), torch.no_grad():
+        logits = model(inputs_embeds=embeds, labels=asking_labels(mask)).logits
+    there = logits.isfinite().all(-1)[0]
+    first = mask[0].nonzero()[0, 0]
+    assert there[first : first + visual // 12].all() and there[~mask[0]].all() and int(there.sum()) == int((~mask).sum()) + visual // 3

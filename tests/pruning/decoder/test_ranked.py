@@ -133,7 +133,7 @@ def test_ranks_follow_text_and_ties_go_to_the_lower_slot():
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
-@pytest.mark.parametrize("rows", [1, 7])
+@pytest.mark.parametrize("rows", [1, 7, 12])
 @pytest.mark.parametrize("cached", [0, rows_once.CACHED])
 def test_rows_computed_once_are_the_kernels_and_the_scores(rows, dtype, tolerance, cached, monkeypatch):
     """Scores that are larger than the cache are not written to a mask first: they are the same to the last bit."""
