@@ -1,4 +1,4 @@
-"""The tables of methods in docs/results/README.md as they follow from table.json of docs/results/table3, types and types_budgets.
+"""The tables of methods in docs/results/README.md as they follow from table.json of table3, types, types_budgets and test_split there.
 
 python -m tests.docs.readme_table    # prints them
 """
@@ -25,12 +25,22 @@ def _cell(cell: dict[str, Any]) -> str:
     return _interval(cell["retention"]) + "".join(sign.get(mark, "") for mark in cell["marks"])
 
 
-def lines() -> list[str]:
-    """Markdown lines, the head first."""
-    table = json.loads((DOCS / "results" / "table3" / "table.json").read_text(encoding="utf-8"))
+def _table(folder: str) -> Any:
+    return json.loads((DOCS / "results" / folder / "table.json").read_text(encoding="utf-8"))
+
+
+def _rows(cells: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Row -> budget -> cell."""
     rows: dict[str, dict[str, dict[str, Any]]] = {}
-    for cell in table["cells"]:
+    for cell in cells:
         rows.setdefault(cell["row"], {})[cell["budget"]] = cell
+    return rows
+
+
+def lines(folder: str = "table3") -> list[str]:
+    """Markdown lines, the head first, of docs/results/table3 or test_split."""
+    table = _table(folder)
+    rows = _rows(table["cells"])
     shown = ["| | " + " | ".join(f"{100 * float(budget):g} %" for budget in BUDGETS) + " |", "|---|" + "---:|" * len(BUDGETS)]
     for name, label in (("no-image", "no-image (control)"), ("majority", "majority answer (control)")):
         shown.append(f"| {label} | " + " | ".join([_interval(table["plain"][name]["retention"])] * len(BUDGETS)) + " |")
@@ -46,10 +56,7 @@ TYPES = ("plan", "vru", "light", "motion", "description", "explanation")
 
 def lines_by_type() -> list[str]:
     """Markdown lines of what each method keeps of each type of question at 25 %, and of all closed ones together there and at 40 %."""
-    cells = json.loads((DOCS / "results" / "types" / "table.json").read_text(encoding="utf-8"))["by_type"]["cells"]
-    rows: dict[str, dict[str, dict[str, Any]]] = {}
-    for cell in cells:
-        rows.setdefault(cell["row"], {})[cell["budget"]] = cell
+    rows = _rows(_table("types")["by_type"]["cells"])
     heads = (
         "plan",
         "road users",
@@ -76,11 +83,8 @@ def lines_by_type() -> list[str]:
 
 def lines_by_budget() -> list[str]:
     """Markdown lines of what each method keeps of all closed types together, at every budget, on the same 300 questions."""
-    cells = json.loads((DOCS / "results" / "types_budgets" / "table.json").read_text(encoding="utf-8"))["by_type"]["cells"]
-    budgets = sorted({cell["budget"] for cell in cells}, key=float)
-    rows: dict[str, dict[str, dict[str, Any]]] = {}
-    for cell in cells:
-        rows.setdefault(cell["row"], {})[cell["budget"]] = cell
+    rows = _rows(_table("types_budgets")["by_type"]["cells"])
+    budgets = sorted({budget for at in rows.values() for budget in at}, key=float)
     shown = ["| | " + " | ".join(f"{100 * float(budget):g} %" for budget in budgets) + " |", "|---|" + "---:|" * len(budgets)]
     for row, at in rows.items():
         if row not in LEFT_OUT:
@@ -91,4 +95,4 @@ def lines_by_budget() -> list[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join([*lines(), "", *lines_by_type(), "", *lines_by_budget()]))
+    print("\n".join([*lines(), "", *lines_by_type(), "", *lines_by_budget(), "", *lines("test_split")]))

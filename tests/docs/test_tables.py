@@ -35,7 +35,7 @@ def rows(text: str) -> dict[str, list[str]]:
 def test_the_table_of_methods_follows_from_the_results() -> None:
     page = text_of(DOCS / "results" / "README.md")
     assert "\n".join(readme_table.lines()) in page and "\n".join(readme_table.lines_by_type()) in page
-    assert "\n".join(readme_table.lines_by_budget()) in page
+    assert "\n".join(readme_table.lines_by_budget()) in page and "\n".join(readme_table.lines("test_split")) in page
 
 
 def test_the_readme_shows_exactly_what_eval_printed() -> None:

@@ -137,7 +137,7 @@ class Mutants:
         for test in rest:
             file = test.partition("::")[0]
             seen[file] += 1
-            turn[test] = seen[file] // 4 if Path(file).stem == own else seen[file]
+            turn[test] = seen[file] // 4 if Path(file).stem == own else seen[file]  # four of its own for one of another
         rest.sort(key=turn.__getitem__)  # stable
         order, spent = [*killers], 0.0
         for test in rest:

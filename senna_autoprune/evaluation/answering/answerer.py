@@ -203,7 +203,7 @@ class Answerer:
         if reason is not None:
             yield from (AnswerRow(question.question, setting.name, UNREACHABLE, reason=reason) for question, *_ in batch)
             return
-        if not setting.blind or setting.method is not None:
+        if not setting.words_alone:
             yield from self._ask_anew(batch, setting)
             return
         limit = self._new_tokens(batch[0][0].type)  # the same for all of a batch
@@ -296,7 +296,7 @@ class Answerer:
                     images_ms=images_ms,
                 )
             )
-            if setting.blind and setting.method is None:
+            if setting.words_alone:
                 self._blind.keep(one, rows[-1], answer, limit)
         return rows
 

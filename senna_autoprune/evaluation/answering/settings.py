@@ -31,6 +31,11 @@ class Setting:
     options: Mapping[str, Any] = field(default_factory=dict)
     blind: bool = False
 
+    @property
+    def words_alone(self) -> bool:
+        """Whether the prompt's words alone decide what is said: blind, and no method with a seed of each question."""
+        return self.blind and self.method is None
+
     def policy(self, seed: int) -> Policy | None:
         """The method's policy with this seed. SennaPruneError on an unknown method or option, or a bad budget."""
         if self.method is None:
