@@ -153,7 +153,12 @@ engine_options = block(
     click.option(
         "--engine", type=click.Choice(["local", "ray"]), help="Default: local; ray: several models at once, here or on a cluster."
     ),
-    click.option("--workers", type=int, help="Models that work at once, each in a process of one thread (local) or on Ray. Default: 1."),
+    click.option(
+        "--workers",
+        type=int,
+        help="Models that work at once, each in a process of one thread (local) or on Ray. Default: 1; a core each, at most 4, for all "
+        "embedded questions.",
+    ),
     click.option("--gpus-per-worker", type=float, help="Ray: GPUs of a worker. Default: 1 on cuda, else 0."),
     click.option("--ray-address", help="Ray: cluster to join, HOST:PORT or auto. Default: a local one for this run."),
 )

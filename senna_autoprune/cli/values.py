@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from senna_autoprune.device import cores, has_gpu
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.files.yaml_files import parse_range, read_value, read_yaml
 
 EMBEDDED_BATCH = 8  # its layers are so small that most of a single question's time is the start of operations
+MOST_PROCESSES = 4
+# with one of these the user says who computes, or asks for too little to pay for the start of several models
+ALONE = frozenset({"workers", "engine", "device", "limit", "limit_scenes"})
 
 
 def parse_shares(text: str) -> list[float]:
@@ -126,7 +130,8 @@ def fill_in_embedded(config: Any, console: Any, said: Collection[str] | None = N
 
     Args:
         config: with ``model`` and ``questions``.
-        said: of ``said_keys``: its questions go in batches, unless a size was said; None: they do not.
+        said: of ``said_keys``: its questions go in batches, unless a size was said, and all of them to a process a core, unless
+            one of ``ALONE`` was; None: they do not.
     Raises:
         SennaPruneError: one is given without the other, or this copy of the package has none embedded.
     """
@@ -143,4 +148,6 @@ def fill_in_embedded(config: Any, console: Any, said: Collection[str] | None = N
     config.model, config.questions = str(found.model_dir), str(found.questions_file)
     if said is not None and "batch_size" not in said:
         config.batch_size = EMBEDDED_BATCH
+    if said is not None and not ALONE & set(said) and cores() > 1 and not has_gpu():
+        config.workers = min(cores(), MOST_PROCESSES)
     console.print(f"using the embedded model and questions (none given): {demo.LABEL}")

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ import yaml
 from rich.console import Console
 
 from senna_autoprune import demo
-from senna_autoprune.cli import main
+from senna_autoprune.cli import main, values
 from senna_autoprune.cli.eval_tables import console_for, show
 from senna_autoprune.evaluation.answering.local_engine import LocalEngine
 from senna_autoprune.evaluation.runs.store import RunStore
@@ -187,6 +188,29 @@ def test_what_is_embedded_stands_in_for_what_is_missing(
         out = tmp_path / f"run-{size}"
         assert _run(monkeypatch, "--out", out, *flags[2:], *said) == 0
         assert yaml.safe_load((out / "config.yaml").read_text())["config"].get("batch_size") == size  # batches of one go unsaid
+
+
+def test_all_embedded_questions_go_to_a_process_a_core_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(demo, "embedded", lambda: demo.EmbeddedDemo(tmp_path, tmp_path / "questions.json", tmp_path))
+    monkeypatch.setattr(values, "has_gpu", lambda: False)
+    monkeypatch.setattr(values, "cores", lambda: 16)
+
+    def workers(*said: str, model: str | None = None) -> int | None:
+        config = SimpleNamespace(model=model, questions=model, batch_size=1, workers=None)
+        values.fill_in_embedded(config, Console(stderr=True), said)
+        return config.workers
+
+    assert workers() == workers("retention", "types", "batch_size") == 4
+    assert workers(model="one") is None
+    for said in ("workers", "engine", "device", "limit", "limit_scenes"):
+        assert workers(said) is None
+    monkeypatch.setattr(values, "cores", lambda: 2)
+    assert workers() == 2
+    monkeypatch.setattr(values, "cores", lambda: 1)
+    assert workers() is None
+    monkeypatch.setattr(values, "cores", lambda: 16)
+    monkeypatch.setattr(values, "has_gpu", lambda: True)
+    assert workers() is None
 
 
 def test_help_loads_no_torch() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.docs.pages import DOCS
 
-BUDGETS = ("0.1", "0.25", "0.4")
+BUDGETS = ("0.1", "0.25", "0.4")  # shown of table3; of test_split all
 LEFT_OUT = ("autoprune:gamma=calibrated",)  # in the whole table
 
 
@@ -37,17 +37,22 @@ def _rows(cells: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
     return rows
 
 
+def _budgets(rows: dict[str, dict[str, dict[str, Any]]]) -> list[str]:
+    return sorted({budget for at in rows.values() for budget in at}, key=float)
+
+
 def lines(folder: str = "table3") -> list[str]:
     """Markdown lines, the head first, of docs/results/table3 or test_split."""
     table = _table(folder)
     rows = _rows(table["cells"])
-    shown = ["| | " + " | ".join(f"{100 * float(budget):g} %" for budget in BUDGETS) + " |", "|---|" + "---:|" * len(BUDGETS)]
+    budgets = BUDGETS if folder == "table3" else _budgets(rows)
+    shown = ["| | " + " | ".join(f"{100 * float(budget):g} %" for budget in budgets) + " |", "|---|" + "---:|" * len(budgets)]
     for name, label in (("no-image", "no-image (control)"), ("majority", "majority answer (control)")):
-        shown.append(f"| {label} | " + " | ".join([_interval(table["plain"][name]["retention"])] * len(BUDGETS)) + " |")
+        shown.append(f"| {label} | " + " | ".join([_interval(table["plain"][name]["retention"])] * len(budgets)) + " |")
     for row, cells in rows.items():
         if row not in LEFT_OUT:
-            label = f"{row} (control)" if cells[BUDGETS[0]]["kind"] == "control" else row
-            shown.append(f"| {label} | " + " | ".join(_cell(cells[budget]) for budget in BUDGETS) + " |")
+            label = f"{row} (control)" if next(iter(cells.values()))["kind"] == "control" else row
+            shown.append(f"| {label} | " + " | ".join(_cell(cells[budget]) if budget in cells else "n/a" for budget in budgets) + " |")
     return shown
 
 
@@ -84,7 +89,7 @@ def lines_by_type() -> list[str]:
 def lines_by_budget() -> list[str]:
     """Markdown lines of what each method keeps of all closed types together, at every budget, on the same 300 questions."""
     rows = _rows(_table("types_budgets")["by_type"]["cells"])
-    budgets = sorted({budget for at in rows.values() for budget in at}, key=float)
+    budgets = _budgets(rows)
     shown = ["| | " + " | ".join(f"{100 * float(budget):g} %" for budget in budgets) + " |", "|---|" + "---:|" * len(budgets)]
     for row, at in rows.items():
         if row not in LEFT_OUT:

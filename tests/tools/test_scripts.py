@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import runpy
 import subprocess
 import sys
@@ -267,18 +266,3 @@ def test_embedded_runs_are_called_so_by_a_script_of_its_own(tmp_path: Path) -> N
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 0 and LABEL in ended.stdout, ended.stderr
     assert subprocess.run([*command[:3], str(tmp_path)], capture_output=True).returncode == 1
-
-
-def test_the_first_evaluation_takes_a_process_a_core_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    script = runpy.run_path(str(TOOLS / "maintain" / "first_eval.py"))
-    workers, known = script["workers"], script["workers"].__globals__
-    monkeypatch.setitem(known, "has_gpu", lambda: False)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
-    assert workers(["--retention", "0.25"]) == ("--workers", "4")
-    for said in (["--workers", "1"], ["--device=cuda"], ["--engine", "ray"], ["--config", "run.yaml"]):
-        assert workers(said) == ()
-    monkeypatch.setitem(known, "has_gpu", lambda: True)
-    assert workers([]) == ()
-    monkeypatch.setitem(known, "has_gpu", lambda: False)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
-    assert workers([]) == ()

@@ -10,13 +10,11 @@ import sys
 from pathlib import Path
 
 from senna_autoprune.demo import embedded
-from senna_autoprune.device import cores, has_gpu
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 CHECKPOINT = SHARED / "fixtures" / "senna-tiny-a" / "checkpoint"
 FRAMES = SHARED / "nuscenes" / "subset"
 QUESTIONS = Path("runs") / "subset-plan.json"
-MOST = 4  # processes
 
 
 def senna_prune(*arguments: str) -> int:
@@ -25,16 +23,10 @@ def senna_prune(*arguments: str) -> int:
     return subprocess.run([sys.executable, "-m", "senna_autoprune", *arguments]).returncode
 
 
-def workers(arguments: list[str]) -> tuple[str, ...]:
-    """A process a core, at most four, unless the user says who computes, or a GPU does."""
-    said = {argument.split("=")[0] for argument in arguments} & {"--workers", "--device", "--engine", "--config"}
-    return () if said or cores() == 1 or has_gpu() else ("--workers", str(min(cores(), MOST)))
-
-
 def main() -> int:
     """Exit code of the evaluation; 2 when there is nothing to evaluate."""
     if embedded() is not None:
-        return senna_prune("eval", *workers(sys.argv[1:]), *sys.argv[1:])
+        return senna_prune("eval", *sys.argv[1:])
     if not CHECKPOINT.exists() or not FRAMES.exists():
         print(
             "no embedded model yet, and no ../shared with the recorded checkpoint: "

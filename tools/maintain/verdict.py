@@ -140,9 +140,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--into", type=Path, default=ROOT, help="write run, results and README below another folder: a trial")
     options, more = parser.parse_known_args()
-    sys.path.insert(0, str(ROOT))
-    from tools.maintain.first_eval import workers
-
     into, begun = options.into.resolve(), perf_counter()
     run = into / "runs" / "verdict"
     continued = (run / "answers.sqlite").exists()
@@ -150,7 +147,7 @@ def main() -> int:
         if not (into / name).exists():
             (into / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, into / name)
-    arguments = [*COMMAND[1:], *workers(more), *more, "--out", str(run)]
+    arguments = [*COMMAND[1:], *more, "--out", str(run)]
     print("$ senna-prune", *arguments, flush=True)
     code = subprocess.run([sys.executable, "-m", "senna_autoprune", *arguments], cwd=ROOT).returncode
     if code not in FINISHED:
