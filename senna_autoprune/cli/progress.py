@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any
@@ -94,6 +94,14 @@ def answers_bar(console: Console, settings: int, bound: bool = False) -> Iterato
     """A bar on ``console`` while in use; it moves before the first answer is there. settings, bound: of ``AnswersBar``."""
     with Progress(SpinnerColumn(), BarColumn(bar_width=16), _Words(), console=console) as progress:
         yield AnswersBar(progress, settings, bound)
+
+
+@contextmanager
+def questions_bar(console: Console) -> Iterator[Callable[[int, int], None]]:
+    """A bar of questions on a terminal while in use: yields what is told how many are done, and how many there are."""
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("questions", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def counted(questions: int, settings: int) -> str:

@@ -55,6 +55,11 @@ EXAMPLES = examples(
 @retry_option
 @force_option
 @export_options
+@click.option(
+    "--survival",
+    type=click.IntRange(1),
+    help="Then follow what N keyframes show through the layers, with a question of each: how much of it every method keeps.",
+)
 @click.option("--full", is_flag=True, help="Print every table; without it one that fits 80 columns.")
 @click.option("--json", "as_json", is_flag=True, help="Print the table as one JSON document in the last line.")
 @click.pass_context
@@ -64,6 +69,7 @@ def command(
     option_values: tuple[str, ...],
     retry_failed: bool,
     force: bool,
+    survival: int | None,
     full: bool,
     csv_file: str | None,
     parquet_file: str | None,
@@ -80,7 +86,9 @@ def command(
     from senna_autoprune.cli.values import fill_in_embedded, options_by_method, said_keys
     from senna_autoprune.demo import label_of
     from senna_autoprune.evaluation.sweep.config import SweepConfig
+    from senna_autoprune.evaluation.sweep.sweep import directory_of
     from senna_autoprune.files.yaml_files import load_config
+    from senna_autoprune.survival.write import read_grids, read_sentence
     from senna_autoprune.tables.sweep import grids, write_files
     from senna_autoprune.tables.sweep_summary import next_commands, summary_grid, verdict_line
 
@@ -92,22 +100,31 @@ def command(
     progress_console = console_for(stderr=True)
     fill_in_embedded(config, progress_console, said_keys(given, config_file))
 
+    if survival is None:
+        read_grids(directory_of(config))  # of an earlier start: what is broken is told before anything is asked
+    else:
+        from senna_autoprune.survival.sources import find_evidence
+
+        evidence = find_evidence(str(config.questions))
     result = _sweep(config, retry_failed, force, progress_console)
+    figures = [] if survival is None else _survival(config, result, evidence, survival, progress_console)
     result.table["facts"]["label"] = label_of(config.model, config.questions)
-    figures: list[str] = []
     if config.figures:
         from senna_autoprune.report.sweep_figures import draw_all
 
-        figures = draw_all(result.directory, result.table, result.answers, result.questions)
+        figures = [*draw_all(result.directory, result.table, result.answers, result.questions), *figures]
     asked = shlex.join(["senna-prune", *sys.argv[1:]])
-    written = write_files(result.directory, result.table, figures, asked)
+    survived, kept = read_grids(result.directory), read_sentence(result.directory)
+    written = write_files(result.directory, result.table, figures, asked, survived)
     console, said = console_for(), verdict_line(result.table)
     if result.table["facts"]["label"]:
         console.print(result.table["facts"]["label"], style="bold", markup=False)
     if said is not None:
         console.print(said, style="bold", markup=False, soft_wrap=True)
-    for grid in grids(result.table) if full else [summary_grid(result.table)]:
+    for grid in [*grids(result.table), *survived] if full else [summary_grid(result.table)]:
         show_grid(grid, console)
+    if kept is not None and not full:
+        console.print(f"{kept} (survival.md).", markup=False, soft_wrap=True)
     click.echo(f"written: {', '.join(map(str, written))}" + (f", {len(figures)} figures" if figures else ""))
     if not full:
         for line in next_commands(str(result.directory)):
@@ -145,3 +162,20 @@ def _sweep(config: Any, retry_failed: bool, force: bool, console: Any) -> Any:
             result = sweep(config, engine, bar.on_row, retry_failed, force)
             bar.finish(result.rows)
     return result
+
+
+def _survival(config: Any, result: Any, evidence: Any, count: int, console: Any) -> list[str]:
+    """survival.json and survival.md of the sweep's cells in its folder; the path of their figure there, if one was asked for."""
+    from senna_autoprune.cli.progress import questions_bar
+    from senna_autoprune.evaluation.sweep.sweep import check
+    from senna_autoprune.report.survival_figure import draw
+    from senna_autoprune.survival.ask import measured, some_of
+    from senna_autoprune.survival.write import write
+
+    questions, root = check(config)
+    chosen = some_of(questions, count)
+    console.print(f"survival of evidence: {len(chosen)} questions, {evidence[1]}", markup=False, soft_wrap=True)
+    with questions_bar(console) as on_question:
+        found = measured(config, result.cells, chosen, root, evidence, result.directory, on_question)
+    write(found, result.directory)
+    return draw(result.directory, found) if config.figures else []

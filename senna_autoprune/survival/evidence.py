@@ -36,11 +36,12 @@ class Region:
 
 @dataclass(frozen=True)
 class Evidence:
-    """One decisive object of a sample. name: one of ``CLASSES``; distance_m: None where nobody knows it."""
+    """One object of a sample. name: one of ``CLASSES``; distance_m, and whether the right plan hangs on it: None where nobody knows."""
 
     name: str
     regions: tuple[Region, ...]
     distance_m: float | None = None
+    decides_plan: bool | None = None
 
     @property
     def band(self) -> str:
@@ -95,7 +96,8 @@ def token_weights(evidence: Evidence, views: Sequence[str], boxes: Sequence[Arra
 
 
 def evidence_of(record: Mapping[str, Any], where: str) -> Evidence:
-    """One object of an evidence file: ``{"class", "distance_m", "regions": [[view, left, top, right, bottom, weight?], ...]}``.
+    """One object of an evidence file: ``{"class", "regions": [[view, left, top, right, bottom, weight?], ...], "distance_m"?,
+    "decides_plan"?}``.
 
     Raises:
         SennaPruneError: it is not that.
@@ -103,7 +105,10 @@ def evidence_of(record: Mapping[str, Any], where: str) -> Evidence:
     try:
         regions = tuple(Region(str(row[0]), *(float(value) for value in row[1:])) for row in record["regions"])
         distance = record.get("distance_m")
-        found = Evidence(str(record["class"]), regions, None if distance is None else float(distance))
+        decides = record.get("decides_plan")
+        if decides is not None and not isinstance(decides, bool):
+            raise TypeError(f"decides_plan is {decides!r}, not true or false")
+        found = Evidence(str(record["class"]), regions, None if distance is None else float(distance), decides)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise SennaPruneError(f"{where}: not an object with class, distance_m and regions ({type(error).__name__}: {error})") from error
     numbers = [value for r in regions for value in (r.left, r.top, r.right, r.bottom, r.weight)] + [found.distance_m or 0.0]

@@ -36,6 +36,7 @@ class ObjectSurvival:
     survival: Array
     chance: Array
     flipped: bool | None = None
+    decides_plan: bool | None = None
 
 
 def survival_of(weights: Array, kept: Sequence[Array]) -> tuple[Array, Array]:
@@ -91,6 +92,7 @@ GROUPS: dict[str, Callable[[ObjectSurvival], str | None]] = {
     "class": lambda row: row.name,
     "distance": lambda row: row.band,
     "view": lambda row: row.view,
+    "role": lambda row: None if row.decides_plan is None else ("decides the plan" if row.decides_plan else "does not"),
     "flipped": lambda row: None if row.flipped is None else ("flipped" if row.flipped else "same answer"),
 }
 

@@ -30,12 +30,12 @@ from senna_autoprune.replay.token_boxes import token_boxes
 from senna_autoprune.senna.images import content_patches
 from senna_autoprune.survival.evidence import Evidence, token_weights
 from senna_autoprune.survival.measure import ObjectSurvival, survival_of
+from senna_autoprune.survival.sources import EvidenceOf
 
 if TYPE_CHECKING:
     from senna_autoprune.adapters.model import DrivingModel
     from senna_autoprune.senna import Senna
 
-EvidenceOf = Callable[[str], Sequence[Evidence]]  # by sample token
 OnQuestion = Callable[[int, int], None]  # questions done, in all
 
 
@@ -199,7 +199,7 @@ def _one(
             continue
         changed = flipped.get(setting.name, {}).get(question.question)
         place = (question.question, question.scene, one.name, one.band, looked.views[largest[index]])
-        found.rows.append(ObjectSurvival(setting.name, *place, survival[index], chance, changed))
+        found.rows.append(ObjectSurvival(setting.name, *place, survival[index], chance, changed, one.decides_plan))
 
 
 def _size(image: str) -> tuple[int, int]:

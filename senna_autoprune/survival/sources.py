@@ -1,4 +1,4 @@
-"""Where evidence comes from: nuScenes boxes projected into the views, DriveLM's key objects, or an evidence file (a renderer's).
+"""Where evidence comes from: an evidence file (a renderer's), nuScenes boxes projected into the views, or DriveLM's key objects.
 
 Boxes are what an annotation says, not what is visible: an object behind another counts where its box is. nuScenes' own visibility level
 leaves out what is mostly hidden.
@@ -7,7 +7,7 @@ leaves out what is mostly hidden.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +16,18 @@ from numpy.typing import NDArray
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.files.json_files import read_json
-from senna_autoprune.nuscenes.scenes import rows_present
+from senna_autoprune.nuscenes.questions_file import read_sidecar
+from senna_autoprune.nuscenes.scenes import load_tables, rows_present
 from senna_autoprune.nuscenes.strings import channel, view_names
+from senna_autoprune.replay.sources import find_version
 from senna_autoprune.survival.evidence import Evidence, Region, evidence_of
 
 if TYPE_CHECKING:
     from nuscenes.nuscenes import NuScenes
 
-FORMAT = "senna-prune evidence 1"
+EvidenceOf = Callable[[str], Sequence[Evidence]]  # by sample token
+
+FORMAT, BESIDE = "senna-prune evidence 1", "evidence.json"
 NEAR_M = 0.1  # what is nearer to the camera's plane is cut off
 LEAST_VISIBLE = 2  # nuScenes' visibility level: 1 is 0-40 %, 2 is 40-60 %
 DRIVELM_SIZE = (1600.0, 900.0)
@@ -100,6 +104,37 @@ def nuscenes_evidence(nusc: NuScenes, token: str, least_visible: int = LEAST_VIS
             distance = float(np.linalg.norm(np.array(box["translation"])[:2] - ego[:2]))
             found.append(Evidence(class_of(box["category_name"]), tuple(places), distance))
     return found
+
+
+def find_evidence(
+    questions: str | Path,
+    dataroot: str | None = None,
+    version: str | None = None,
+    file: str | None = None,
+    least_visible: int | None = None,
+) -> tuple[EvidenceOf, str]:
+    """Evidence by sample token, and where it comes from in words.
+
+    Args:
+        questions: the question file. Where nothing else is said and an ``evidence.json`` lies beside it, as beside a renderer's, that
+            says what was seen; else boxes of the tables that it was made from.
+        dataroot, version: of other tables. file: of ``read_evidence``. least_visible: of ``nuscenes_evidence``; boxes are meant.
+    Raises:
+        SennaPruneError: the file or the tables are missing or broken.
+    """
+    beside = Path(questions).parent / BESIDE
+    if file is dataroot is version is least_visible is None and beside.is_file():
+        file = str(beside)
+    if file is not None:
+        known = read_evidence(file)
+        return lambda token: known.get(token, []), file
+    sidecar = read_sidecar(questions)
+    version = version or sidecar.get("data", {}).get("version")
+    dataroot = dataroot or sidecar.get("dataroot") or str(Path(questions).parent)
+    version = version or find_version(dataroot)
+    nusc = load_tables(dataroot, version)
+    level = LEAST_VISIBLE if least_visible is None else least_visible
+    return lambda token: nuscenes_evidence(nusc, token, level), f"boxes of {version} in {dataroot}"
 
 
 def read_evidence(path: str | Path) -> dict[str, list[Evidence]]:

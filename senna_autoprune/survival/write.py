@@ -24,7 +24,7 @@ NOTES = (
     "chance: share of all visual tokens that enter it; a random choice of as many keeps exactly that share on average",
     "gain: survival minus chance, mean over layers, with a 95 % interval over scenes",
     "lost: objects of which less than a tenth is left in the last layer",
-    "an object's place is its annotated box (or a renderer's patches): what stands in front of it is not known",
+    "an object's place is its annotated box, whatever stands in front of it; of rendered scenes, the patches in which it was seen",
     "merged tokens count for neither side",
 )
 
@@ -70,16 +70,16 @@ def grids(result: dict[str, Any]) -> list[Grid]:
         )
     for name, why in result["impossible"].items():
         every.notes.append(f"{' at '.join(_who(result, name))}: {why}")
-    return [every, *(_by(result, group) for group in ("class", "distance", "view", "flipped"))]
+    return [every, *(_by(result, group) for group in ("class", "role", "distance", "view", "flipped"))]
 
 
 def _by(result: dict[str, Any], group: str) -> Grid:
-    values = sorted({value for one in result["measures"].values() for value in one[group]})
+    values = sorted({value for one in result["measures"].values() for value in one.get(group, {})})  # 0.1 knew no roles
     grid = Grid(f"Survival in the middle layer by {group} (in brackets: chance there)", ["method", "budget", *values])
     for name, one in result["measures"].items():
         cells = []
         for value in values:
-            found = one[group].get(value)
+            found = one.get(group, {}).get(value)
             layers = found["by_layer"] if found else None
             middle = len(layers["survival"]) // 2 if layers else 0
             cells.append(f"{percent(layers['survival'][middle])} ({percent(layers['chance'][middle], '')})" if layers else "")
@@ -139,17 +139,25 @@ def read_grids(folder: Path) -> list[Grid]:
     Raises:
         SennaPruneError: the file is not one of ours.
     """
+    found, said = _read(folder)
+    if found and said:
+        found[0].notes.insert(0, said)
+    return found
+
+
+def read_sentence(folder: Path) -> str | None:
+    """``sentence`` of a folder's ``survival.json``; None where there is no such file. Raises as ``read_grids``."""
+    return _read(folder)[1]
+
+
+def _read(folder: Path) -> tuple[list[Grid], str | None]:
     file = folder / JSON_NAME
     if not there(file):
-        return []
+        return [], None
     result = read_result(file)
     try:
         if result["format"] != FORMAT:
             raise KeyError(FORMAT)
-        found = [grid for grid in grids(result) if grid.rows and len(grid.columns) > 2]
-        said = sentence(result)
+        return [grid for grid in grids(result) if grid.rows and len(grid.columns) > 2], sentence(result)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise SennaPruneError(f"{file} is no result of senna-prune survival ({type(error).__name__}: {error}): run it again") from error
-    if found and said:
-        found[0].notes.insert(0, said)
-    return found

@@ -205,12 +205,12 @@ def _flip_grid(table: Mapping[str, Any]) -> Grid:
     return grid
 
 
-def to_markdown(table: Mapping[str, Any], figures: Sequence[str] = (), command: str | None = None) -> str:
-    """All grids as one Markdown document. ``figures``: paths of pictures, relative to it."""
+def to_markdown(table: Mapping[str, Any], figures: Sequence[str] = (), command: str | None = None, more: Sequence[Grid] = ()) -> str:
+    """All grids, and ``more`` of them, as one Markdown document. ``figures``: paths of pictures, relative to it."""
     lines: list[str] = []
     if command:
         lines += ["```", command, "```", ""]
-    for grid in grids(table):
+    for grid in (*grids(table), *more):
         lines += [*markdown(grid), ""]
     lines += [f"![{Path(figure).stem.replace('_', ' ')}]({figure})\n" for figure in figures]
     return "\n".join(lines).rstrip() + "\n"
@@ -259,9 +259,13 @@ def _flat(entry: Mapping[str, Any]) -> dict[str, Any]:
 _SHOWN = ("source", "row", "kind", "budget", "setting", "status")
 
 
-def write_files(directory: Path, table: Mapping[str, Any], figures: Sequence[str] = (), command: str | None = None) -> list[Path]:
-    """table.csv, table.json and table.md in the run directory, each written atomically. SennaPruneError if it cannot be."""
-    texts = (to_csv(table), json.dumps(table, indent=1, allow_nan=False) + "\n", to_markdown(table, figures, command))
+def write_files(
+    directory: Path, table: Mapping[str, Any], figures: Sequence[str] = (), command: str | None = None, more: Sequence[Grid] = ()
+) -> list[Path]:
+    """table.csv, table.json and table.md (``more``: at its end) in the run directory, each written atomically. SennaPruneError if it
+    cannot be.
+    """
+    texts = (to_csv(table), json.dumps(table, indent=1, allow_nan=False) + "\n", to_markdown(table, figures, command, more))
     for name, text in zip(FILES, texts, strict=True):
         write_atomically(directory / name, text)
     return [directory / name for name in FILES]

@@ -7,11 +7,14 @@ from click.testing import CliRunner
 
 from senna_autoprune import demo
 from senna_autoprune.cli.survival import command
+from senna_autoprune.cli.sweep import command as sweep_command
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
 from senna_autoprune.evaluation.runs.store import RunStore
+from senna_autoprune.report.sweep import write_sweep_report
+from senna_autoprune.survival.ask import some_of
 from senna_autoprune.survival.flips import flipped_answers
-from senna_autoprune.survival.write import read_grids
+from senna_autoprune.survival.write import read_grids, read_sentence
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +37,9 @@ def test_figures_and_files(result):
     config = json.loads((demo.embedded().model_dir / "config.json").read_text())
     assert len(quarter["by_layer"]["survival"]) == config["text_config"]["num_hidden_layers"]
     assert by_name[("fastv", 0.05)] in found["impossible"] and by_name[("fastv", 0.05)] not in found["measures"]
+    assert found["evidence"] == str(demo.embedded().questions_file.with_name("evidence.json"))
+    assert set(quarter) == set(found["measures"][by_name[("random", 0.25)]]["role"]["decides the plan"])
+    assert (out / "figures" / "survival_by_layer.png").is_file()
     text = (out / "survival.md").read_text()
     assert "# Survival of evidence" in text and "by class" in text and "evidence was still there, random" in said
 
@@ -61,9 +67,62 @@ def test_a_report_shows_it_and_refuses_another_file(result):
     found = read_grids(out)
     assert found[0].title == "Evidence that survives" and "evidence was still there" in found[0].notes[0]
     assert any("by class" in grid.title for grid in found)
-    assert read_grids(out / "nowhere") == []
+    assert read_grids(out / "nowhere") == [] and read_sentence(out / "nowhere") is None
+    older = json.loads((out / "survival.json").read_text())
+    for one in older["measures"].values():
+        del one["role"]
+    (out / "older").mkdir()
+    (out / "older" / "survival.json").write_text(json.dumps(older))
+    assert [grid.title for grid in read_grids(out / "older")] == [grid.title for grid in found if "by role" not in grid.title]
+    assert read_sentence(out / "older") == read_sentence(out)
     for text in ("[]", '{"format": "senna-prune survival 1"}', '{"format": "x"}', "{"):
         (out / "other").mkdir(exist_ok=True)
         (out / "other" / "survival.json").write_text(text)
         with pytest.raises(SennaPruneError, match=r"survival\.json"):
             read_grids(out / "other")
+
+
+def test_a_sweep_shows_what_its_own_cells_keep(tmp_path):
+    """Of the answers' own questions, settings and flips: in the last lines, the table, the report and a figure."""
+    arguments = [
+        "--methods",
+        "fastv,autoprune:gamma=calibrated",
+        "--retention",
+        "0.25",
+        "--limit",
+        "3",
+        "--calibration",
+        "2",
+        "--out",
+        str(tmp_path),
+    ]
+    done = CliRunner().invoke(sweep_command, [*arguments, "--survival", "2"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    found = json.loads((tmp_path / "survival.json").read_text())
+    assert found["samples"] == 2 and {facts["method"] for facts in found["settings"].values()} >= {
+        "fastv",
+        "autoprune:gamma=calibrated",
+        "random",
+    }
+    assert all(
+        sum(one["objects"] for one in measured["flipped"].values()) == measured["all"]["objects"] for measured in found["measures"].values()
+    )
+    said = read_sentence(tmp_path)
+    assert said is not None and f"{said} (survival.md)." in done.output
+    table = (tmp_path / "table.md").read_text()
+    assert "### Evidence that survives" in table and "figures/survival_by_layer.png" in table and said in table
+    reported = write_sweep_report(tmp_path).files[0].read_text()
+    assert "Evidence that survives" in reported and "the share that still enters each layer" in reported
+
+    again = CliRunner().invoke(sweep_command, [*arguments, "--full"], catch_exceptions=False)  # what was measured stays
+    assert "Evidence that survives" in again.output and "### Evidence that survives" in (tmp_path / "table.md").read_text()
+    (tmp_path / "survival.json").write_text("{")
+    assert "survival.json" in str(CliRunner().invoke(sweep_command, arguments).exception)
+
+
+def test_a_question_of_each_keyframe_scene_by_scene():
+    def question(number, token, scene):
+        return QuestionRow(number, token, "plan", "?", "KEEP, STRAIGHT", (), scene, True, {})
+
+    asked = [question(0, "a1", "a"), question(1, "a1", "a"), question(2, "a2", "a"), question(3, "b1", "b")]
+    assert [row.question for row in some_of(asked, 2)] == [0, 3] and [row.question for row in some_of(asked, 9)] == [0, 3, 2]

@@ -64,6 +64,7 @@ def test_bands():
         {"class": "light", "regions": [["front", 0, 0, float("nan"), 1]]},
         {"class": "light", "regions": [[]]},
         {"class": "light", "regions": [["front", 0, 0, 1, 1]], "distance_m": "far"},
+        {"class": "light", "regions": [["front", 0, 0, 1, 1]], "decides_plan": "yes"},
     ],
 )
 def test_broken_records_are_one_line(record):

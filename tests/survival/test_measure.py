@@ -1,5 +1,7 @@
 """Survival on hand-made traces, against a twin; chance is what a random choice keeps."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -46,4 +48,9 @@ def test_summary_and_groups():
     assert both["gain"]["value"] == 0 and both["gain"]["low"] <= 0 <= both["gain"]["high"]
     assert set(found["autoprune"]["class"]) == {"pedestrian", "vehicle"} and set(found["autoprune"]["flipped"]) == {"flipped"}
     assert found["autoprune"]["class"]["pedestrian"]["gain"] == {"value": 0.125, "low": None, "high": None}
+    assert found["autoprune"]["role"] == {}
+    decisive = replace(rows[0], decides_plan=True), replace(rows[1], decides_plan=False)
+    role = measures(decisive)["autoprune"]["role"]
+    assert {name: one["objects"] for name, one in role.items()} == {"decides the plan": 1, "does not": 1}
+    assert role["decides the plan"]["by_layer"]["survival"] == [1.0, 0.5]
     assert found["random"]["flipped"] == {} and list(found["random"]["distance"]) == ["0-10 m"]

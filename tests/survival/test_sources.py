@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from senna_autoprune import demo
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.nuscenes.scenes import load_tables
-from senna_autoprune.survival.sources import FORMAT, class_of, nuscenes_evidence, projected, read_evidence
+from senna_autoprune.survival import sources
+from senna_autoprune.survival.sources import FORMAT, class_of, find_evidence, nuscenes_evidence, projected, read_evidence
 from tests.fixtures import shared
 from tests.survival.twins import projected_twin
 
@@ -85,3 +87,31 @@ def test_evidence_files_and_others(tmp_path):
         file.write_text(json.dumps(broken))
         with pytest.raises(SennaPruneError, match=r"evidence\.json"):
             read_evidence(file)
+
+
+def test_what_lies_beside_the_questions_is_the_evidence_unless_boxes_are_meant(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(sources, "load_tables", lambda root, version: seen.append((root, version)))
+    questions = tmp_path / "questions.json"
+    questions.write_text("[]")
+    (tmp_path / "questions.json.meta.json").write_text(json.dumps({"dataroot": "there", "data": {"version": "v1.0-mini"}}))
+    boxes = "boxes of v1.0-mini in there"
+    assert find_evidence(questions)[1] == boxes and seen == [("there", "v1.0-mini")]
+    record = {"class": "light", "decides_plan": True, "regions": [["front", 0.1, 0.1, 0.2, 0.2]]}
+    (tmp_path / "evidence.json").write_text(json.dumps({"format": FORMAT, "samples": {"s": [record]}}))
+    of, source = find_evidence(questions)
+    assert source == str(tmp_path / "evidence.json") and of("s")[0].decides_plan is True and of("elsewhere") == []
+    assert find_evidence(questions, least_visible=2)[1] == boxes
+    assert find_evidence(questions, dataroot="x")[1] == "boxes of v1.0-mini in x"
+    assert find_evidence(questions, version="v1.0-trainval")[1] == "boxes of v1.0-trainval in there"
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps({"format": FORMAT, "samples": {}}))
+    assert find_evidence(questions, "x", file=str(other))[1] == str(other) and len(seen) == 4
+
+
+def test_the_renderers_evidence_comes_with_the_embedded_questions():
+    of, source = find_evidence(demo.embedded().questions_file)
+    known = read_evidence(source)
+    assert of(next(iter(known))) == known[next(iter(known))]
+    assert {one.name for objects in known.values() for one in objects} == {"pedestrian", "cyclist", "vehicle", "light"}
+    assert {one.decides_plan for objects in known.values() for one in objects} == {True, False}

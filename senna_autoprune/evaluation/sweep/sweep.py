@@ -44,7 +44,7 @@ _ASK = {field.name for field in fields(AskConfig)}
 @dataclass
 class SweepResult:
     """``table`` as ``sweep_table.tabulate`` makes it; ``answers`` for the figures; ``failed`` rows but not n/a ones;
-    ``speed`` of this start, None if it asked too little.
+    ``speed`` of this start, None if it asked too little; ``cells`` as they were asked.
     """
 
     directory: Path
@@ -54,6 +54,7 @@ class SweepResult:
     rows: int
     failed: int
     speed: Speed | None
+    cells: Sequence[Cell]
 
 
 def check(config: SweepConfig) -> tuple[list[QuestionRow], Path]:
@@ -184,4 +185,4 @@ def _finish(
     if (found := by_complexity(cells, questions, possible, config.resamples, config.seed, reading)) is not None:
         table["complexity"] = found
     failed = sum(row.status == "failed" for row in possible)
-    return SweepResult(store.directory, table, possible, questions, len(rows), failed, speed)
+    return SweepResult(store.directory, table, possible, questions, len(rows), failed, speed, cells)
