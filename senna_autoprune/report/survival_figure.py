@@ -13,6 +13,10 @@ from senna_autoprune.report.sweep_figures import MORE_HUES
 from senna_autoprune.survival.evidence import CLASSES
 
 NAME = "survival_by_layer"
+MEANING = (
+    "Of the tokens that show an object, the share that still enters each layer, a panel a class (in brackets: objects): the methods "
+    "that keep most, and random (* control)."
+)
 MOST_LINES = 8  # beside the controls
 
 

@@ -17,6 +17,7 @@ from senna_autoprune.files.regular import read_regular
 from senna_autoprune.replay.pages import base64_text, environment
 from senna_autoprune.report.page import PACKAGE, frame
 from senna_autoprune.report.run import facts
+from senna_autoprune.report.survival_figure import MEANING, NAME
 from senna_autoprune.report.svg import PAGE, drawing, inline_svg
 from senna_autoprune.report.sweep_figures import FIGURE_MEANINGS, OF_TABLE, curves_by_information, middle_budget, of_table, share_of_views
 from senna_autoprune.report.write import FIGURES, REPORT, Written, make_folder
@@ -102,7 +103,7 @@ def _of_store(directory: Path, table: Any) -> dict[str, Any]:
 def _figures(folder: Path, drawn: Collection[str]) -> list[dict[str, str]]:
     """The sweep's own pictures that are there and not drawn already, with what they show."""
     found = []
-    for name, meaning in FIGURE_MEANINGS.items():
+    for name, meaning in {**FIGURE_MEANINGS, NAME: MEANING}.items():
         path = folder / f"{name}.png"
         if name not in drawn and path.is_file():
             picture = base64_text(read_regular(path, LARGEST, own=True))

@@ -28,8 +28,6 @@ FIGURE_MEANINGS = {
     "10th to 90th percentile of time; dotted steps: nothing is better in both.",
     "curves_by_information": "Retention curves of the questions over depth, coloured by their mutual information.",
     "share_of_views": "Share of the kept visual tokens that comes from each view, a row a method.",
-    "survival_by_layer": "Of the tokens that show an object, the share that still enters each layer, a panel a class (in brackets: "
-    "objects): the methods that keep most, and random (* control).",
 }
 _VIEW = re.compile(r"CAM_[A-Z_]+")
 
