@@ -26,13 +26,21 @@ def complexity_grids(found: Mapping[str, Any]) -> list[Grid]:
     claim.rows = [[one["adaptive"], one["static"], one["budget"], interval(one, "")] for one in found["interactions"]]
     claim.notes = ["above 0: adapting gains more where questions are complex, as the paper claims; in brackets 95 % over scenes"]
     ranks = Grid("Mutual information against constructed complexity (Spearman)", ["questions", "correlation", "count"])
-    for kind, one in found["mutual_information"].items():
-        text = "n/a" if one["value"] is None else f"{one['value']:+.2f}"
-        if one["low"] is not None:
-            text += f" [{one['low']:+.2f}, {one['high']:+.2f}]"
-        ranks.rows.append([kind, text, str(one["count"])])
+    ranks.rows = [[kind, _correlation(one), str(one["count"])] for kind, one in found["mutual_information"].items()]
+    others = Grid(
+        "Other indicators against constructed complexity (Spearman)", ["indicator", "questions", "correlation", "count"], texts=(0, 1)
+    )
+    for name, kinds in found.get("indicators", {}).items():  # 0.1 knew of none
+        others.rows += [[name, kind, _correlation(one), str(one["count"])] for kind, one in kinds.items()]
+    for grid in (ranks, others):
+        grid.notes = ["where a method reads it, before anything is cut; in which layer it is strongest: senna-prune calibrate --by-layer"]
     best = Grid("Oracle: per question the best variant of autoprune, chosen by the label", ["budget", "variants", "oracle", "best variant"])
     for one in found["oracle"]:
         best.rows.append([one["budget"], str(one["variants"]), interval(one["oracle"], ""), interval(one["best"], "")])
     best.notes = ["what any adaptive choice among these variants could gain at most; the distance to the best single one is that room"]
-    return [grid for grid in (bands, claim, ranks, best) if grid.rows]
+    return [grid for grid in (bands, claim, ranks, others, best) if grid.rows]
+
+
+def _correlation(one: Mapping[str, Any]) -> str:
+    text = "n/a" if one["value"] is None else f"{one['value']:+.2f}"
+    return text if one["low"] is None else f"{text} [{one['low']:+.2f}, {one['high']:+.2f}]"

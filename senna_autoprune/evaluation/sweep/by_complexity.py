@@ -24,7 +24,7 @@ from senna_autoprune.evaluation.runs.rows import UNPRUNED, AnswerRow, QuestionRo
 from senna_autoprune.evaluation.sweep.cells import Cell, texts_of
 from senna_autoprune.evaluation.sweep.config import budget_name
 
-ADAPTIVE = "autoprune"
+ADAPTIVE, INFORMATION = "autoprune", "mutual_information"
 CLAIMED = (ADAPTIVE, f"{ADAPTIVE}:gamma=calibrated")  # rows of which the claim is tested
 OTHERS = tuple(kind for kind in ALL_TYPES if kind not in CLOSED)
 ORACLE_LEAST = 3  # variants at one budget that an oracle chooses among
@@ -46,8 +46,8 @@ def by_complexity(
         reading: of the run's adapter; None: as Senna's answers are read.
     Returns:
         ``questions`` by type and band; ``cells``: row, budget, ``bands`` (retention); ``interactions``: adaptive row, static row, budget,
-        interval; ``mutual_information``: Spearman with complexity by type and pooled; ``oracle``: by budget, its retention and the best
-        single variant's.
+        interval; ``mutual_information``: Spearman with complexity by type and pooled; ``indicators``: so of others, by name; ``oracle``:
+        by budget, its retention and the best single variant's.
     """
     texts = texts_of(rows)
     known = [q for q in questions if complexity_of(q.attributes) is not None and labelled(q, reading)]
@@ -61,12 +61,14 @@ def by_complexity(
     there = [cell for cell in cells if cell.setting.name in hits]
     before = hits[UNPRUNED]
     entries = [{**cell.named(), "bands": retention_by_band(before, hits[cell.setting.name], bands, scenes)} for cell in there]
+    information = _information(there, rows, asked, values, scenes, seed)
     return {
         "questions": {band: sum(one == band for one in bands) for band in dict.fromkeys(bands)},
         "types": kinds,
         "cells": entries,
         "interactions": _interactions(there, hits, bands, scenes, resamples, seed),
-        "mutual_information": _information(there, rows, asked, values, scenes, seed),
+        "mutual_information": information.pop(INFORMATION, {}),
+        "indicators": information,
         "oracle": _oracle(there, hits, scenes),
     }
 
@@ -100,17 +102,27 @@ def _information(
     values: Sequence[float],
     scenes: Sequence[str],
     seed: int,
-) -> dict[str, Any]:
-    """MI of the first adaptive cell (it is measured before anything is cut, so the budget does not matter) against complexity."""
-    first = next((cell.setting.name for cell in cells if cell.row.label == ADAPTIVE), None)
-    stated = {row.question: row.trace.get("mutual_information") for row in rows if row.setting == first and row.trace is not None}
-    measured = {question: information for question, information in stated.items() if information is not None}
-    found: dict[str, Any] = {}
-    for kind in ("all", *dict.fromkeys(q.type for q in asked)):
-        at = [i for i, q in enumerate(asked) if q.question in measured and kind in ("all", q.type)]
-        if at:
-            information = [measured[asked[i].question] for i in at]
-            found[kind] = spearman(information, [values[i] for i in at], [scenes[i] for i in at], seed=seed)
+) -> dict[str, dict[str, Any]]:
+    """Each complexity indicator that some cell measured, against constructed complexity, by type of question.
+
+    Of the first cell of each indicator: it is measured before anything is cut, so budget and curve do not matter.
+    """
+    firsts: dict[str, str] = {}
+    for cell in cells:
+        if adapts(cell) and cell.row.options.get("mode") != "release":  # whose measure is another
+            firsts.setdefault(str(cell.row.options.get("indicator", INFORMATION)), cell.setting.name)
+    named = {setting: indicator for indicator, setting in firsts.items()}
+    measured: dict[str, dict[int, float]] = {indicator: {} for indicator in firsts}
+    for row in rows:
+        if row.setting in named and row.trace is not None and (value := row.trace.get("mutual_information")) is not None:
+            measured[named[row.setting]][row.question] = value
+    found: dict[str, dict[str, Any]] = {indicator: {} for indicator in firsts}
+    for indicator, known in measured.items():
+        for kind in ("all", *dict.fromkeys(q.type for q in asked)):
+            at = [i for i, q in enumerate(asked) if q.question in known and kind in ("all", q.type)]
+            if at:
+                ranked = ([known[asked[i].question] for i in at], [values[i] for i in at], [scenes[i] for i in at])
+                found[indicator][kind] = spearman(*ranked, seed=seed)
     return found
 
 
