@@ -107,15 +107,17 @@ def _information(
 
     Of the first cell of each indicator: it is measured before anything is cut, so budget and curve do not matter.
     """
-    firsts: dict[str, str] = {}
+    firsts: dict[str, tuple[str, float]] = {}  # indicator -> setting, and by what it was scaled there
     for cell in cells:
-        if adapts(cell) and cell.row.options.get("mode") != "release":  # whose measure is another
-            firsts.setdefault(str(cell.row.options.get("indicator", INFORMATION)), cell.setting.name)
-    named = {setting: indicator for indicator, setting in firsts.items()}
+        policy: Any = cell.setting.policy(0) if adapts(cell) else None
+        if policy is not None and not policy.released:  # whose measure is another
+            firsts.setdefault(policy.indicator, (cell.setting.name, policy.indicator_scale or 1.0))
+    named = {setting: (indicator, scale) for indicator, (setting, scale) in firsts.items()}
     measured: dict[str, dict[int, float]] = {indicator: {} for indicator in firsts}
     for row in rows:
-        if row.setting in named and row.trace is not None and (value := row.trace.get("mutual_information")) is not None:
-            measured[named[row.setting]][row.question] = value
+        if row.setting in named and row.trace is not None and (value := row.trace.get(INFORMATION)) is not None:
+            indicator, scale = named[row.setting]
+            measured[indicator][row.question] = value / scale  # a mean below 0 is scaled by a factor below 0
     found: dict[str, dict[str, Any]] = {indicator: {} for indicator in firsts}
     for indicator, known in measured.items():
         for kind in ("all", *dict.fromkeys(q.type for q in asked)):

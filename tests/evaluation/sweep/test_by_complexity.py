@@ -68,21 +68,31 @@ def test_the_claim_is_tested_of_the_calibrated_method_too(made):
 def test_other_indicators_are_ranked_beside_it(made):
     """Attention falls with complexity; static measures nothing, and the released code's measure is another."""
     _, questions, rows = made
-    methods = ("autoprune:curve=tanh", "autoprune:indicator=attention", "autoprune:indicator=static", "autoprune:mode=release")
+    methods = (
+        "autoprune:curve=tanh",
+        "autoprune:indicator=attention",
+        "autoprune:indicator=cosine:indicator_scale=-2.0",
+        "autoprune:indicator=static",
+        "autoprune:mode=release",
+    )
     cells = cells_of(SweepConfig(questions="q", methods=methods, retention=(0.1, 0.25)), None)
     complexity = {q.question: float(q.attributes["complexity"]) for q in questions}
     said = [row for row in rows if row.setting == UNPRUNED]
     for cell in cells:
-        sign = {"autoprune:curve=tanh": 1.0, "autoprune:indicator=attention": -1.0, "autoprune:mode=release": 5.0}.get(cell.row.label)
+        signs = {"curve=tanh": 1.0, "indicator=attention": -1.0, "indicator=cosine:indicator_scale=-2.0": 3.0, "mode=release": 5.0}
+        sign = signs.get(cell.row.label.removeprefix("autoprune:"))
         for q in questions:
             trace = {"mutual_information": None if sign is None else sign * complexity[q.question]}
             said.append(AnswerRow(q.question, cell.setting.name, "ok", LABEL, trace=trace))
     found = by_complexity(cells, questions, said, resamples=100)
     assert found["mutual_information"]["plan"]["value"] == pytest.approx(1)  # of a row that is not called autoprune
-    assert set(found["indicators"]) == {"attention"}
+    assert set(found["indicators"]) == {"attention", "cosine"}
+    assert found["indicators"]["cosine"]["all"]["value"] == pytest.approx(-1)  # it fell, and was scaled by a factor below 0
     assert found["indicators"]["attention"]["all"]["value"] == pytest.approx(-1)
     grid = next(grid for grid in complexity_grids(found) if grid.title.startswith("Other indicators"))
-    assert [row[:2] for row in grid.rows] == [["attention", "all"], ["attention", "plan"]] and grid.rows[0][2].startswith("-1.00")
+    assert [row[:2] for row in grid.rows] == [[name, kind] for name in ("attention", "cosine") for kind in ("all", "plan")] and grid.rows[
+        0
+    ][2].startswith("-1.00")
     del found["indicators"]  # a table of 0.1
     assert not any(grid.title.startswith("Other") for grid in complexity_grids(found))
 
