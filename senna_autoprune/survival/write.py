@@ -11,6 +11,7 @@ from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.runs.results import SURVIVAL, read_result, there
 from senna_autoprune.evaluation.sweep.cells import Cell
 from senna_autoprune.files.atomic import write_atomically
+from senna_autoprune.survival.evidence import UNKNOWN_BAND
 from senna_autoprune.survival.measure import measures
 from senna_autoprune.tables.grid import Grid, markdown, percent
 
@@ -75,6 +76,7 @@ def grids(result: dict[str, Any]) -> list[Grid]:
 
 def _by(result: dict[str, Any], group: str) -> Grid:
     values = sorted({value for one in result["measures"].values() for value in one.get(group, {})})  # 0.1 knew no roles
+    values = [] if values == [UNKNOWN_BAND] else values
     grid = Grid(f"Survival in the middle layer by {group} (in brackets: chance there)", ["method", "budget", *values])
     for name, one in result["measures"].items():
         cells = []

@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from senna_autoprune import demo
+from senna_autoprune.cli import cli
 from senna_autoprune.cli.survival import command
 from senna_autoprune.cli.sweep import command as sweep_command
 from senna_autoprune.errors import SennaPruneError
@@ -15,6 +16,7 @@ from senna_autoprune.report.sweep import write_sweep_report
 from senna_autoprune.survival.ask import some_of
 from senna_autoprune.survival.flips import flipped_answers
 from senna_autoprune.survival.write import read_grids, read_sentence
+from tests.fixtures import shared
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +128,24 @@ def test_a_question_of_each_keyframe_scene_by_scene():
 
     asked = [question(0, "a1", "a"), question(1, "a1", "a"), question(2, "a2", "a"), question(3, "b1", "b")]
     assert [row.question for row in some_of(asked, 2)] == [0, 3] and [row.question for row in some_of(asked, 9)] == [0, 3, 2]
+
+
+def test_drivelms_key_objects_in_real_frames(tmp_path):
+    """Of a model with random weights: their boxes are found in its tokens, and random keeps chance of them. No distance is known."""
+    frames, boxes = shared("nuscenes/subset"), shared("nuscenes/drivelm/v1_1_frames.json")
+
+    def run(*words):
+        done = CliRunner().invoke(cli, [str(word) for word in words], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    questions = tmp_path / "drivelm.json"
+    run("questions", "convert", boxes, "--images", frames, "--require-images", "--out", questions)
+    asked = ("--model", shared("fixtures/senna-tiny-a/checkpoint"), "--questions", questions, "--images", frames, "--types", "all")
+    cut = ("--methods", "fastv", "--retention", "0.5", "--limit", "3")
+    said = run("survival", *asked, *cut, "--evidence", boxes, "--out", tmp_path / "out")
+    found = json.loads((tmp_path / "out" / "survival.json").read_text())
+    half = found["measures"]["random@0.5"]
+    assert half["all"]["chance"] == pytest.approx(0.5, abs=0.01) and abs(half["all"]["gain"]["value"]) < 0.15
+    assert set(half["class"]) >= {"vehicle"} and list(half["distance"]) == ["unknown"] and half["role"] == {}
+    assert "by class" in said and "by view" in said and "by distance" not in said and "by role" not in said
