@@ -36,6 +36,8 @@ def test_the_table_of_methods_follows_from_the_results() -> None:
     page = text_of(DOCS / "results" / "README.md")
     assert "\n".join(readme_table.lines()) in page and "\n".join(readme_table.lines_by_type()) in page
     assert "\n".join(readme_table.lines_by_budget()) in page and "\n".join(readme_table.lines("test_split")) in page
+    assert "\n".join(readme_table.lines_of_interaction()) in page and "\n".join(readme_table.lines_of_slopes()) in page
+    assert "\n".join(readme_table.lines_by_band()) in page and "\n".join(readme_table.lines_of_survival()) in page
 
 
 def test_the_readme_shows_exactly_what_eval_printed() -> None:
