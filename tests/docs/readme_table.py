@@ -98,6 +98,20 @@ def lines_by_band() -> list[str]:
     return shown
 
 
+RENUMBERING = {"divprune": "Div", "cdpruner": "CD", "tome": "ToMe", "vispruner": "Vis", "fastervlm": "Faster", "visionzip": "Zip"}
+
+
+def lines_of_positions() -> list[str]:
+    """Markdown lines of the methods that renumber positions, as released (table3) and with the original ones (positions)."""
+    released, original = _rows(_table("table3")["cells"]), _rows(_table("positions")["cells"])
+    heads = [f"{share} %, {how}" for share in (10, 25) for how in ("as released", "original positions")]
+    shown = ["| | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
+    for name, own in RENUMBERING.items():
+        cells = [_interval(rows[at]["retention"]) for at in ("0.1", "0.25") for rows in (released[name], original[f"orig:{own}Original"])]
+        shown.append(f"| {name} | " + " | ".join(cells) + " |")
+    return shown
+
+
 TYPES = ("plan", "vru", "light", "motion", "description", "explanation")
 
 

@@ -38,6 +38,7 @@ def test_the_table_of_methods_follows_from_the_results() -> None:
     assert "\n".join(readme_table.lines_by_budget()) in page and "\n".join(readme_table.lines("test_split")) in page
     assert "\n".join(readme_table.lines_of_interaction()) in page and "\n".join(readme_table.lines_of_slopes()) in page
     assert "\n".join(readme_table.lines_by_band()) in page and "\n".join(readme_table.lines_of_survival()) in page
+    assert "\n".join(readme_table.lines_of_positions()) in page
 
 
 def test_the_readme_shows_exactly_what_eval_printed() -> None:
