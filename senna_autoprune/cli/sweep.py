@@ -57,7 +57,7 @@ EXAMPLES = examples(
 @export_options
 @click.option(
     "--survival",
-    type=click.IntRange(1),
+    type=int,
     help="Then follow what N keyframes show through the layers, with a question of each: how much of it every method keeps.",
 )
 @click.option("--full", is_flag=True, help="Print every table; without it one that fits 80 columns.")
@@ -69,7 +69,6 @@ def command(
     option_values: tuple[str, ...],
     retry_failed: bool,
     force: bool,
-    survival: int | None,
     full: bool,
     csv_file: str | None,
     parquet_file: str | None,
@@ -100,14 +99,14 @@ def command(
     progress_console = console_for(stderr=True)
     fill_in_embedded(config, progress_console, said_keys(given, config_file))
 
-    if survival is None:
+    if config.survival is None:
         read_grids(directory_of(config))  # of an earlier start: what is broken is told before anything is asked
     else:
         from senna_autoprune.survival.sources import find_evidence
 
         evidence = find_evidence(str(config.questions))
     result = _sweep(config, retry_failed, force, progress_console)
-    figures = [] if survival is None else _survival(config, result, evidence, survival, progress_console)
+    figures = [] if config.survival is None else _survival(config, result, evidence, progress_console)
     result.table["facts"]["label"] = label_of(config.model, config.questions)
     if config.figures:
         from senna_autoprune.report.sweep_figures import draw_all
@@ -164,7 +163,7 @@ def _sweep(config: Any, retry_failed: bool, force: bool, console: Any) -> Any:
     return result
 
 
-def _survival(config: Any, result: Any, evidence: Any, count: int, console: Any) -> list[str]:
+def _survival(config: Any, result: Any, evidence: Any, console: Any) -> list[str]:
     """survival.json and survival.md of the sweep's cells in its folder; the path of their figure there, if one was asked for."""
     from senna_autoprune.cli.progress import questions_bar
     from senna_autoprune.evaluation.sweep.sweep import check
@@ -173,7 +172,7 @@ def _survival(config: Any, result: Any, evidence: Any, count: int, console: Any)
     from senna_autoprune.survival.write import write
 
     questions, root = check(config)
-    chosen = some_of(questions, count)
+    chosen = some_of(questions, config.survival)
     console.print(f"survival of evidence: {len(chosen)} questions, {evidence[1]}", markup=False, soft_wrap=True)
     with questions_bar(console) as on_question:
         found = measured(config, result.cells, chosen, root, evidence, result.directory, on_question)

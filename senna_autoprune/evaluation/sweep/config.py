@@ -37,6 +37,7 @@ class SweepConfig(AskConfig):
     ablation: "indicators", "curves" or both, of AutoPrune (the paper's Table 4).
     options: of a method, in all its rows: {autoprune: {scope: view}}.
     calibration: questions that the label-free factors of cosine, attention and ``gamma=calibrated`` are measured on.
+    survival: keyframes whose evidence is followed through the layers afterwards; None: none.
     """
 
     methods: tuple[str, ...] | None = None
@@ -46,6 +47,7 @@ class SweepConfig(AskConfig):
     options: dict[str, dict[str, Scalar]] = Field(default_factory=dict)
     calibration: int = Field(default=32, ge=2, le=1_000_000)
     figures: bool = True
+    survival: int | None = Field(default=None, ge=1)
 
     @field_validator("methods", "ablation", mode="before")
     @classmethod
