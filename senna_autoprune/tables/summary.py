@@ -63,15 +63,10 @@ def _flips(found: Metrics | None) -> str:
     return str(found["harmful"]) if upper is None else f"{found['harmful']} [{100 * upper:.0f}]"
 
 
-def next_commands(directory: str, metrics: Metrics) -> list[str]:
-    """What a reader of the summary types next: a replay of the method's harmful flips, else of all its flips, if it has any.
-
-    The run's description, in ``metrics["run"]``, points to what a replay must be told again.
-    """
-    found = metrics["flips"].get(metrics["method"])
-    lines = [f"all tables: --full, or senna-prune report {directory}"]
-    if found is not None and found["flips"]:
-        which = "worst" if found["harmful"] else "all"
-        lines.append(f"senna-prune replay --run {directory} --flips {which}{in_words(pointed_to(metrics['run']))}")
-    lines.append("senna-prune budget    how far may this model be pruned, and how sure is that")
-    return [*lines[:1], *(f"{'      ' if number else 'next: '}{line}" for number, line in enumerate(lines[1:]))]
+def next_commands(directory: str, description: Metrics) -> list[str]:
+    """What a reader of the summary types next. description: the run's, which points to what a replay must be told again."""
+    return [
+        f"all tables: --full, or senna-prune report {directory}",
+        f"next: senna-prune replay --run {directory} --flips worst{in_words(pointed_to(description))}",
+        "      senna-prune budget    how far may this model be pruned, and how sure is that",
+    ]
