@@ -87,7 +87,7 @@ def command(
     from senna_autoprune.evaluation.sweep.config import SweepConfig
     from senna_autoprune.evaluation.sweep.sweep import directory_of
     from senna_autoprune.files.yaml_files import load_config
-    from senna_autoprune.survival.write import read_grids, read_sentence
+    from senna_autoprune.survival.write import read_survival
     from senna_autoprune.tables.sweep import grids, write_files
     from senna_autoprune.tables.sweep_summary import next_commands, summary_grid, verdict_line
 
@@ -99,22 +99,24 @@ def command(
     progress_console = console_for(stderr=True)
     fill_in_embedded(config, progress_console, said_keys(given, config_file))
 
-    if config.survival is None:
-        read_grids(directory_of(config))  # of an earlier start: what is broken is told before anything is asked
-    else:
+    survived, kept = ([], None) if config.survival else read_survival(directory_of(config))  # broken: told before anything is asked
+    if config.survival:
         from senna_autoprune.survival.sources import find_evidence
 
         evidence = find_evidence(str(config.questions))
     result = _sweep(config, retry_failed, force, progress_console)
-    figures = [] if config.survival is None else _survival(config, result, evidence, progress_console)
+    figures: list[str] = []
     result.table["facts"]["label"] = label_of(config.model, config.questions)
     if config.figures:
         from senna_autoprune.report.sweep_figures import draw_all
 
-        figures = [*draw_all(result.directory, result.table, result.answers, result.questions), *figures]
+        figures = draw_all(result.directory, result.table, result.answers, result.questions)
     asked = shlex.join(["senna-prune", *sys.argv[1:]])
-    survived, kept = read_grids(result.directory), read_sentence(result.directory)
     written = write_files(result.directory, result.table, figures, asked, survived)
+    if config.survival:  # the table is there, whatever becomes of this
+        figures += _survival(config, result, evidence, progress_console)
+        survived, kept = read_survival(result.directory)
+        written = write_files(result.directory, result.table, figures, asked, survived)
     console, said = console_for(), verdict_line(result.table)
     if result.table["facts"]["label"]:
         console.print(result.table["facts"]["label"], style="bold", markup=False)

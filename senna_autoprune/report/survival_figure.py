@@ -9,8 +9,9 @@ from typing import Any
 from senna_autoprune.files.regular import require_own_folder
 from senna_autoprune.report.drawing import save, sign
 from senna_autoprune.report.svg import PAPER, Ink, drawing
-from senna_autoprune.report.sweep_figures import MORE_HUES
+from senna_autoprune.report.sweep_figures import colours_of
 from senna_autoprune.survival.evidence import CLASSES
+from senna_autoprune.survival.write import method_and_budget
 
 NAME = "survival_by_layer"
 MEANING = (
@@ -44,9 +45,8 @@ def _chosen(result: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
     """
     budgets: dict[str, dict[str, str]] = {}
     for name in result["measures"]:
-        facts = result["settings"][name]
-        share = f"{100 * facts['retention']:g} %" if "retention" in facts else f"{facts['tokens_per_view']:g} a view"
-        budgets.setdefault(share, {})[facts["method"]] = name
+        method, budget = method_and_budget(result, name)
+        budgets.setdefault(budget, {})[method] = name
     most = [share for share, found in budgets.items() if len(found) == max(map(len, budgets.values()))]
     share = most[len(most) // 2]
     kinds = {method: result["settings"][name]["kind"] for method, name in budgets[share].items()}
@@ -67,8 +67,7 @@ def survival_by_layer(result: Mapping[str, Any], ink: Ink = PAPER) -> Any:
     named = {name for setting in settings.values() for name in result["measures"][setting]["class"]}
     classes = [name for name in CLASSES if name in named]
     figure, axes = pyplot.subplots(1, len(classes), figsize=(2.0 * len(classes) + 0.8, 2.6), sharey=True, squeeze=False)
-    hues = iter((ink.accent, ink.lit, ink.good, ink.bad, *MORE_HUES))
-    colours = {method: ink.faint if method == "random" else next(hues) for method in settings}
+    colours = colours_of(list(settings), {method: result["settings"][name]["kind"] for method, name in settings.items()}, ink)
     for axis, name in zip(axes[0], classes, strict=True):
         count = 0
         for method, setting in settings.items():

@@ -96,7 +96,7 @@ def drawn_rows(table: Mapping[str, Any]) -> list[str]:
     return [row for row in order if row in best or row == "random"]
 
 
-def _colours(rows: Sequence[str], kinds: Mapping[str, str], ink: Ink) -> dict[str, str]:
+def colours_of(rows: Sequence[str], kinds: Mapping[str, str], ink: Ink) -> dict[str, str]:
     """Controls faint; methods in colours that are told apart on white and on black."""
     hues = iter((ink.accent, ink.lit, ink.good, ink.bad, *MORE_HUES))
     return {row: ink.faint if kinds[row] == "control" else next(hues) for row in rows}
@@ -169,7 +169,7 @@ def retention_by_budget(table: Mapping[str, Any], ink: Ink = PAPER) -> Any:
     from matplotlib import pyplot
 
     kinds = {row: cells[0]["kind"] for row, cells in rows.items() if cells}
-    colours = _colours(shown, kinds, ink)
+    colours = colours_of(shown, kinds, ink)
     figure, axis = pyplot.subplots(figsize=(3.0, 3.2))
     axis.axhline(100, color=ink.text, linewidth=0.8, linestyle=":")
     blind = (table["plain"].get("no-image", {}).get("retention") or {}).get("value")
@@ -236,7 +236,7 @@ def accuracy_by_time(table: Mapping[str, Any], ink: Ink = PAPER) -> Any:
     from matplotlib import pyplot
 
     kinds = {row: cells[0]["kind"] for row, cells in rows.items() if cells}
-    colours = _colours(shown, kinds, ink)
+    colours = colours_of(shown, kinds, ink)
     figure, axis = pyplot.subplots(figsize=(3.0, 3.2))
     for row in shown:
         cells = rows[row]

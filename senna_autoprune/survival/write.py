@@ -60,7 +60,7 @@ def grids(result: dict[str, Any]) -> list[Grid]:
         layers = both["by_layer"]["survival"]
         every.rows.append(
             [
-                *_who(result, name),
+                *method_and_budget(result, name),
                 percent(both["mean"]),
                 percent(both["chance"]),
                 _gain(both["gain"]),
@@ -70,7 +70,7 @@ def grids(result: dict[str, Any]) -> list[Grid]:
             ]
         )
     for name, why in result["impossible"].items():
-        every.notes.append(f"{' at '.join(_who(result, name))}: {why}")
+        every.notes.append(f"{' at '.join(method_and_budget(result, name))}: {why}")
     return [every, *(_by(result, group) for group in ("class", "role", "distance", "view", "flipped"))]
 
 
@@ -85,7 +85,7 @@ def _by(result: dict[str, Any], group: str) -> Grid:
             layers = found["by_layer"] if found else None
             middle = len(layers["survival"]) // 2 if layers else 0
             cells.append(f"{percent(layers['survival'][middle])} ({percent(layers['chance'][middle], '')})" if layers else "")
-        grid.rows.append([*_who(result, name), *cells])
+        grid.rows.append([*method_and_budget(result, name), *cells])
     return grid
 
 
@@ -95,19 +95,20 @@ def sentence(result: dict[str, Any]) -> str | None:
     chosen = next((name for name in result["measures"] if kinds[name] == "method"), None)
     if chosen is None:
         return None
-    budget = _who(result, chosen)[1]
-    alike = (n for n in result["measures"] if result["settings"][n]["method"] == "random" and _who(result, n)[1] == budget)
+    budget = method_and_budget(result, chosen)[1]
+    alike = (n for n in result["measures"] if result["settings"][n]["method"] == "random" and method_and_budget(result, n)[1] == budget)
     control = next(alike, None)
     name = max(result["measures"][chosen]["class"], key=lambda value: result["measures"][chosen]["class"][value]["objects"])
     mine = result["measures"][chosen]["class"][name]["by_layer"]["survival"]
     middle = len(mine) // 2
-    text = f"{_who(result, chosen)[0]} at {budget}, layer {middle}: {percent(mine[middle])} of {name} evidence was still there"
+    text = f"{method_and_budget(result, chosen)[0]} at {budget}, layer {middle}: {percent(mine[middle])} of {name} evidence was still there"
     if control is None or name not in result["measures"][control]["class"]:
         return text
     return f"{text}, random {percent(result['measures'][control]['class'][name]['by_layer']['survival'][middle])}"
 
 
-def _who(result: dict[str, Any], name: str) -> tuple[str, str]:
+def method_and_budget(result: Mapping[str, Any], name: str) -> tuple[str, str]:
+    """Of a setting, as tables and figures say it: ``fastv`` and ``25.0 %``, or ``32 a view``."""
     facts = result["settings"][name]
     if "retention" in facts:
         return facts["method"], percent(facts["retention"])
@@ -136,23 +137,16 @@ def write(result: dict[str, Any], folder: Path) -> list[Path]:
 
 
 def read_grids(folder: Path) -> list[Grid]:
-    """The tables of a folder's ``survival.json``, for its report; none where there is no such file.
+    """The tables of a folder's ``survival.json``, for its report; none where there is no such file. Raises as ``read_survival``."""
+    return read_survival(folder)[0]
+
+
+def read_survival(folder: Path) -> tuple[list[Grid], str | None]:
+    """The tables of a folder's ``survival.json``, and what it says in a sentence; none where there is no such file.
 
     Raises:
         SennaPruneError: the file is not one of ours.
     """
-    found, said = _read(folder)
-    if found and said:
-        found[0].notes.insert(0, said)
-    return found
-
-
-def read_sentence(folder: Path) -> str | None:
-    """``sentence`` of a folder's ``survival.json``; None where there is no such file. Raises as ``read_grids``."""
-    return _read(folder)[1]
-
-
-def _read(folder: Path) -> tuple[list[Grid], str | None]:
     file = folder / JSON_NAME
     if not there(file):
         return [], None
@@ -160,6 +154,9 @@ def _read(folder: Path) -> tuple[list[Grid], str | None]:
     try:
         if result["format"] != FORMAT:
             raise KeyError(FORMAT)
-        return [grid for grid in grids(result) if grid.rows and len(grid.columns) > 2], sentence(result)
+        found, said = [grid for grid in grids(result) if grid.rows and len(grid.columns) > 2], sentence(result)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise SennaPruneError(f"{file} is no result of senna-prune survival ({type(error).__name__}: {error}): run it again") from error
+    if found and said:
+        found[0].notes.insert(0, said)
+    return found, said

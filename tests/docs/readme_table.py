@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from senna_autoprune.evaluation.runs.rows import PRUNING_CONTROLS
 from tests.docs.pages import DOCS
 
 BUDGETS = ("0.1", "0.25", "0.4")  # shown of table3; of test_split all
+CONTROLS = (*PRUNING_CONTROLS, "random-lengths")
 RIVALS = ("dart", "prune2drive", "sparsevlm", "fastv", "random-lengths")
-CONTROLS = ("random", "uniform", "random-lengths")
 LEFT_OUT = ("autoprune:gamma=calibrated",)  # in the whole table
 
 

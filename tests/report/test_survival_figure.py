@@ -26,7 +26,7 @@ def result(kept: dict[str, float], budgets: tuple[float, ...] = (0.1, 0.25, 0.4)
 def test_the_middle_budget_is_drawn_with_a_panel_a_class_in_the_order_of_classes() -> None:
     figure = survival_by_layer(result({"random": 0.2, "fastv": 0.5, "dart": 0.75}))
     titles = [axis.get_title() for axis in figure.axes]
-    assert titles == ["pedestrian (1)", "light (1)"] and figure.axes[0].get_ylabel() == "evidence still there at 25 %, %"
+    assert titles == ["pedestrian (1)", "light (1)"] and figure.axes[0].get_ylabel() == "evidence still there at 25.0 %, %"
     lines = {line.get_label(): list(line.get_ydata()) for line in figure.axes[1].lines}
     assert lines == {"random *": [100.0, 20.0], "fastv": [100.0, 50.0], "dart": [100.0, 75.0]}
     pyplot.close(figure)

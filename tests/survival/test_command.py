@@ -13,9 +13,10 @@ from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
 from senna_autoprune.evaluation.runs.store import RunStore
 from senna_autoprune.report.sweep import write_sweep_report
+from senna_autoprune.survival import ask
 from senna_autoprune.survival.ask import some_of
 from senna_autoprune.survival.flips import flipped_answers
-from senna_autoprune.survival.write import read_grids, read_sentence
+from senna_autoprune.survival.write import read_grids, read_survival
 from tests.fixtures import shared
 
 
@@ -69,14 +70,14 @@ def test_a_report_shows_it_and_refuses_another_file(result):
     found = read_grids(out)
     assert found[0].title == "Evidence that survives" and "evidence was still there" in found[0].notes[0]
     assert any("by class" in grid.title for grid in found)
-    assert read_grids(out / "nowhere") == [] and read_sentence(out / "nowhere") is None
+    assert read_grids(out / "nowhere") == [] and read_survival(out / "nowhere")[1] is None
     older = json.loads((out / "survival.json").read_text())
     for one in older["measures"].values():
         del one["role"]
     (out / "older").mkdir()
     (out / "older" / "survival.json").write_text(json.dumps(older))
     assert [grid.title for grid in read_grids(out / "older")] == [grid.title for grid in found if "by role" not in grid.title]
-    assert read_sentence(out / "older") == read_sentence(out)
+    assert read_survival(out / "older")[1] == read_survival(out)[1]
     for text in ("[]", '{"format": "senna-prune survival 1"}', '{"format": "x"}', "{"):
         (out / "other").mkdir(exist_ok=True)
         (out / "other" / "survival.json").write_text(text)
@@ -84,7 +85,7 @@ def test_a_report_shows_it_and_refuses_another_file(result):
             read_grids(out / "other")
 
 
-def test_a_sweep_shows_what_its_own_cells_keep(tmp_path):
+def test_a_sweep_shows_what_its_own_cells_keep(tmp_path, monkeypatch):
     """Of the answers' own questions, settings and flips: in the last lines, the table, the report and a figure."""
     arguments = [
         "--methods",
@@ -109,7 +110,7 @@ def test_a_sweep_shows_what_its_own_cells_keep(tmp_path):
     assert all(
         sum(one["objects"] for one in measured["flipped"].values()) == measured["all"]["objects"] for measured in found["measures"].values()
     )
-    said = read_sentence(tmp_path)
+    said = read_survival(tmp_path)[1]
     assert said is not None and f"{said} (survival.md)." in done.output
     table = (tmp_path / "table.md").read_text()
     assert "### Evidence that survives" in table and "figures/survival_by_layer.png" in table and said in table
@@ -120,6 +121,14 @@ def test_a_sweep_shows_what_its_own_cells_keep(tmp_path):
     assert "Evidence that survives" in again.output and "### Evidence that survives" in (tmp_path / "table.md").read_text()
     (tmp_path / "survival.json").write_text("{")
     assert "survival.json" in str(CliRunner().invoke(sweep_command, arguments).exception)
+
+    def broken(*_: object) -> None:
+        raise SennaPruneError("no object anywhere")
+
+    monkeypatch.setattr(ask, "measured", broken)  # the table is written all the same
+    (tmp_path / "table.md").unlink()
+    ended = CliRunner().invoke(sweep_command, [*arguments, "--survival", "2"])
+    assert "no object anywhere" in str(ended.exception) and "Retention of planning accuracy" in (tmp_path / "table.md").read_text()
 
 
 def test_a_question_of_each_keyframe_scene_by_scene():
