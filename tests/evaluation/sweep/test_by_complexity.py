@@ -69,17 +69,17 @@ def test_other_indicators_are_ranked_beside_it(made):
     """Attention falls with complexity; static measures nothing, and the released code's measure is another."""
     _, questions, rows = made
     methods = (
+        "autoprune:mode=release",
         "autoprune:curve=tanh",
         "autoprune:indicator=attention",
         "autoprune:indicator=cosine:indicator_scale=-2.0",
         "autoprune:indicator=static",
-        "autoprune:mode=release",
     )
     cells = cells_of(SweepConfig(questions="q", methods=methods, retention=(0.1, 0.25)), None)
     complexity = {q.question: float(q.attributes["complexity"]) for q in questions}
     said = [row for row in rows if row.setting == UNPRUNED]
     for cell in cells:
-        signs = {"curve=tanh": 1.0, "indicator=attention": -1.0, "indicator=cosine:indicator_scale=-2.0": 3.0, "mode=release": 5.0}
+        signs = {"curve=tanh": 1.0, "indicator=attention": -1.0, "indicator=cosine:indicator_scale=-2.0": 3.0, "mode=release": -5.0}
         sign = signs.get(cell.row.label.removeprefix("autoprune:"))
         for q in questions:
             trace = {"mutual_information": None if sign is None else sign * complexity[q.question]}
