@@ -9,7 +9,7 @@ from senna_autoprune.device import cores, has_gpu
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.files.yaml_files import parse_range, read_value, read_yaml
 
-EMBEDDED_BATCH = 8  # its layers are so small that most of a single question's time is the start of operations
+EMBEDDED_BATCH = 16  # its layers are so small that in fewer the start of operations is a good part of a question's time
 MOST_PROCESSES = 4
 # with one of these the user says who computes, or asks for too little to pay for the start of several models
 ALONE = frozenset({"workers", "engine", "device", "limit", "limit_scenes"})

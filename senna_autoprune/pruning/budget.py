@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.pruning.cost import LayerCost
 
 BUDGET_FIELDS = ("retention", "tokens", "tokens_per_view", "flops")
+_SIXTEENTHS = np.arange(1, 16) / 16
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def solve_tokens(
             f"(layer 0 runs on all of them); the nearest possible average is {nearest / layers:.2f} "
             f"(retention {nearest / layers / visual:.4f})"
         )
-    return _solve(shape, visual, min_keep, lambda counts: fixed + int(counts.sum()), total, bucket)
+    return _solve(shape, visual, min_keep, lambda counts: fixed + counts.sum(-1), total, bucket)
 
 
 def solve_flops(
@@ -132,9 +134,9 @@ def solve_flops(
     layers = len(shape) + 1
     full = layers * cost(visual + text)
 
-    def spent(counts: np.ndarray) -> float:
+    def spent(counts: np.ndarray) -> Any:
         tokens = counts.astype(float) + text
-        return cost(visual + text) + float(np.asarray(cost(tokens)).sum())  # type: ignore[arg-type]
+        return cost(visual + text) + np.asarray(cost(tokens)).sum(-1)  # type: ignore[arg-type]
 
     min_keep = -(-min_keep // bucket) * bucket
     least = spent(np.full(len(shape), min_keep))
@@ -146,26 +148,26 @@ def solve_flops(
     return _solve(shape, visual // bucket * bucket, min_keep, spent, share * full * (1 + 1e-12), bucket)
 
 
-def _solve(
-    shape: Sequence[float], visual: int, min_keep: int, spent: Callable[[np.ndarray], float], budget: float, bucket: int
-) -> list[int]:
-    """Largest schedule with ``spent(schedule) <= budget``: bisection on one scale, then the remainder."""
-    values = np.maximum(np.asarray(shape, dtype=float), 1e-12 * max(shape))
+def _solve(shape: Sequence[float], visual: int, min_keep: int, spent: Callable[[np.ndarray], Any], budget: float, bucket: int) -> list[int]:
+    """Largest schedule with ``spent(schedule) <= budget``: one scale, of 15 candidates a round, then the remainder.
 
-    def counts(scale: float) -> np.ndarray:
-        clipped = np.clip(np.floor(scale * values / bucket) * bucket, min_keep, visual)
-        return np.minimum.accumulate(clipped).astype(int)  # n_l <= n_{l-1}
+    spent: of schedules along the last axis.
+    """
+    values = np.maximum(np.asarray(shape, dtype=float), 1e-12 * max(shape))
+    falling = bool((values[1:] <= values[:-1]).all())
+
+    def counts(scale: Any) -> np.ndarray:
+        clipped = np.maximum(np.minimum(np.floor(scale * values / bucket) * bucket, visual), min_keep)
+        return clipped if falling else np.minimum.accumulate(clipped, axis=-1)  # n_l <= n_{l-1}
 
     low, high = 0.0, (visual + 1) / values.min()
-    for _ in range(200):
-        middle = (low + high) / 2
-        if spent(counts(middle)) <= budget:
-            low = middle
-        else:
-            high = middle
+    for _ in range(50):
+        between = low + (high - low) * _SIXTEENTHS
+        fits = int((spent(counts(between[:, None])) <= budget).sum())  # what fits is below what does not
+        low, high = between[fits - 1] if fits else low, between[fits] if fits < len(between) else high
         if high - low <= 1e-15 * high:
             break
-    schedule = counts(low)
+    schedule = counts(low).astype(int)
     fraction = low * values / bucket - np.floor(low * values / bucket)
     order = sorted(range(len(values)), key=lambda layer: (-fraction[layer], layer))
     handed_out = True

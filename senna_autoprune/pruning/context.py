@@ -160,11 +160,13 @@ class AttentionRows:
     """Softmax attention of some query rows of one layer, over the whole causal row.
 
     weights: (H, T, M); layout: of its columns, the first of which is slot ``start``: there is none for the padding before it.
+    whole: (B, H, R, slots) what the weights were cut from: all rows that were computed, of all prompts, padding included; or None.
     """
 
     weights: Tensor
     layout: PromptLayout
     start: int = 0
+    whole: Tensor | None = None
 
     @property
     def visual(self) -> Tensor:
@@ -173,11 +175,15 @@ class AttentionRows:
 
     def to_visual(self) -> Tensor:
         """(H, T, v) attention to the visual tokens, not renormalised."""
-        return self.weights.index_select(-1, self.visual)
+        return self._at_visual(self.weights)
 
     def mean_heads_to_visual(self) -> Tensor:
         """(1, T, v) mean over heads, kept as an axis of one."""
-        return self.weights.mean(dim=0, keepdim=True).index_select(-1, self.visual)
+        return self._at_visual(self.weights.mean(dim=0, keepdim=True))
+
+    def _at_visual(self, rows: Tensor) -> Tensor:
+        """(..., T, v) of (..., T, M). On a CPU ``gather`` is three times as fast as ``index_select`` along the last axis."""
+        return rows.gather(-1, self.visual.expand(*rows.shape[:-1], -1))
 
     def mean_to_visual(self) -> Tensor:
         """(v,) mean over heads and rows."""

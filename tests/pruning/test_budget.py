@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -44,6 +45,28 @@ def test_schedule_is_within_a_token_of_a_greedy_twin(k, x, layers, visual):
     total = visual + layers + (visual - 1) * layers // 3
     counts = solve_tokens(shape, visual, total)
     assert max(abs(a - b) for a, b in zip(counts, slow_schedule(shape, visual, total, 1), strict=True)) <= 1
+
+
+def bisected(shape, visual, total):
+    """The twin of the search for the scale: halving, one candidate at a time."""
+
+    def counts(scale):
+        return [min(max(math.floor(scale * value), 1), visual) for value in shape]
+
+    low, high = 0.0, (visual + 1) / min(shape)
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if visual + sum(counts(middle)) <= total else (low, middle)
+    return counts(low)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(0.01, 0.5), st.floats(0, 31), st.floats(0.1, 0.9))
+def test_sixteenths_find_the_scale_that_halving_finds(k, x, share):
+    shape = (1 / (1 + np.exp(k * (np.arange(1, 32) - x)))).tolist()
+    found, twin = solve_tokens(shape, 768, int(share * 768 * 32)), bisected(shape, 768, int(share * 768 * 32))
+    gained = [one - other for one, other in zip(found, twin, strict=True)]
+    assert min(gained) >= 0 and sum(gained) == int(share * 768 * 32) - 768 - sum(twin)
 
 
 @pytest.mark.parametrize("total", [100, 4000])

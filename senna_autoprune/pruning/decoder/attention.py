@@ -92,8 +92,9 @@ def _probing(implementation: str) -> Callable[..., Any]:
             and capture.future is not None
             and rows_once.serves(implementation, module, query, key, attention_mask, kwargs)
         ):
-            output, weights = rows_once.attend(kernel, module, query, key, value, capture.future, kwargs, capture.timer)
-            capture.result = [AttentionRows(weights, capture.layouts[0])]
+            layout = capture.layouts[0]
+            output, weights = rows_once.attend(kernel, module, (query, key, value), capture.future, layout.asking, kwargs, capture.timer)
+            capture.result = [AttentionRows(weights[0, :, -layout.asking :], layout, whole=weights)]
         if capture is not None and capture.result is None:
             scaling = kwargs.get("scaling")
             with capture.timer, torch.no_grad():  # nothing learns from what ranks tokens, and checkpointing does not repeat it

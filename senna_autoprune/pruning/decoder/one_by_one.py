@@ -8,7 +8,7 @@ a layer would become as many launches as there are prompts: there the batch stay
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,13 +20,13 @@ from senna_autoprune.pruning.decoder import rows_once
 
 @dataclass(frozen=True)
 class Padding:
-    """starts: slots of padding on the left of each prompt. futures: of ``rows_once.future``, one a prompt; None: every token stays.
+    """starts: slots of padding on the left of each prompt. future: of ``rows_once.future``; None: no text rows as a by-product.
 
     mask: makes the mask of the padded batch, for a layer that cannot attend prompt by prompt; None: it was given.
     """
 
     starts: Sequence[int]
-    futures: Sequence[Tensor] | None = None
+    future: Tensor | None = None
     mask: Callable[[], Tensor | None] | None = None
 
 
@@ -43,21 +43,29 @@ def attend(
 
     Args:
         kernel: as transformers calls it. states: query (B, H, M, h), key and value (B, G, M, h). layouts: if the text rows are asked for,
-            each prompt's. timer: of ``rows_once.attend``.
+            each prompt's. timer: runs while the last rows are computed, though the kernel is spared them.
 
     Returns:
-        output (B, M, H, h), 0 at padding; and the rows, if they are a by-product: asked for, and as many keys as queries.
+        output (B, M, H, h), any number at padding; and the rows, if they are a by-product: asked for, and as many keys as queries.
     """
     query, key, value = states
-    output = value.new_zeros(query.shape[0], query.shape[2], query.shape[1], value.shape[-1])
-    futures = padding.futures if layouts is not None and query.shape == key.shape else None
-    rows = []
+    slots, stop, found = query.shape[2], query.shape[2], None
+    if layouts is not None and padding.future is not None and query.shape == key.shape:
+        stop = rows_once.first_row(query, max(layout.asking for layout in layouts))
+        with timer or nullcontext():
+            last, weights = rows_once.last_rows(states, stop, padding.future, kwargs.get("scaling"), padding.starts)
+        found = [
+            AttentionRows(weights[sample, :, -layout.asking :, start:], layout, start, weights)
+            for sample, (layout, start) in enumerate(zip(layouts, padding.starts, strict=True))
+        ]
+        if not stop:
+            return last, found
+    output = value.new_empty(query.shape[0], slots, query.shape[1], value.shape[-1])
+    output[:, : max(padding.starts)] = 0  # padding must hold numbers
     for sample, start in enumerate(padding.starts):
-        own = [part[sample : sample + 1, :, start:] for part in states]
-        if futures is None or layouts is None:
-            output[sample, start:] = kernel(module, *own, None, **kwargs)[0][0]
-            continue
-        found, weights = rows_once.attend(kernel, module, own[0], own[1], own[2], futures[sample], kwargs, timer)
-        output[sample, start:] = found[0]
-        rows.append(AttentionRows(weights, layouts[sample], start))
-    return output, rows or None
+        if start < stop:
+            own = (part[sample : sample + 1, :, start:stop] for part in states)
+            output[sample, start:stop] = kernel(module, *own, None, **kwargs)[0][0]
+    if found is not None:
+        output[:, stop:] = last
+    return output, found

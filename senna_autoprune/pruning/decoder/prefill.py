@@ -36,7 +36,7 @@ class Prefill:
     cache: that the caller gave. length: N of the unpruned prompt, given_valid: (B, N) of it.
     valid: (B, M) bool, False at padding, and places: (B, M) by which a sliding window counts, both of what is left.
     windows: each layer's sliding window. ranked: while every cut so far took the short way (ranked.py, ranked_batch.py).
-    apart: of a batch whose layers attend prompt by prompt (one_by_one.py), each prompt's ``rows_once.future``; None: together.
+    apart: whether layers attend prompt by prompt to a batch (one_by_one.py). future: of ``rows_once``, if its text rows are a by-product.
     rotary and masks: since the last cut, by kind of layer and by sliding window. layouts and entering: per layer, per sample.
     """
 
@@ -53,7 +53,8 @@ class Prefill:
     valid: Tensor | None
     windows: list[int | None]
     ranked: Ranked | RankedBatch | None = None
-    apart: list[Tensor] | None = None
+    apart: bool = False
+    future: Tensor | None = None
     after: Tensor | None = None
     deepstack: DeepStack | None = None
     left: list[CachedLayer] = field(default_factory=list)
@@ -85,10 +86,10 @@ class Prefill:
             if isinstance(self.ranked, Ranked) and self.policy.ranks_by_mean_attention(index + 1):
                 self.capture.future = self.ranked.future
             attention.request(self.decoder.layers[index].self_attn, self.capture)
-        if self.apart is not None:
+        if self.apart:
             starts = [hidden.shape[1] - context.layout.length for context in self.contexts]
             late = partial(self._mask, index, hidden) if self.cut and self._mask_late else None
-            attention.separate(self.decoder.layers[index].self_attn, one_by_one.Padding(starts, self.apart, late))
+            attention.separate(self.decoder.layers[index].self_attn, one_by_one.Padding(starts, self.future, late))
         window, length = self.windows[index], hidden.shape[1]
         counted = (self.left[0].length if self.left else length) if self.compact else self.length
         self.left.append(
@@ -127,6 +128,8 @@ class Prefill:
         self.capture = None
         if boundary == 0:
             self.apart = self._may_part()
+            if self.apart and all(context.visual for context in self.contexts):  # of others all rows would be text rows
+                self.future = rows_once.future(max(context.layout.asking for context in self.contexts), self.length, hidden.device)
             self.ranked = self._may_rank(kwargs)
         if self.deepstack is not None:
             hidden = self.deepstack.add(boundary, hidden, [context.layout for context in self.contexts])
@@ -174,7 +177,7 @@ class Prefill:
         """Tables for the short way, where these prompts can go it at all; a method may still go another one at any cut."""
         one = self.batch == 1 and self.valid is None and not any(self.windows)
         plain = not self.compact and self.deepstack is None and all(context.visual for context in self.contexts)
-        if not (one or self.apart is not None) or not plain or not can_rank(kwargs, self.batch) or table_kind(self.decoder, 0) is not None:
+        if not (one or self.apart) or not plain or not can_rank(kwargs, self.batch) or table_kind(self.decoder, 0) is not None:
             return None
         if not any(self.policy.ranks_by_mean_attention(layer) for layer in range(1, self.depth + 1)):
             return None
@@ -182,15 +185,13 @@ class Prefill:
             return Ranked(self.contexts[0].layout, self.length, once=not self.contexts[0].keeps_all)
         return RankedBatch([context.layout for context in self.contexts], self.length)
 
-    def _may_part(self) -> list[Tensor] | None:
-        """``rows_once.future`` of each prompt, where layers may attend to them one by one: a batch on the CPU, padded on the left."""
+    def _may_part(self) -> bool:
+        """Whether layers may attend to the prompts one by one: a batch on the CPU, padded on the left, and cut."""
         if self.batch == 1 or self.kernel != "sdpa" or any(self.windows) or any(context.keeps_all for context in self.contexts):
-            return None
+            return False
         layouts = [context.layout for context in self.contexts]
         firsts = [min(int(part[0]) for part in (one.text, one.visual) if len(part)) for one in layouts]
-        if layouts[0].text.device.type != "cpu" or firsts != [self.length - one.length for one in layouts]:
-            return None
-        return [rows_once.future(one.asking, one.length, one.text.device) for one in layouts]
+        return layouts[0].text.device.type == "cpu" and firsts == [self.length - one.length for one in layouts]
 
     @cached_property
     def _ids_unread(self) -> bool:
@@ -200,7 +201,7 @@ class Prefill:
     @property
     def _mask_late(self) -> bool:
         """Whether a padded batch's mask is made only if a layer cannot attend prompt by prompt: of layers that do no more with it."""
-        return self.apart is not None and self.decoder.config.model_type in LOOKAHEAD
+        return self.apart and self.decoder.config.model_type in LOOKAHEAD
 
     def _short(self, boundary: int) -> bool:
         """Whether the cut at this boundary goes the short way."""

@@ -27,19 +27,22 @@ class Ranked:
     def __init__(self, layout: PromptLayout, length: int, once: bool) -> None:
         self.text, self.asking = layout.text, layout.asking
         self.future = rows_once.future(layout.asking, length, layout.text.device) if once else None
-        self._share: Tensor | None = None
+        self._shares: dict[int, Tensor] = {}  # by how many rows were computed
         ranks = np.zeros(length, dtype=np.float32)
         ranks[layout.text.cpu().numpy() if layout.host_text is None else layout.host_text] = np.inf
         self._ranks = torch.from_numpy(ranks).to(layout.text.device)  # (M,)
-        self._table: Tensor | None = None  # (M, 2 h), or with the ranks (M, 2 h + 1)
+        self._table: Tensor | None = None  # (M, 2 h), cosines and sines; a column more would put every row across a cache line's edge
 
     def rank(self, rows: AttentionRows) -> Tensor:
         """(1, M): the mean over heads and rows at visual tokens, +inf at text."""
-        weights = rows.weights.flatten(0, 1)  # (H T, M)
-        if self._share is None:
-            self._share = torch.full((1, len(weights)), 1 / len(weights), device=weights.device)
+        weights = rows.weights if rows.whole is None else rows.whole[0]  # (H, R, M), of which the last T rows count
+        heads, computed = weights.shape[:2]
+        if computed not in self._shares:
+            share = np.zeros((heads, computed), dtype=np.float32)
+            share[:, -self.asking :] = 1 / (heads * self.asking)
+            self._shares[computed] = torch.from_numpy(share.reshape(1, -1)).to(weights.device)
         # a product with a constant row: reductions over leading axes are several times slower on a CPU
-        return torch.addmm(self._ranks, self._share, weights)
+        return torch.addmm(self._ranks, self._shares[computed], weights.flatten(0, 1))
 
     def keep(self, ranked: Tensor, tokens: int) -> Tensor:
         """(M',) ascending slots: all text and the ``tokens`` best visual ones, ties to the lower slot."""
@@ -48,14 +51,11 @@ class Ranked:
     def follow(self, source: Tensor, rotary: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Cosines and sines (1, M', h) after a cut. rotary: of the whole prompt, (1, N, h)."""
         if self._table is None:
-            cos, sin = rotary
-            parts = [cos[0], sin[0]]
-            self._joined = cos.dtype == self._ranks.dtype
-            self._table = torch.cat([*parts, self._ranks[:, None]] if self._joined else parts, dim=1)
+            self._table = torch.cat([table[0] for table in rotary], dim=1)
         self._table = self._table.index_select(0, source)
+        self._ranks = self._ranks.index_select(0, source)
         half = rotary[0].shape[-1]
-        self._ranks = self._table[:, -1] if self._joined else self._ranks.index_select(0, source)
-        return self._table[None, :, :half], self._table[None, :, half : 2 * half]
+        return self._table[None, :, :half], self._table[None, :, half:]
 
 
 def can_rank(kwargs: dict[str, Any], batch: int = 1) -> bool:

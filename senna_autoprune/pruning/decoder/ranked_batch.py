@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from senna_autoprune.pruning.context import AttentionRows, PromptLayout
+from senna_autoprune.pruning.parts.selection import top_tokens_of_each
 
 
 class RankedBatch:
@@ -29,36 +30,42 @@ class RankedBatch:
             row[length - layout.length :] = 0
             row[layout.text.numpy() if layout.host_text is None else layout.host_text] = np.inf
         self._ranks = torch.from_numpy(ranks)  # (B, M)
-        self._shares: dict[int, Tensor] = {}
-        self._table: Tensor | None = None  # (B M, 2 h), or with the ranks (B M, 2 h + 1)
+        self._asking = [layout.asking for layout in layouts]
+        self._shares: dict[int, Tensor] = {}  # by how many rows were computed
+        self._tables: list[Tensor] = []  # cosines and sines (B M, h)
         self.starts = [length - layout.length for layout in layouts]
         self.there: Tensor | None = None
 
     def rank(self, rows: Sequence[AttentionRows]) -> Tensor:
         """(B, M): the mean over heads and rows at visual tokens, +inf at text, -inf at padding."""
-        scores = self._ranks.clone()
-        for sample, one in enumerate(rows):
-            weights = one.weights.flatten(0, 1)  # (H T, M or without the padding)
-            if len(weights) not in self._shares:
-                self._shares[len(weights)] = torch.full((1, len(weights)), 1 / len(weights))
-            share, first = self._shares[len(weights)], scores.shape[1] - weights.shape[1]
-            own = self._ranks[sample : sample + 1, first:]
-            scores[sample, first:] = torch.addmm(own, share, weights)[0]
-        return scores
+        whole = rows[0].whole
+        if whole is None:  # looked at beside the kernel
+            scores = self._ranks.clone()
+            for sample, one in enumerate(rows):
+                scores[sample, one.start :] += one.weights.mean((0, 1))
+            return scores
+        batch, heads, computed = whole.shape[:3]  # (B, H, R, M), of which each prompt's last rows count
+        if computed not in self._shares:
+            share = np.zeros((batch, heads, computed), dtype=np.float32)
+            for row, asking in zip(share, self._asking, strict=True):
+                row[:, -asking:] = 1 / (heads * asking)
+            self._shares[computed] = torch.from_numpy(share.reshape(batch, 1, -1))
+        return torch.baddbmm(self._ranks[:, None], self._shares[computed], whole.flatten(1, 2))[:, 0]
 
     def keep(self, scores: Tensor, tokens: Sequence[int]) -> Tensor:
         """(B, M') slots that stay, ascending, 0 at padding: each prompt's text and ``tokens`` best visual ones, ties to the lower slot."""
         lengths = [text + count for text, count in zip(self._text, tokens, strict=True)]
-        longest, slots = max(lengths), torch.arange(scores.shape[1])
+        longest = max(lengths)
         self.starts = [longest - length for length in lengths]
-        order = torch.sort(scores, dim=1, descending=True, stable=True).indices  # (B, M)
-        staying = torch.zeros(scores.shape, dtype=torch.bool).scatter_(1, order, slots < torch.tensor(lengths)[:, None])
-        kept = staying.nonzero()[:, 1]  # of one prompt after the other
+        kept = top_tokens_of_each(scores, lengths)
         if not any(self.starts):
             self.there = None
             return kept.view(len(lengths), longest)
-        self.there = slots[:longest] >= torch.tensor(self.starts)[:, None]  # (B, M')
-        return torch.zeros(self.there.shape, dtype=torch.long).masked_scatter_(self.there, kept)
+        there = np.arange(longest) >= np.array(self.starts)[:, None]  # (B, M'); on the host, where an operation costs a tenth
+        source = np.zeros(there.shape, dtype=np.int64)
+        source[there] = kept.numpy()
+        self.there = torch.from_numpy(there)
+        return torch.from_numpy(source)
 
     def follow(self, source: Tensor, hidden: Tensor, rotary: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Hidden states (B, M', d), cosines and sines (B, M', h) after a cut.
@@ -67,15 +74,10 @@ class RankedBatch:
             source: (B, M') of ``keep``. hidden: (B, M, d). rotary: of the whole prompts, (B or 1, N, h).
         """
         batch, slots, width = hidden.shape
-        flat = (source + slots * torch.arange(batch)[:, None]).flatten()
-        half = rotary[0].shape[-1]
-        if self._table is None:
-            parts = [table.expand(batch, -1, -1) for table in rotary]
-            self._joined = parts[0].dtype == self._ranks.dtype
-            self._table = torch.cat([*parts, self._ranks[..., None]] if self._joined else parts, dim=-1).flatten(0, 1)
-        self._table = self._table.index_select(0, flat)
-        ranks = self._table[:, -1] if self._joined else self._ranks.flatten().index_select(0, flat)
-        ranks = ranks.view(source.shape)
-        self._ranks = ranks if self.there is None else ranks.masked_fill(~self.there, float("-inf"))
-        cos, sin = (self._table[:, first : first + half].view(*source.shape, half) for first in (0, half))
+        flat = torch.from_numpy((source.numpy() + slots * np.arange(batch)[:, None]).reshape(-1))
+        before = self._tables or [table.expand(batch, -1, -1).flatten(0, 1) for table in rotary]
+        self._tables = [table.index_select(0, flat) for table in before]
+        ranks = self._ranks.flatten().index_select(0, flat).view(source.shape)
+        self._ranks = ranks if self.there is None else ranks.masked_fill_(~self.there, float("-inf"))
+        cos, sin = (table.view(*source.shape, -1) for table in self._tables)
         return hidden.flatten(0, 1).index_select(0, flat).view(*source.shape, width), (cos, sin)

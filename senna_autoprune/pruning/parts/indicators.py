@@ -28,10 +28,10 @@ def mutual_information(attention: Tensor) -> Tensor:
     """
     _check_attention(attention)
     weights = attention[0].float() if len(attention) == 1 else attention.float().mean(dim=0)  # (T, V)
-    conditional = weights / weights.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)  # p(v|t)
+    tiny = torch.finfo(weights.dtype).tiny
+    conditional = (weights / weights.sum(dim=-1, keepdim=True).clamp_min(tiny)).clamp_min(tiny)  # p(v|t); 0 log 0 = 0, for tiny log tiny is
     marginal = conditional.mean(dim=0)  # p(v), (V,)
-    # sum_j 1/T sum_i p(v|t) log(p(v|t) / p(v)); xlogy makes 0 log 0 = 0
-    information = (torch.xlogy(conditional, conditional) - torch.xlogy(conditional, marginal)).sum()
+    information = (conditional * torch.log(conditional / marginal)).sum()  # sum_j sum_i p(v|t) log(p(v|t) / p(v)); xlogy is 4 times slower
     return (information / len(conditional)).clamp_min(0.0)
 
 

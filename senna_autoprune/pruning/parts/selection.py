@@ -1,9 +1,14 @@
-"""Which visual tokens survive: scores -> indices in original order. No host synchronisation: the counts are known integers."""
+"""Which visual tokens survive: scores -> indices in original order. No host synchronisation: the counts are known integers.
+
+On a CPU the tokens that are no worse than the ``count``-th best are found without sorting; where more are as good as that one, a stable
+sort decides, as everywhere else.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,8 +22,32 @@ def top_tokens(scores: Tensor, count: int) -> Tensor:
     Returns:
         (count,) int64, ascending.
     """
+    if scores.device.type == "cpu" and scores.dtype == torch.float32:
+        kept = _no_worse(scores.detach().numpy()[None], [count])
+        if kept is not None:
+            return torch.from_numpy(kept)
     ranked = torch.sort(scores, descending=True, stable=True).indices  # topk leaves the order of ties open
     return ranked[:count].sort().values
+
+
+def top_tokens_of_each(scores: Tensor, counts: Sequence[int]) -> Tensor:
+    """``top_tokens`` of each row (B, V), one after the other: (sum of counts,)."""
+    if scores.device.type == "cpu" and scores.dtype == torch.float32:
+        kept = _no_worse(scores.detach().numpy(), counts)
+        if kept is not None:
+            return torch.from_numpy(kept)
+    return torch.cat([top_tokens(row, count) for row, count in zip(scores, counts, strict=True)])
+
+
+def _no_worse(scores: np.ndarray, counts: Sequence[int]) -> np.ndarray | None:
+    """Columns (sum of counts,), row by row, of (B, V) that are no worse than the row's count-th best; None: not as many, or NaN."""
+    size = scores.shape[1]
+    if not 0 < min(counts) <= max(counts) <= size or np.isnan(scores.max()):
+        return None
+    places = [size - count for count in counts]
+    bar = np.partition(scores, sorted(set(places)), axis=1)[np.arange(len(places)), places]
+    rows, kept = (scores >= bar[:, None]).nonzero()
+    return kept if np.bincount(rows, minlength=len(places)).tolist() == list(counts) else None
 
 
 def top_tokens_per_view(scores: Tensor, count: int, groups: Sequence[Tensor]) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 
 from senna_autoprune import AutoPrune, build_policy
 from senna_autoprune.bench.batches import pad
+from senna_autoprune.pruning.context import PromptLayout
 from senna_autoprune.pruning.decoder import attention, one_by_one, rows_once
 from tests.models import six_blocks, tiny_llama
 
@@ -38,9 +39,12 @@ def prefill(model, policy, embeds, visual, valid):
     return output, trace
 
 
+@pytest.mark.parametrize("block", [1, rows_once.BLOCK])
 @pytest.mark.parametrize("groups", [4, 2])
 @pytest.mark.parametrize(("name", "options"), [("autoprune", {}), ("autoprune", {"revival": "merge"}), ("fastv", {}), ("random", {})])
-def test_a_batch_is_its_prompts_alone(prompts, calls, groups, name, options):
+def test_a_batch_is_its_prompts_alone(prompts, calls, groups, name, options, block, monkeypatch):
+    """Prompts this short are computed without the kernel, unless blocks are shorter."""
+    monkeypatch.setattr(rows_once, "BLOCK", block)
     model = tiny_llama(groups=groups)
     policy = build_policy(name, retention=0.4, **options)
     embeds, visual, valid = pad(prompts)
@@ -61,6 +65,7 @@ def test_a_batch_is_its_prompts_alone(prompts, calls, groups, name, options):
 
 
 def test_no_kernel_is_given_a_mask(prompts, monkeypatch):
+    monkeypatch.setattr(rows_once, "BLOCK", 1)
     masks = []
     stock = attention._kernel
 
@@ -78,16 +83,20 @@ def test_no_kernel_is_given_a_mask(prompts, monkeypatch):
     assert len(masks) == 8 * 3 and all(mask is None and batch == 1 for mask, batch in masks)
 
 
-def test_the_weights_are_of_each_prompt_alone():
+@pytest.mark.parametrize("block", [1, 2, 6, 32])
+def test_the_weights_are_of_each_prompt_alone(block, monkeypatch):
+    monkeypatch.setattr(rows_once, "BLOCK", block)
     torch.manual_seed(0)
     module = tiny_llama().model.layers[0].self_attn
     states = tuple(torch.randn(2, 4, 20, 8) for _ in range(3))
-    padding = one_by_one.Padding([6, 0], [rows_once.future(3, 14, "cpu"), rows_once.future(5, 20, "cpu")])
+    padding = one_by_one.Padding([6, 0], rows_once.future(5, 20, "cpu"))
     kernel = attention._kernel("sdpa", module)
-    output, rows = one_by_one.attend(kernel, module, states, padding, {"scaling": 0.3}, ["a", "b"])
-    assert rows is not None and [one.layout for one in rows] == ["a", "b"]
+    layouts = [PromptLayout(torch.arange(3), torch.arange(0), torch.arange(0), torch.arange(0), asking) for asking in (3, 5)]
+    output, rows = one_by_one.attend(kernel, module, states, padding, {"scaling": 0.3}, layouts)
+    assert rows is not None and [one.layout for one in rows] == layouts
     assert [(tuple(one.weights.shape), one.start) for one in rows] == [((4, 3, 14), 6), ((4, 5, 20), 0)]
-    assert not output[0, :6].any()
+    assert all(one.whole.shape == (2, 4, 20 - (15 // block * block if 2 * block <= 15 else 0), 20) for one in rows)
+    assert output[0, :6].isfinite().all()
     for sample, start in enumerate(padding.starts):
         query, key, value = (part[sample, :, start:].double() for part in states)
         scores = query @ key.transpose(1, 2) * 0.3

@@ -134,10 +134,12 @@ def test_ranks_follow_text_and_ties_go_to_the_lower_slot():
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
 @pytest.mark.parametrize("rows", [1, 7, 12])
+@pytest.mark.parametrize("block", [1, 4, 32])
 @pytest.mark.parametrize("cached", [0, rows_once.CACHED])
-def test_rows_computed_once_are_the_kernels_and_the_scores(rows, dtype, tolerance, cached, monkeypatch):
+def test_rows_computed_once_are_the_kernels_and_the_scores(rows, dtype, tolerance, cached, block, monkeypatch):
     """Scores that are larger than the cache are not written to a mask first: they are the same to the last bit."""
     monkeypatch.setattr(rows_once, "CACHED", cached)
+    monkeypatch.setattr(rows_once, "BLOCK", block)
     torch.manual_seed(0)
     model = tiny_llama()
     module = model.model.layers[0].self_attn
@@ -145,16 +147,22 @@ def test_rows_computed_once_are_the_kernels_and_the_scores(rows, dtype, toleranc
     kernel = attention._kernel("sdpa", module)
     stock, _ = kernel(module, query, key, value, None, scaling=0.3)
     bias = rows_once.future(rows, 50, "cpu")
-    output, weights = rows_once.attend(kernel, module, query, key, value, bias, {"scaling": 0.3})
+    states = (query, key, value)
+    output, whole = rows_once.attend(kernel, module, states, bias, rows, {"scaling": 0.3})
+    first = 30 - whole.shape[2]
+    before = 30 - rows
+    assert first == (before if not cached else before // block * block if before >= 2 * block else 0)
+    weights = whole[0, :, -rows:]
     assert output.shape == stock.shape and output.dtype == dtype
     assert (output - stock).abs().max() <= tolerance * stock.abs().max()
     scores = (query.double() @ key.double().transpose(2, 3) * 0.3)[0]
     hidden = torch.ones(30, 30, dtype=torch.bool).triu(1)
     expected = scores.masked_fill(hidden, float("-inf")).softmax(-1)[:, -rows:]
     assert (weights - expected).abs().max() <= 1e-5
+    once, _ = rows_once.last_rows(states, first, bias, 0.3)
     monkeypatch.setattr(rows_once, "CACHED", 0 if cached else 1 << 18)  # the other way
-    again, other = rows_once.attend(kernel, module, query, key, value, bias, {"scaling": 0.3})
-    assert torch.equal(output, again) and torch.equal(weights, other)
+    again, other = rows_once.last_rows(states, first, bias, 0.3)
+    assert torch.equal(once, again) and torch.equal(whole, other)
 
 
 def test_rows_are_computed_once_in_plain_causal_sdpa_only():
