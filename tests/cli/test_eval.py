@@ -184,7 +184,12 @@ def test_what_is_embedded_stands_in_for_what_is_missing(
     assert "using the embedded model and questions" in capsys.readouterr().err
     kept = tmp_path / "eval.yaml"
     kept.write_text("batch_size: 3\n")
-    for said, size in (((), 8), (("--batch-size", 2), 2), (("--config", kept), 3), (("--config", kept, "--batch-size", 1), None)):
+    for said, size in (
+        ((), values.EMBEDDED_BATCH),
+        (("--batch-size", 2), 2),
+        (("--config", kept), 3),
+        (("--config", kept, "--batch-size", 1), None),
+    ):
         out = tmp_path / f"run-{size}"
         assert _run(monkeypatch, "--out", out, *flags[2:], *said) == 0
         assert yaml.safe_load((out / "config.yaml").read_text())["config"].get("batch_size") == size  # batches of one go unsaid
