@@ -22,32 +22,36 @@ def top_tokens(scores: Tensor, count: int) -> Tensor:
     Returns:
         (count,) int64, ascending.
     """
-    if scores.device.type == "cpu" and scores.dtype == torch.float32:
-        kept = _no_worse(scores.detach().numpy()[None], [count])
-        if kept is not None:
-            return torch.from_numpy(kept)
+    kept = _no_worse(scores[None], [count])
+    if kept is not None:
+        return kept
     ranked = torch.sort(scores, descending=True, stable=True).indices  # topk leaves the order of ties open
     return ranked[:count].sort().values
 
 
 def top_tokens_of_each(scores: Tensor, counts: Sequence[int]) -> Tensor:
     """``top_tokens`` of each row (B, V), one after the other: (sum of counts,)."""
-    if scores.device.type == "cpu" and scores.dtype == torch.float32:
-        kept = _no_worse(scores.detach().numpy(), counts)
-        if kept is not None:
-            return torch.from_numpy(kept)
+    kept = _no_worse(scores, counts)
+    if kept is not None:
+        return kept
     return torch.cat([top_tokens(row, count) for row, count in zip(scores, counts, strict=True)])
 
 
-def _no_worse(scores: np.ndarray, counts: Sequence[int]) -> np.ndarray | None:
-    """Columns (sum of counts,), row by row, of (B, V) that are no worse than the row's count-th best; None: not as many, or NaN."""
+def _no_worse(scores: Tensor, counts: Sequence[int]) -> Tensor | None:
+    """Columns (sum of counts,), row by row, of (B, V) that are no worse than the row's count-th best.
+
+    None: there are not as many, or NaN, or the scores are not float32 on a CPU.
+    """
     size = scores.shape[1]
-    if not 0 < min(counts) <= max(counts) <= size or np.isnan(scores.max()):
+    if scores.device.type != "cpu" or scores.dtype != torch.float32 or not 0 < min(counts) <= max(counts) <= size:
+        return None
+    values = scores.detach().numpy()
+    if np.isnan(values.max()):
         return None
     places = [size - count for count in counts]
-    bar = np.partition(scores, sorted(set(places)), axis=1)[np.arange(len(places)), places]
-    rows, kept = (scores >= bar[:, None]).nonzero()
-    return kept if np.bincount(rows, minlength=len(places)).tolist() == list(counts) else None
+    bar = np.partition(values, sorted(set(places)), axis=1)[np.arange(len(places)), places]
+    rows, kept = (values >= bar[:, None]).nonzero()
+    return torch.from_numpy(kept) if np.bincount(rows, minlength=len(places)).tolist() == list(counts) else None
 
 
 def top_tokens_per_view(scores: Tensor, count: int, groups: Sequence[Tensor]) -> Tensor:
