@@ -21,7 +21,7 @@ ENOUGH ?=
 # tests of under a minute together on one idle core: pure functions, methods, measures, rules, laws
 FAST := tests/test_habits.py tests/docs/test_add_a_method.py tests/docs/test_commands.py tests/docs/test_links.py tests/docs/test_tables.py \
 	tests/cli/test_lazy.py tests/evaluation/measures tests/evaluation/runs/test_durable.py tests/evaluation/sweep/test_table.py tests/files \
-	tests/fuzz/test_schedule.py tests/lmms/test_answer_log.py tests/nuscenes/test_rules.py tests/nuscenes/test_streaming.py \
+	tests/fuzz/test_schedule.py tests/lmms/test_answers.py tests/nuscenes/test_rules.py tests/nuscenes/test_streaming.py \
 	tests/pruning/test_budget.py tests/pruning/test_checks.py tests/pruning/parts tests/pruning/methods/test_front_door.py tests/pruning/methods/test_pure.py tests/replay/test_heat.py \
 	tests/senna/test_expansion.py tests/senna/test_modeling.py tests/senna/test_processing.py tests/senna/test_prompts.py \
 	tests/senna/test_tokenization.py

@@ -2,7 +2,7 @@
 
 Nothing of a benchmark is here: lmms-eval loads the data, asks the plug-in (senna_autoprune/lmms) and scores the answers.
 
-    OUT/cells/ROW/TASK/   lmms-eval's results; answers.jsonl, with which a killed cell goes on; lmms-eval.log
+    OUT/cells/ROW/TASK/   lmms-eval's results; answers.sqlite, with which a killed cell goes on; lmms-eval.log
     OUT/table.*           the table of all cells so far
 """
 
@@ -25,7 +25,7 @@ from senna_autoprune.files.atomic import write_atomically
 from senna_autoprune.files.lock import RunLock
 from senna_autoprune.files.regular import read_regular
 from senna_autoprune.lmms import MODEL_ID
-from senna_autoprune.lmms.answer_log import stamp
+from senna_autoprune.lmms.answers import stamp
 from senna_autoprune.lmms.suites import Row, SuiteConfig, TaskConfig, rows
 
 INSTALL = "pip install 'senna_autoprune[lmms]', in an environment of its own (from a checkout: make lmms)"
@@ -77,7 +77,7 @@ class TaskCell:
         given = {"pretrained": self.place.model, **self.row.arguments}
         if self.place.dtype != "auto":
             given["dtype"] = self.place.dtype
-        given["answers"] = str(self.directory / "answers.jsonl")
+        given["answers"] = str(self.directory / "answers.sqlite")
         return ",".join(f"{name}={_word(value)}" for name, value in given.items())
 
     @property

@@ -28,7 +28,8 @@ from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.answering.provenance import versions
 from senna_autoprune.evaluation.answering.settings import question_seed
 from senna_autoprune.evaluation.answering.stopwatch import SaneLogits
-from senna_autoprune.lmms.answer_log import Answer, AnswerLog, Cost, key_of, mean_cost, stamp
+from senna_autoprune.files.kept import KeptAnswers
+from senna_autoprune.lmms.answers import Answer, Cost, keep, kept_answer, key_of, mean_cost, stamp
 from senna_autoprune.lmms.stock import StockModel, blank, load_stock
 from senna_autoprune.pruning.methods.registry import build_policy
 
@@ -76,7 +77,7 @@ class SennaPruneLlava(lmms):
     no_image: the control that sees nothing: every image is replaced by one of its size in CLIP's mean colour, so that the prompt
         has the same length and only the question's words can help. (A majority answer cannot be had here: lmms-eval shows a model
         the questions, never their labels.)
-    answers: a file that keeps answers as they are computed; started again with it, only the rest is asked.
+    answers: a file (SQLite) that keeps answers as they are computed; started again with it, only the rest is asked.
     revision, dtype ("auto": the checkpoint's), attn_implementation; device and batch_size are lmms-eval's own flags.
 
     Questions without an image are answered unpruned and are left out of the averages. Prompts follow the checkpoint's chat template.
@@ -113,14 +114,16 @@ class SennaPruneLlava(lmms):
             raise SennaPruneError(f"batch_size={batch_size!r}: give a number of questions, automatic sizes are not supported")
         if method == NO_METHOD and options:
             raise SennaPruneError(f"method=none prunes nothing and takes no {', '.join(sorted(options))}")
-        self._log: AnswerLog | None = None
+        self._log: KeptAnswers | None = None
         self.policy = build_policy(method, seed=seed, **options) if method != NO_METHOD else None
         self.no_image, self.seed, self.batch_size = no_image, seed, int(batch_size)
         self._stock: StockModel | None = load_stock(str(pretrained), revision, dtype, device, attn_implementation)
         if answers is not None:
             checkpoint = {"name": str(pretrained), "stamp": stamp(str(pretrained)), "commit": self._stock.commit, "dtype": dtype}
             asked = {"method": method, "options": options, "no_image": no_image, "seed": seed}
-            self._log = AnswerLog(_file_of_rank(str(answers)), {**checkpoint, **asked, **versions()})
+            self._log = KeptAnswers(
+                _file_of_rank(str(answers)), {**checkpoint, **asked, **versions()}, "give another file with answers=FILE"
+            )
 
     @property
     def device(self) -> torch.device:
@@ -172,11 +175,10 @@ class SennaPruneLlava(lmms):
             context, target, to_visual, doc, task, split = request.args
             continuation = (target if isinstance(target, str) else target(self.task_dict[task][split][doc])).strip()
             question = self._question("score", context, to_visual, doc, task, split, continuation)
-            answer = self._log.get(question.key) if self._log is not None else None
+            answer = kept_answer(self._log, question.key)
             if answer is None:
                 answer = self._score(question, continuation)
-                if self._log is not None:
-                    self._log.add(question.key, answer)
+                keep(self._log, question.key, answer)
             found.append(answer)
         self._report([answer.cost for answer in found], perf_counter() - started)
         pairs: list[Any] = [(answer.loss, answer.greedy) for answer in found]
@@ -200,14 +202,13 @@ class SennaPruneLlava(lmms):
     def _remembered(self, questions: Sequence[_Question], options: Mapping[str, Any]) -> list[Answer]:
         """Answers, from the file where it has them. Sampled ones are never kept: asked again, they are to differ."""
         log = self._log if not options["do_sample"] else None
-        found = {place: kept for place, q in enumerate(questions) if log is not None and (kept := log.get(q.key)) is not None}
+        found = {place: kept for place, q in enumerate(questions) if (kept := kept_answer(log, q.key)) is not None}
         for with_images in (True, False):
             rest = [place for place, q in enumerate(questions) if place not in found and bool(q.images) == with_images]
             answers = self._generate([questions[place] for place in rest], options) if rest else []
             for place, answer in zip(rest, answers, strict=True):
                 found[place] = answer
-                if log is not None:
-                    log.add(questions[place].key, answer)
+                keep(log, questions[place].key, answer)
         return [found[place] for place in range(len(questions))]
 
     def _generate(self, questions: Sequence[_Question], options: Mapping[str, Any]) -> list[Answer]:

@@ -67,6 +67,30 @@ def test_any_records_in_any_chunks(folder: Path, records: list[Any], chunk: int)
 
 
 @FUZZ
+@given(
+    st.lists(st.lists(JSON, max_size=3) | st.dictionaries(st.text(max_size=4), JSON, max_size=3), max_size=4),
+    st.booleans(),
+    st.integers(1, 40),
+)
+def test_elements_are_those_of_the_standard_decoder(folder: Path, values: list[Any], escaped: bool, chunk: int) -> None:
+    """The slow twin reads the file at once. What it takes and the stream refuses: NaN, infinities, whole numbers beyond 64 bits."""
+    path = folder / "list.json"
+    try:
+        path.write_text(json.dumps(values, ensure_ascii=escaped), encoding="utf-8")
+    except UnicodeEncodeError:
+        return  # half a character, not escaped
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_stream, "CHUNK", chunk)
+        try:
+            found = list(json_stream.iter_elements(path, "file", "things", "thing", "write it again"))
+        except SennaPruneError as error:
+            assert one_line(error).isprintable()
+            assert any(sign in path.read_text() for sign in ("NaN", "Infinity", "\\ud")) or "overflow" in str(error)
+        else:
+            assert json.dumps(found) == json.dumps(json.loads(path.read_text()))
+
+
+@FUZZ
 @given(st.lists(NEARLY, min_size=1, max_size=3), st.data())
 def test_a_cut_or_changed_file_is_never_read_as_the_whole(folder: Path, records: list[Any], data: st.DataObject) -> None:
     content = json.dumps(records).encode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sqlite3
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,7 +21,7 @@ from senna_autoprune.nuscenes.records import BuildSettings
 from senna_autoprune.nuscenes.teacher import openai
 from senna_autoprune.nuscenes.teacher.backend import TeacherError
 from senna_autoprune.nuscenes.teacher.open import open_teacher
-from senna_autoprune.nuscenes.teacher.teacher import FAILURES_IN_A_ROW, Teacher
+from senna_autoprune.nuscenes.teacher.teacher import FAILURES_IN_A_ROW, FILE
 from tests.nuscenes.tiny_teacher import save_tiny_llava
 
 TAUGHT = BuildSettings(types=("light", "description", "explanation"))
@@ -28,6 +29,13 @@ TAUGHT = BuildSettings(types=("light", "description", "explanation"))
 
 def completion(text) -> tuple[int, dict, str]:
     return 200, {}, json.dumps({"choices": [{"message": {"role": "assistant", "content": text}}]})
+
+
+def kept_in(cache) -> dict[str, str]:
+    connection = sqlite3.connect(cache / FILE)
+    found = dict(connection.execute("SELECT key, value FROM kept"))
+    connection.close()
+    return found
 
 
 class Server:
@@ -125,8 +133,8 @@ def test_key_comes_from_the_environment_and_stays_out_of_files(server, picture, 
         teacher.submit("Why?", picture).result()
         assert "secret" not in json.dumps(teacher.describe())
     assert server.keys == ["Bearer sk-very-secret"]
-    kept = list((tmp_path / "cache").rglob("*.json"))
-    assert len(kept) == 1 and "secret" not in kept[0].read_text()
+    assert len(kept_in(tmp_path / "cache")) == 1
+    assert not any(b"secret" in file.read_bytes() for file in (tmp_path / "cache").iterdir())
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
@@ -180,7 +188,7 @@ def test_an_answer_that_is_none_is_a_failure(server, teacher, picture, text):
     server.script = lambda number, body: (200, {}, text)
     with pytest.raises(TeacherError):
         teacher.submit("q", picture).result()
-    assert not list(Path(teacher._cache).rglob("*.json"))
+    assert not kept_in(teacher._cache)
 
 
 @pytest.mark.parametrize("nothing", ["  \n", "\u200b\u200b", "\u202e \u2066", "\ufeff"])
@@ -246,9 +254,23 @@ def test_a_broken_cache_entry_is_asked_anew(server, tmp_path, picture, rubbish):
     for _ in range(2):
         with open_teacher(f"openai:{server.url}#m", tmp_path / "cache") as teacher:
             assert teacher.submit("q", picture).result() == "answer q"
-        (entry,) = (tmp_path / "cache").rglob("*.json")
-        entry.write_text(rubbish)
+        with sqlite3.connect(tmp_path / "cache" / FILE) as connection:
+            assert connection.execute("UPDATE kept SET value = ?", (rubbish,)).rowcount == 1
     assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("rubbish", [None, "", "{", "[]", '{"answer": 3}', '{"answer": ""}', '{"answer": "\\u001b[2J"}'])
+def test_an_answer_in_a_file_of_its_own_is_still_known(server, tmp_path, picture, rubbish):
+    """As earlier versions kept them: they were paid for."""
+    with open_teacher(f"openai:{server.url}#m", tmp_path / "cache") as teacher:
+        teacher.submit("q", picture).result()
+    ((key, value),) = kept_in(tmp_path / "cache").items()
+    (tmp_path / "cache" / FILE).unlink()
+    (tmp_path / "cache" / key[:2]).mkdir()
+    (tmp_path / "cache" / key[:2] / f"{key}.json").write_text(value if rubbish is None else rubbish)
+    with open_teacher(f"openai:{server.url}#m", tmp_path / "cache") as teacher:
+        assert teacher.submit("q", picture).result() == "answer q"
+    assert len(server.requests) == (1 if rubbish is None else 2)
 
 
 @pytest.mark.parametrize("spec", ["", "gpt", "hf:", "openai:", "openai:http://host/v1", "openai:host:8000#m", "openai:#m", "ftp:x"])
@@ -373,9 +395,8 @@ def test_hf_teacher_and_a_broken_image(tiny_model, tmp_path):
             teacher.submit("q", tmp_path / "none.jpg").result()
 
 
-def test_a_cache_that_cannot_be_written_is_a_set_up_error(server, picture, tmp_path):
+def test_a_cache_that_cannot_be_written_is_a_set_up_error(server, tmp_path):
     (tmp_path / "cache").write_text("a file, not a folder")
-    with open_teacher(f"openai:{server.url}#tiny", tmp_path / "cache") as teacher:
-        assert isinstance(teacher, Teacher)
-        with pytest.raises(SennaPruneError, match="teacher-cache"):
-            teacher.submit("q", picture).result()
+    with pytest.raises(SennaPruneError, match="teacher-cache"):
+        open_teacher(f"openai:{server.url}#tiny", tmp_path / "cache")
+    assert not server.requests

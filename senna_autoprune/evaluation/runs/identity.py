@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.runs.description import check_description
-from senna_autoprune.files.atomic import disk_errors, full_disk, replace_file
+from senna_autoprune.evaluation.runs.schema import LAYOUT
+from senna_autoprune.files.atomic import disk_errors, replace_file
+from senna_autoprune.files.database import database_errors
 from senna_autoprune.files.regular import require_own
 from senna_autoprune.files.yaml_files import dump_yaml, read_yaml
 
@@ -93,12 +94,5 @@ def finished_before(directory: Path) -> int:
 @contextlib.contextmanager
 def run_errors(directory: Path) -> Iterator[None]:
     """Faults of the disk and of the run's database as one line."""
-    with disk_errors(directory):
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            if "full" in str(error):
-                raise SennaPruneError(full_disk(directory)) from error
-            raise SennaPruneError(f"cannot use {directory / ANSWERS}: {error}; give another directory with --out") from error
-        except sqlite3.DatabaseError as error:
-            raise SennaPruneError(f"{directory / ANSWERS} is damaged ({error}); give another directory with --out") from error
+    with disk_errors(directory), database_errors(directory / ANSWERS, LAYOUT.remedy):
+        yield

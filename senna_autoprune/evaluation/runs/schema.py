@@ -1,8 +1,8 @@
 """The tables of a run's database. What came later has a table of its own: runs made before go on, and lack it."""
 
-SCHEMA_VERSION = 1
+from senna_autoprune.files.database import Layout
 
-SCHEMA = """
+_SCHEMA = """
 CREATE TABLE IF NOT EXISTS questions (
     question INTEGER PRIMARY KEY, token TEXT NOT NULL, type TEXT NOT NULL, text TEXT NOT NULL, label TEXT NOT NULL,
     images TEXT NOT NULL, scene TEXT NOT NULL, scene_known INTEGER NOT NULL, attributes TEXT NOT NULL);
@@ -21,3 +21,43 @@ CREATE TABLE IF NOT EXISTS seen (
     image TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL, inode INTEGER NOT NULL,
     sha256 TEXT NOT NULL);
 """
+
+_KINDS: dict[str, dict[str, tuple[str, ...]]] = {  # table -> column -> what SQLite may say of its values
+    "questions": {
+        **dict.fromkeys(("question", "scene_known"), ("integer",)),
+        **dict.fromkeys(("token", "type", "text", "label", "images", "scene", "attributes"), ("text",)),
+    },
+    "answers": {
+        "question": ("integer",),
+        **dict.fromkeys(("setting", "status"), ("text",)),
+        **dict.fromkeys(("answer", "reason", "trace"), ("text", "null")),
+        **dict.fromkeys(("vision_ms", "prefill_ms", "decode_ms"), ("real", "null")),
+        **dict.fromkeys(("new_tokens", "kv_bytes"), ("integer", "null")),
+    },
+    "prompts": {"prompt": ("integer",), "text": ("text",)},
+    "sent": {
+        "question": ("integer",),
+        "setting": ("text",),
+        "said": ("text", "null"),
+        **dict.fromkeys(("prompt", "missing_frames"), ("integer", "null")),
+    },
+    "waits": {"question": ("integer",), "images_ms": ("real",)},
+    "truths": {"question": ("integer",), **dict.fromkeys(("facts", "earlier", "future"), ("text",))},
+    "run": {"id": ("text",)},
+    "seen": {**dict.fromkeys(("image", "sha256"), ("text",)), **dict.fromkeys(("size", "mtime_ns", "ctime_ns", "inode"), ("integer",))},
+}
+_ORDER = {  # of the tables that are read by it
+    "questions": ("question", "token", "type", "text", "label", "images", "scene", "scene_known", "attributes"),
+    "truths": ("question", "facts", "earlier", "future"),
+}
+_NAMES = {"questions": ("token", "type", "scene"), "answers": ("setting", "status"), "sent": ("setting",)}  # short texts
+
+LAYOUT = Layout(
+    schema=_SCHEMA,
+    version=1,
+    kinds=_KINDS,
+    first=frozenset({"questions", "answers"}),  # what runs have that were made before prompts were kept
+    remedy="give another directory with --out",
+    order=_ORDER,
+    names=_NAMES,
+)

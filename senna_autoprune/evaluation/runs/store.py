@@ -8,8 +8,7 @@
     metrics.json    written atomically when a run is summarised
     run.lock        held while a process works here (lock.py)
 
-SQLite's rollback journal survives a killed process at any moment, and works where write-ahead logs do not (network file
-systems).
+What a kill leaves of the database, and whether it is one of ours: ``files.database``.
 """
 
 from __future__ import annotations
@@ -18,7 +17,8 @@ import json
 import logging
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from sys import intern
 from types import TracebackType
@@ -27,10 +27,8 @@ from typing import Any, Self
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.evaluation.runs.check import (
     attributes_of,
-    check_layout,
     images_of,
     packed_trace_of,
-    require_plain,
     trace_of,
     truths_of,
 )
@@ -48,14 +46,13 @@ from senna_autoprune.evaluation.runs.identity import (
 )
 from senna_autoprune.evaluation.runs.packing import ANSWER_COLUMNS, TOLD, line_of, pack_question, pack_truths, stored_line, trace_text
 from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow, SeenImage
-from senna_autoprune.evaluation.runs.schema import SCHEMA, SCHEMA_VERSION
+from senna_autoprune.evaluation.runs.schema import LAYOUT
 from senna_autoprune.files.atomic import remove_parts, replace_file
+from senna_autoprune.files.database import make_tables, open_database, read_database, seal
 from senna_autoprune.files.lock import RunLock
 from senna_autoprune.files.yaml_files import dump_yaml
 
 logger = logging.getLogger(__name__)
-
-BUSY_S = 60.0  # how long a commit waits for readers of a run under way
 
 
 class RunStore:
@@ -83,23 +80,17 @@ class RunStore:
         directory = Path(directory)
         with run_errors(directory):
             directory.mkdir(parents=True, exist_ok=True)
-        lock = RunLock(directory)
-        lock.__enter__()
-        try:
-            with run_errors(directory):
-                remove_parts(directory)
-                named = match_or_write(directory, description)
-                require_plain(directory / ANSWERS)
-                connection = sqlite3.connect(directory / ANSWERS, timeout=BUSY_S, check_same_thread=False)  # see groups.py
-                check_layout(connection, directory / ANSWERS)
-                store = cls(directory, connection, lock)
-                store._require_this_runs(named)
-                store._prepare(list(questions))
-                store._name_database(named)
-                return store
-        except BaseException:
-            lock.__exit__(None, None, None)
-            raise
+        with ExitStack() as undone, run_errors(directory):
+            lock = undone.enter_context(RunLock(directory))
+            remove_parts(directory)
+            named = match_or_write(directory, description)
+            connection = undone.enter_context(closing(open_database(directory / ANSWERS, LAYOUT)))  # used by a thread of groups.py, too
+            store = cls(directory, connection, lock)
+            store._require_this_runs(named)
+            store._prepare(list(questions))
+            store._name_database(named)
+            undone.pop_all()
+            return store
 
     @classmethod
     def read(cls, directory: str | Path) -> RunStore:
@@ -108,15 +99,8 @@ class RunStore:
         path = directory / ANSWERS
         if not path.is_file():
             raise SennaPruneError(f"{directory} is not a run directory: it has no {ANSWERS}")
-        require_plain(path)
         with run_errors(directory):
-            try:
-                connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)
-                check_layout(connection, path)  # the first look: a journal left by a kill is rolled back here
-            except sqlite3.OperationalError:
-                connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-                check_layout(connection, path)
-        return cls(directory, connection, None)
+            return cls(directory, read_database(path, LAYOUT), None)
 
     def __enter__(self) -> Self:
         return self
@@ -174,12 +158,7 @@ class RunStore:
             )
 
     def _prepare(self, questions: Sequence[QuestionRow]) -> None:
-        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
-        if version not in (0, SCHEMA_VERSION):
-            raise SennaPruneError(f"{self.directory / ANSWERS} was written by another version of senna-prune")
-        self._connection.execute("PRAGMA synchronous = FULL")
-        self._connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")  # all tables or none, whenever it is killed
-        if version != 0:
+        if not make_tables(self._connection, LAYOUT):
             self._require_asked(questions)
         else:
             with self._connection:
@@ -188,7 +167,7 @@ class RunStore:
                 self._connection.execute("INSERT INTO run VALUES (?)", (secrets.token_hex(16),))
                 self._connection.executemany("INSERT INTO questions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", map(pack_question, questions))
                 self._connection.executemany("INSERT INTO truths VALUES (?, ?, ?, ?)", filter(None, map(pack_truths, questions)))
-                self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")  # last, in the same transaction
+                seal(self._connection, LAYOUT)  # last, in the same transaction
 
     # --- what is there ----------------------------------------------------------------------------------------------
 
@@ -365,11 +344,12 @@ class RunStore:
     def write_answers(self, rows: Iterable[AnswerRow] | None = None) -> Path:
         """answers.jsonl, atomically: one JSON object a row, with everything but the times. rows: None: all, as they are stored."""
         path = self.directory / ANSWER_LINES
-        with run_errors(self.directory):
-            replace_file(path, (line.encode() for line in (self._lines() if rows is None else map(line_of, rows))))
+        stored = self._lines()
+        with run_errors(self.directory), closing(stored):  # left half read, it would hold the database after this store is closed
+            replace_file(path, (line.encode() for line in (stored if rows is None else map(line_of, rows))))
         return path
 
-    def _lines(self) -> Iterator[str]:
+    def _lines(self) -> Generator[str]:
         self._groups.flush()
         said = {
             (q, name): text for q, name, text in self._rows_of("sent", "SELECT question, setting, said FROM sent WHERE said IS NOT NULL")

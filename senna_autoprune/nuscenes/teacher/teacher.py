@@ -1,7 +1,7 @@
 """Asking a teacher in the background, and keeping what it said.
 
 Answers are kept on disk under the hash of what they depend on (the teacher, the question, the image's bytes), so a
-build that was killed goes on where it stopped.
+build that was killed goes on where it stopped (``files.kept``). Any number of builds may share the folder at once.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from types import TracebackType
 from typing import Any
 
 from senna_autoprune.errors import SennaPruneError
-from senna_autoprune.files.atomic import open_new
 from senna_autoprune.files.image_files import MAX_BYTES
 from senna_autoprune.files.json_files import text_fault
+from senna_autoprune.files.kept import KeptAnswers
 from senna_autoprune.files.regular import read_regular
 from senna_autoprune.nuscenes.teacher.backend import Backend, TeacherError
 
-MOST_CACHED = 4_000_000  # bytes of one kept answer
+FILE = "answers.sqlite"  # in the cache's folder
+MOST_CACHED = 4_000_000  # bytes of an answer that was kept in a file of its own
 FAILURES_IN_A_ROW = 8  # then the teacher, not the question, is at fault
 
 
@@ -36,11 +37,13 @@ class Teacher:
         self.last_failure = ""
         self._backend = backend
         self._cache = Path(cache)
+        self._kept = KeptAnswers(self._cache / FILE, {"answers": "of teachers"}, "name another folder with --teacher-cache")
         self._in_a_row = 0
         self._fatal: SennaPruneError | None = None  # after it no question is asked any more
         self._lock = threading.Lock()
         self._waiting: SimpleQueue[tuple[Future[str], str, Path] | None] = SimpleQueue()
         # Daemons, not an executor: that one would keep an interrupted build alive until a hanging server answers.
+        self._working = backend.concurrency
         self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(backend.concurrency)]
         for thread in self._threads:
             thread.start()
@@ -79,6 +82,13 @@ class Teacher:
 
     def _work(self) -> None:
         """One thread: answers until told to stop (None). Once no question can be answered, none is asked."""
+        self._answer_all()
+        with self._lock:
+            self._working -= 1
+            if not self._working:  # not when the build ends: a server's last answers are kept even then
+                self._kept.close()
+
+    def _answer_all(self) -> None:
         while (item := self._waiting.get()) is not None:
             future, question, image = item
             if future.set_running_or_notify_cancel():
@@ -99,8 +109,8 @@ class Teacher:
         except OSError as error:
             raise self._failure(TeacherError(f"{image}: {error.strerror}")) from error
         entry = {**self._backend.identity, "question": question, "image_sha256": image_sha256}
-        path = self._cache_path(entry)
-        answer = _cached_answer(path)
+        key = hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
+        answer = _answer_of(self._kept.get(key)) or _answer_of(self._kept_alone(key))
         if answer is not None:
             with self._lock:
                 self.cached += 1
@@ -113,7 +123,7 @@ class Teacher:
                 raise TeacherError(f"the answer is {fault}")
         except TeacherError as error:
             raise self._failure(error) from error
-        _write_json(path, {**entry, "answer": answer})
+        self._kept.add(key, {**entry, "answer": answer})
         with self._lock:
             self.asked += 1
             self._in_a_row = 0
@@ -129,28 +139,15 @@ class Teacher:
                 return error
         return SennaPruneError(f"the teacher failed {FAILURES_IN_A_ROW} times in a row, last: {error}; answers so far are in {self._cache}")
 
-    def _cache_path(self, entry: dict[str, Any]) -> Path:
-        key = hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
-        return self._cache / key[:2] / f"{key}.json"
+    def _kept_alone(self, key: str) -> Any:
+        """What earlier versions kept, each answer in a file of its own."""
+        try:
+            return json.loads(read_regular(self._cache / key[:2] / f"{key}.json", MOST_CACHED))
+        except (OSError, ValueError, RecursionError, SennaPruneError):
+            return None
 
 
-def _cached_answer(path: Path) -> str | None:
-    """The answer kept in a cache file; None if there is none or it is not one of ours (it is then written anew)."""
-    try:
-        entry = json.loads(read_regular(path, MOST_CACHED))
-    except (OSError, ValueError, RecursionError, SennaPruneError):
-        return None
+def _answer_of(entry: Any) -> str | None:
+    """The answer that was kept; None if it is not one of ours (it is then asked anew)."""
     answer = entry.get("answer") if isinstance(entry, dict) else None
     return answer if isinstance(answer, str) and answer and text_fault(answer) is None else None
-
-
-def _write_json(path: Path, entry: dict[str, Any]) -> None:
-    """Write at once (rename), so that a killed build leaves no half answer."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{threading.get_ident()}.part")
-        with open_new(part) as file:
-            file.write((json.dumps(entry, ensure_ascii=False, indent=1) + "\n").encode())
-        part.replace(path)
-    except OSError as error:
-        raise SennaPruneError(f"cannot keep the teacher's answer in {path} ({error.strerror}): see --teacher-cache") from error

@@ -1,19 +1,17 @@
-"""An answer with what it cost, and a file that keeps answers as they are computed, so that a killed benchmark goes on where it was.
+"""An answer with what it cost, kept as it is computed (``files.kept``), so that a killed benchmark goes on where it was.
 
 lmms-eval itself keeps nothing until a task's last answer is there (its response cache is written after the model returns).
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.files.kept import KeptAnswers
 
 
 @dataclass(frozen=True)
@@ -65,58 +63,21 @@ def mean_cost(costs: Sequence[Cost]) -> dict[str, float]:
     }
 
 
-class AnswerLog:
-    """Answers of one model and setting on disk, one JSON line each. A line torn by a kill is computed again.
+def kept_answer(log: KeptAnswers | None, key: str) -> Answer | None:
+    """The answer of a question asked before; None, too, of what is no such answer: it is then computed again."""
+    found = log.get(key) if log is not None else None
+    if found is None:
+        return None
+    try:
+        return Answer(cost=Cost(**found.pop("cost")), **found)
+    except (TypeError, KeyError):
+        return None
 
-    Args:
-        identity: what the answers depend on; a file of another one is refused.
-    Raises:
-        SennaPruneError: the file belongs to another model or setting, is not such a file, or cannot be written.
-    """
 
-    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
-        self.path = path
-        self._answers: dict[str, Answer] = {}
-        head = json.dumps({"answers_of": dict(identity)}, sort_keys=True)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("a+", encoding="utf-8", errors="replace")
-            self._file.seek(0)
-            text = self._file.read()
-            if not text or head.startswith(text):  # new, or killed while its first line was written
-                self._file.truncate(0)
-                self._write(head)
-            else:
-                self._read(text.splitlines(), head)
-                if not text.endswith("\n"):
-                    self._write("")
-        except OSError as error:
-            raise SennaPruneError(f"cannot use {path}: {error.strerror or error}") from error
-
-    def get(self, key: str) -> Answer | None:
-        """The answer of a question asked before."""
-        return self._answers.get(key)
-
-    def add(self, key: str, answer: Answer) -> None:
-        """Keep an answer. SennaPruneError if the disk is full."""
-        self._answers[key] = answer
-        try:
-            self._write(json.dumps({"key": key, **asdict(answer)}))
-        except OSError as error:
-            raise SennaPruneError(f"cannot write {self.path}: {error.strerror or error}; answers before are kept") from error
-
-    def _write(self, line: str) -> None:
-        self._file.write(line + "\n")
-        self._file.flush()
-
-    def _read(self, lines: list[str], head: str) -> None:
-        if lines[0] != head:
-            raise SennaPruneError(f"{self.path} holds answers of another model or setting ({lines[0][:200]}); give another file")
-        for line in lines[1:]:
-            with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
-                found = json.loads(line)
-                key, cost = found.pop("key"), Cost(**found.pop("cost"))
-                self._answers[key] = Answer(cost=cost, **found)
+def keep(log: KeptAnswers | None, key: str, answer: Answer) -> None:
+    """Raises SennaPruneError if the disk is full."""
+    if log is not None:
+        log.add(key, asdict(answer))
 
 
 def stamp(checkpoint: str) -> str | None:
