@@ -40,22 +40,20 @@ def iter_elements(path: str | PathLike[str], file: str, holds: str, noun: str, r
     Raises:
         SennaPruneError: the file is missing, unreadable, no JSON list, cut off or broken, when the fault is reached.
     """
-    where, number = fspath(path), 0
+    where, source = fspath(path), _Guarded(text)
 
     def broken(reason: object) -> SennaPruneError:
-        return SennaPruneError(f"{where}: {noun} {number} is broken or cut off ({reason}): {remedy}")
+        return SennaPruneError(f"{where}: {noun} {source.ended} is broken or cut off ({reason}): {remedy}")
 
     try:
-        with open_regular(path) as opened:
-            source = _Guarded(opened, text)
-            for value in ijson.items(source, "item", use_float=True, buf_size=CHUNK):
+        with open_regular(path) as source.file:
+            for number, value in enumerate(ijson.items(source, "item", use_float=True, buf_size=CHUNK)):
                 if not isinstance(value, dict | list):
                     raise SennaPruneError(f"{where}: {noun} {number} is not an object (found {value!r:.40}): {remedy}")
                 if source.odd and (fault := text_fault(value)):
                     raise broken(fault)
+                source.ended = number + 1
                 yield value
-                number += 1
-                source.element_ended()
     except OSError as error:
         raise SennaPruneError(f"{where}: cannot read the {file} ({error.strerror or error})") from error
     except _NoList as error:
@@ -65,7 +63,7 @@ def iter_elements(path: str | PathLike[str], file: str, holds: str, noun: str, r
     except (ijson.JSONError, UnicodeDecodeError) as error:
         reason = _first_line(error)
         if "premature EOF" in reason:
-            raise SennaPruneError(f"{where}: the file is cut off after {number} {noun}s: {remedy}") from error
+            raise SennaPruneError(f"{where}: the file is cut off after {source.ended} {noun}s: {remedy}") from error
         if "trailing garbage" in reason:
             raise SennaPruneError(f"{where}: text after the end of the list: {remedy}") from error
         raise broken(reason) from error
@@ -87,19 +85,19 @@ class _Fault(Exception):
 class _Guarded:
     """A file's bytes, looked at before the parser gets them.
 
+    file: to be given before the first ``read``. ended: how many elements have, to be told.
     odd: whether an element that ends in the last chunk may hold what is no text (never, unless ``text``).
     """
 
-    def __init__(self, file: BinaryIO, text: bool) -> None:
-        self._file, self._text = file, text
+    file: BinaryIO
+
+    def __init__(self, text: bool) -> None:
+        self._text = text
+        self.ended = self._ended_before = 0
         self._begun = self.odd = self._odd_here = False
         self._fault: _Fault | None = None
         self._tail = b""  # of the chunk before
         self._depth = self._length = 0  # since an element ended; brackets in strings count, too, which does no harm
-
-    def element_ended(self) -> None:
-        self._depth = self._length = 0
-        self.odd = self._odd_here
 
     def read(self, size: int) -> bytes:
         """Bytes up to the first fault, so that the elements before it are there; it is raised when it is reached.
@@ -108,7 +106,10 @@ class _Guarded:
         """
         if self._fault is not None:
             raise self._fault
-        chunk = self._file.read(size)
+        if self.ended != self._ended_before:
+            self._ended_before, self.odd = self.ended, self._odd_here
+            self._depth = self._length = 0
+        chunk = self.file.read(size)
         if size and not self._begun:
             chunk = self._beginning(chunk, size)
         for look in (self._half, self._too_deep, self._too_long):
@@ -121,7 +122,7 @@ class _Guarded:
             marked = self._tail[-1:] + chunk
             self._odd_here = any(mark in marked for mark in _ODD)
             self.odd = self.odd or self._odd_here
-        self._tail = (self._tail + chunk)[-_SEEN_AGAIN:]
+        self._tail = (self._tail[-_SEEN_AGAIN:] + chunk[-_SEEN_AGAIN:])[-_SEEN_AGAIN:]
         return chunk
 
     def _half(self, chunk: bytes) -> int | None:
@@ -154,10 +155,10 @@ class _Guarded:
 
     def _beginning(self, chunk: bytes, size: int) -> bytes:
         """The first chunk that holds more than white space."""
-        while len(chunk) < len(_BOM) and (more := self._file.read(size)):
+        while len(chunk) < len(_BOM) and (more := self.file.read(size)):
             chunk += more
         chunk = chunk.removeprefix(_BOM).lstrip(_SPACE)
-        while not chunk and (more := self._file.read(size)):
+        while not chunk and (more := self.file.read(size)):
             chunk = more.lstrip(_SPACE)
         if not chunk.startswith(b"["):
             raise _NoList
