@@ -89,6 +89,9 @@ def bootstrap(
 ) -> Interval:
     """Percentile interval of ``combine(*sums)`` over scenes.
 
+    numpy draws and sorts. ``scipy.stats.bootstrap`` gathers (B, S, D) to do the same, in twelve times the time (850 scenes, D = 50), and
+    draws otherwise: intervals that runs were reported with would change.
+
     Args:
         statistics: arrays (S, D_i) with the same scenes in the same order (paired: one resample draws the same scenes
             for all).
