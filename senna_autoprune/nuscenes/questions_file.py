@@ -228,12 +228,8 @@ class QuestionWriter:
         return self
 
     def write(self, record: dict[str, Any]) -> None:
-        """Append one record (one line of the file). SennaPruneError: a number in it is NaN or infinite, which JSON has not."""
-        try:
-            line = json.dumps(record, allow_nan=False)
-        except ValueError as error:
-            raise SennaPruneError(f"cannot write {self._part}: record {self.count} holds a number that is NaN or infinite") from error
-        self._append(("[\n" if self.count == 0 else ",\n") + line)
+        """Append one record (one line of the file)."""
+        self._append(("[\n" if self.count == 0 else ",\n") + json.dumps(record))
         self.count += 1
 
     @property
@@ -276,17 +272,13 @@ def iter_json_list(path: Path) -> Iterator[Any]:
 def checked_line(line: bytes, where: str) -> list[Question]:
     """The questions of one record that stands on a line of its own (a comma may follow). SennaPruneError as ``read_questions``."""
     try:
-        value = json.loads(line.rstrip(b",\n"), parse_constant=_no_number)
+        value = json.loads(line.rstrip(b",\n"))
     except (ValueError, RecursionError) as error:
         raise SennaPruneError(f"{where} is broken or cut off ({error}): {_REMEDY}") from error
     fault = text_fault(value)
     if fault:
         raise SennaPruneError(f"{where} is broken or cut off ({fault}): {_REMEDY}")
     return list(_checked(value, where))
-
-
-def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
 
 
 def _checked(value: Any, where: str) -> Iterator[Question]:

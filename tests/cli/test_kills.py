@@ -32,7 +32,7 @@ from senna_autoprune.nuscenes.questions_file import SIDECAR_SUFFIX, iter_questio
 from senna_autoprune.nuscenes.scenes import load_tables
 from tests.evaluation.budget.fake import FakeEngine, question_file, safe_above, without_waiting
 from tests.evaluation.conftest import counting_senna, make_place
-from tests.nuscenes.test_teacher import server  # noqa: F401
+from tests.nuscenes.test_teacher import kept_in, server  # noqa: F401
 from tests.senna.tiny import tiny_model, tiny_processor
 
 OWN = ("answers.sqlite", "answers.sqlite-journal", "run.lock")  # written in place, by design: SQLite's transactions, the lock
@@ -213,7 +213,9 @@ def test_questions_build_with_a_teacher(server: Any, tmp_path: Path) -> None:  #
     words = ["questions", "build", "--dataroot", str(found.dataroot), "--version", "v1.0-demo", "--scenes", str(scene)]
     words += ["--types", "plan,light,description", "--teacher", f"openai:{server.url}#tiny"]
     whole = survives(lambda folder: [*words, "--out", str(folder / "q.json")], lambda folder: folder.mkdir(parents=True), tmp_path, kills=3)
-    assert {"q.json", "q.json.meta.json"} < whole.keys()
+    assert {"q.json", "q.json.meta.json"} == whole.keys()
+    said = [kept_in(folder / "x" / "teacher-cache") for folder in (tmp_path / "unbroken", *sorted(tmp_path.glob("killed-*")))]
+    assert len(said) == 4 and len(said[0]) > 1 and all(one.keys() == said[0].keys() for one in said)
 
 
 def test_calibrate(finished: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

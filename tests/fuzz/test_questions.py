@@ -73,7 +73,7 @@ def test_any_records_in_any_chunks(folder: Path, records: list[Any], chunk: int)
     st.integers(1, 40),
 )
 def test_elements_are_those_of_the_standard_decoder(folder: Path, values: list[Any], escaped: bool, chunk: int) -> None:
-    """The slow twin reads the file at once. What it takes and the stream refuses: NaN, infinities, whole numbers beyond 64 bits."""
+    """The slow twin reads the file at once: half characters, NaN, infinities and large whole numbers are as they are there."""
     path = folder / "list.json"
     try:
         path.write_text(json.dumps(values, ensure_ascii=escaped), encoding="utf-8")
@@ -81,13 +81,8 @@ def test_elements_are_those_of_the_standard_decoder(folder: Path, values: list[A
         return  # half a character, not escaped
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_stream, "CHUNK", chunk)
-        try:
-            found = list(json_stream.iter_elements(path, "file", "things", "thing", "write it again"))
-        except SennaPruneError as error:
-            assert one_line(error).isprintable()
-            assert any(sign in path.read_text() for sign in ("NaN", "Infinity", "\\ud")) or "overflow" in str(error)
-        else:
-            assert json.dumps(found) == json.dumps(json.loads(path.read_text()))
+        found = list(json_stream.iter_elements(path, "file", "things", "thing", "write it again"))
+    assert json.dumps(found) == json.dumps(json.loads(path.read_text(encoding="utf-8")))
 
 
 @FUZZ

@@ -152,7 +152,7 @@ def test_the_command_line_of_a_cell(suite_file: Path, tmp_path: Path) -> None:
     (tmp_path / "ck").mkdir()
     place = place_of(str(tmp_path / "ck"), tmp_path / "out", limit=5, device="cpu", dtype="bfloat16", batch_size=4)
     cell = cells_of(load_suite(str(suite_file)), place)[-1]
-    answers = tmp_path / "out" / "cells" / "autoprune@4" / "local_choice" / "answers.jsonl"
+    answers = tmp_path / "out" / "cells" / "autoprune@4" / "local_choice" / "answers.sqlite"
     assert cell.command[1:] == [
         "-m", "lmms_eval", "--model", "senna_prune_llava",
         "--model_args", f"pretrained={tmp_path / 'ck'},method=autoprune,tokens=4,dtype=bfloat16,answers={answers}",

@@ -46,11 +46,11 @@ def test_a_table_is_measured_and_goes_on(checkpoint: Path, tasks: Path, tmp_path
     cell = out / "cells" / "autoprune@4" / "local_colours"
     (results,) = cell.glob("*/*_results.json")
     results.write_text(results.read_text()[:100])  # killed while lmms-eval wrote it
-    answers = (cell / "answers.jsonl").read_text()
+    answers = (cell / "answers.sqlite").read_bytes()
     again = run(checkpoint, tasks, out)
     assert again.returncode == 0, again.stderr
     assert again.stderr.count("-m lmms_eval ") == 1 and again.stderr.count(", found") == 4
-    assert (cell / "answers.jsonl").read_text() == answers, "its answers were there already"
+    assert (cell / "answers.sqlite").read_bytes() == answers, "its answers were there already"
     assert json.loads(again.stdout.splitlines()[-1]) == table
 
 

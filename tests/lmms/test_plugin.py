@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -187,11 +188,13 @@ def test_scoring_prunes_without_a_look_at_the_continuation(checkpoint: Path, tas
 
 
 def test_a_killed_run_goes_on_where_it_was(checkpoint: Path, tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = tmp_path / "answers.jsonl"
+    log = tmp_path / "answers.sqlite"
     whole = texts(plugin(checkpoint, tasks, tokens=TOKENS, answers=str(log)))
-    lines = log.read_text().splitlines()
-    assert len(lines) == 1 + 5
-    log.write_text("\n".join(lines[:3]) + "\n" + lines[3][:40])  # two answers, and one torn
+    with sqlite3.connect(log) as connection:  # two answers are left, and one that is none
+        keys = [key for (key,) in connection.execute("SELECT key FROM kept ORDER BY rowid")]
+        assert len(keys) == 5
+        connection.executemany("DELETE FROM kept WHERE key = ?", [(key,) for key in keys[3:]])
+        connection.execute("UPDATE kept SET value = substr(value, 1, 40) WHERE key = ?", (keys[2],))
     model = plugin(checkpoint, tasks, tokens=TOKENS, answers=str(log))
     asked: list[int] = []
     plain = model.stock.model.generate
@@ -208,11 +211,12 @@ def test_a_killed_run_goes_on_where_it_was(checkpoint: Path, tasks: Path, tmp_pa
 
 
 def test_repeated_sampling_is_not_served_from_the_file(checkpoint: Path, tasks: Path, tmp_path: Path) -> None:
-    model = plugin(checkpoint, tasks, method="none", answers=str(tmp_path / "answers.jsonl"), batch_size=8)
+    model = plugin(checkpoint, tasks, method="none", answers=str(tmp_path / "answers.sqlite"), batch_size=8)
     warm = requests(model, options={"max_new_tokens": 5, "temperature": 3.0, "do_sample": True})
     torch.manual_seed(0)
     answers = [answer.text for answer in model.generate_until([warm[0]] * 8)]
-    assert len(set(answers)) > 1 and len((tmp_path / "answers.jsonl").read_text().splitlines()) == 1
+    with sqlite3.connect(tmp_path / "answers.sqlite") as connection:
+        assert len(set(answers)) > 1 and connection.execute("SELECT COUNT(*) FROM kept").fetchone() == (0,)
 
 
 def test_generation_arguments() -> None:

@@ -14,13 +14,15 @@ from pathlib import Path
 import pytest
 
 from senna_autoprune.errors import SennaPruneError
+from senna_autoprune.files.kept import KeptAnswers
 from senna_autoprune.nuscenes.inspection import inspect_questions
 from senna_autoprune.nuscenes.teacher import openai
 from senna_autoprune.nuscenes.teacher.backend import TeacherError
 from senna_autoprune.nuscenes.teacher.open import open_teacher
 from senna_autoprune.nuscenes.teacher.secrets import Mask
+from senna_autoprune.nuscenes.teacher.teacher import FILE, IDENTITY
 from tests.fixtures import shared
-from tests.nuscenes.test_teacher import Server, completion, picture, server  # noqa: F401  fixtures
+from tests.nuscenes.test_teacher import Server, completion, kept_in, picture, server  # noqa: F401  fixtures
 
 SECRET = "sk-very-secret"
 
@@ -128,15 +130,16 @@ def test_a_server_that_drips_is_given_up_in_time(picture, tmp_path, head, monkey
 def test_control_codes_are_no_answer_and_not_kept(server, picture, tmp_path, answer):  # noqa: F811
     server.script = lambda number, body: completion(answer)
     assert "not text" in asked(f"openai:{server.url}#m", picture, tmp_path)
-    assert not list((tmp_path / "cache").rglob("*.json"))
+    assert not kept_in(tmp_path / "cache")
 
 
 def test_a_kept_answer_with_control_codes_is_asked_anew(server, picture, tmp_path):  # noqa: F811
     for _ in range(2):
         with open_teacher(f"openai:{server.url}#m", tmp_path / "cache") as teacher:
             assert teacher.submit("q", picture).result() == "answer q"
-        (entry,) = (tmp_path / "cache").rglob("*.json")
-        entry.write_text(json.dumps({**json.loads(entry.read_text()), "answer": "\x1b[2J"}))
+        ((key, value),) = kept_in(tmp_path / "cache").items()
+        with KeptAnswers(tmp_path / "cache" / FILE, IDENTITY, "") as kept:
+            kept.add(key, {**json.loads(value), "answer": "\x1b[2J"})
     assert len(server.requests) == 2
 
 

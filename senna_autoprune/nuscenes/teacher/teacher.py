@@ -23,7 +23,7 @@ from senna_autoprune.files.kept import KeptAnswers
 from senna_autoprune.files.regular import read_regular
 from senna_autoprune.nuscenes.teacher.backend import Backend, TeacherError
 
-FILE = "answers.sqlite"  # in the cache's folder
+FILE, IDENTITY = "answers.sqlite", {"answers": "of teachers"}  # in the cache's folder; a key holds whatever an answer depends on
 MOST_CACHED = 4_000_000  # bytes of an answer that was kept in a file of its own
 FAILURES_IN_A_ROW = 8  # then the teacher, not the question, is at fault
 
@@ -37,7 +37,7 @@ class Teacher:
         self.last_failure = ""
         self._backend = backend
         self._cache = Path(cache)
-        self._kept = KeptAnswers(self._cache / FILE, {"answers": "of teachers"}, "name another folder with --teacher-cache")
+        self._kept = KeptAnswers(self._cache / FILE, IDENTITY, "name another folder with --teacher-cache")
         self._in_a_row = 0
         self._fatal: SennaPruneError | None = None  # after it no question is asked any more
         self._lock = threading.Lock()
