@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 
@@ -75,6 +77,22 @@ def test_rows_that_a_caller_asks_for_come_back_to_their_places(prompts, short):
         with policy(model, visual_mask=visual), torch.no_grad():
             losses.append(model(inputs_embeds=embeds, attention_mask=valid, labels=labels).loss)
     assert short and losses[0] == pytest.approx(float(losses[1]), rel=1e-5)
+
+
+def test_nobody_is_told_what_torch_thinks_of_strides(prompts):
+    """What a layout is worked out from may be a column of places, which torch warns of once a process: in every user's terminal."""
+    embeds, visual, valid = prompts
+    model = tiny_llama()
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            for rows, mask in ((slice(None), valid), (slice(1), None)):
+                with AutoPrune(retention=0.3)(model, visual_mask=visual[rows]) as traces, torch.no_grad():
+                    model(inputs_embeds=embeds[rows], attention_mask=mask)
+                assert all(len(layout.visual) == layout.tokens for trace in traces for layout in trace.layouts)
+    finally:
+        torch.set_warn_always(False)
 
 
 def test_a_step_by_step_cut_is_that_of_each_prompt():
