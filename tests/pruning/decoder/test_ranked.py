@@ -15,7 +15,7 @@ from senna_autoprune.bench.shapes import BenchShape, build_decoder, build_prompt
 from senna_autoprune.pruning.context import AttentionRows, PromptLayout, ShortLayout, initial_layouts
 from senna_autoprune.pruning.decoder import attention, rows_once
 from senna_autoprune.pruning.decoder.gather import cut
-from senna_autoprune.pruning.decoder.ranked import Ranked
+from senna_autoprune.pruning.decoder.ranked import Ranked, can_rank
 from tests.models import six_blocks, tiny_llama
 
 # they hand out another look at the same numbers, and launch nothing
@@ -203,3 +203,47 @@ def test_attention_that_is_not_finite_is_refused_on_the_short_way_too():
         model.model.layers[2].self_attn.q_proj.weight.fill_(float("nan"))
     with pytest.raises(SennaPruneError, match="gave NaN"), AutoPrune(retention=0.3)(model, visual_mask=mask), torch.no_grad():
         model(inputs_embeds=embeds)
+
+
+def test_which_rows_are_computed_explicitly():
+    """Those asked for where scores leave the cache; else as many more as leave the kernel whole blocks, or nothing of two."""
+    block = rows_once.BLOCK
+    large = torch.empty(1, 12, 968, 2)
+    assert rows_once.first_row(large, 135) == 968 - 135
+    edge = torch.empty(1, 4, 1024, 2)
+    assert rows_once.CACHED == 4 * 64 * 1024
+    assert rows_once.first_row(edge, 64) == 1024 - 64 and (1024 - 64) % block == 0
+    assert rows_once.first_row(edge, 63) == 1024 - 64, "a whole block"
+    assert rows_once.first_row(edge, 65) == 1024 - 65, "too large to stay in the cache"
+    assert rows_once.first_row(torch.empty(1, 2, 5 + 2 * block - 1, 2), 5) == 0
+    assert rows_once.first_row(torch.empty(1, 2, 5 + 2 * block, 2), 5) == 2 * block
+    assert rows_once.first_row(torch.empty(1, 4, 1024, 2, device="meta"), 63) == 1024 - 63, "only a CPU's kernel has blocks"
+
+
+def test_the_most_rows_that_are_ever_computed_have_their_future(monkeypatch):
+    asking, slots = 5, 5 + 2 * rows_once.BLOCK - 1
+    states = tuple(torch.randn(1, 2, slots, 8) for _ in range(3))
+    bias = rows_once.future(asking, slots, "cpu")
+    output, whole = rows_once.attend(None, torch.nn.Module(), states, bias, asking, {"scaling": None})  # the kernel gets no row
+    assert whole.shape == (1, 2, slots, slots)
+    expected = torch.nn.functional.scaled_dot_product_attention(*states, is_causal=True).transpose(1, 2)
+    assert torch.allclose(output, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "batch", "fits"),
+    [
+        (((1, 9, 4), (1, 9, 4)), 1, True),
+        (((1, 9, 4), (1, 9, 4)), 3, True),
+        (((3, 9, 4), (3, 9, 4)), 3, True),
+        (((2, 9, 4), (2, 9, 4)), 3, False),
+        (((1, 9, 4), (2, 9, 4)), 1, False),
+        (((1, 1, 9, 4), (1, 1, 9, 4)), 1, False),
+        (((1, 9, 4),) * 3, 1, False),
+        (((1, 9, 4),), 1, False),
+    ],
+)
+def test_rotary_tables_that_can_be_followed(shapes, batch, fits):
+    tables = tuple(torch.zeros(shape) for shape in shapes)
+    assert can_rank({"position_embeddings": tables}, batch) is fits
+    assert not can_rank({"position_embeddings": list(tables)}, batch) and not can_rank({}, batch)

@@ -132,6 +132,32 @@ def test_a_step_by_step_cut_is_that_of_each_prompt():
         assert (gathered.valid is None and ranked.there is None) or torch.equal(gathered.valid, ranked.there)
 
 
+def test_scores_are_means_whichever_way_the_rows_were_computed():
+    """Of each prompt's own last rows, of which the other has more; at text +inf, at padding -inf."""
+    generator = torch.Generator().manual_seed(2)
+    valid = torch.ones(2, 12, dtype=torch.bool)
+    valid[1, :3] = False
+    visual = torch.zeros(2, 12, dtype=torch.bool)
+    visual[0, 2:8] = visual[1, 5:10] = True  # four rows after the one's tokens, two after the other's
+    layouts = initial_layouts(visual, valid)
+    whole = torch.rand(2, 3, 6, 12, generator=generator)  # (B, H, R, M)
+    whole[1, ..., :3] = 0  # padding
+    asking = [layout.asking for layout in layouts]
+    assert asking == [4, 2]
+    for given in (whole, None):
+        ranked = RankedBatch(layouts, 12)
+        rows = [
+            AttentionRows(whole[sample, :, -layout.asking :, start:], layout, start, given)
+            for sample, (layout, start) in enumerate(zip(layouts, (0, 3), strict=True))
+        ]
+        scores = ranked.rank(rows)
+        for sample in range(2):
+            expected = whole[sample, :, -asking[sample] :].mean((0, 1))
+            expected[valid[sample] & ~visual[sample]] = float("inf")
+            expected[~valid[sample]] = float("-inf")
+            assert torch.allclose(scores[sample], expected)
+
+
 def test_a_batch_needs_few_operations(prompts):
     """Beyond what attending prompt by prompt costs, a cut of a batch is one cut, not one a prompt."""
     model, (embeds, visual, valid) = tiny_llama(), prompts
