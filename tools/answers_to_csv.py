@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 from senna_autoprune import SennaPruneError
-from senna_autoprune.tables.answers import csv_text, lines, write_csv
+from senna_autoprune.files.csv_cells import csv_text
+from senna_autoprune.tables.answers import COLUMNS, lines, write_csv
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -24,7 +25,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="file to write (default: the terminal)")
     options = parser.parse_args(arguments)
     if options.out is None:
-        sys.stdout.write(csv_text(lines(options.run, options.setting)))
+        sys.stdout.write(csv_text(COLUMNS, lines(options.run, options.setting)))
     else:
         print(f"{write_csv(options.run, options.out, options.setting)} answers in {options.out}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -45,15 +45,14 @@ class KeptAnswers:
             raise
 
     def _begin(self, identity: str) -> None:
-        make_tables(self._connection, self._layout)
-        with closing(self._connection.cursor()) as cursor, self._connection:
-            cursor.execute("BEGIN IMMEDIATE")  # of several processes that begin it, one does
-            there = cursor.execute("SELECT identity FROM kept_of").fetchone()
-            if there is None:
-                cursor.execute("INSERT INTO kept_of VALUES (?)", (identity,))
+        if make_tables(self._connection, self._layout):
+            with self._connection:
+                self._connection.execute("BEGIN IMMEDIATE")  # of several processes that begin it, one does
+                self._connection.execute("INSERT INTO kept_of SELECT ? WHERE NOT EXISTS (SELECT 1 FROM kept_of)", (identity,))
                 seal(self._connection, self._layout)
-            elif there[0] != identity:
-                raise SennaPruneError(f"{self.path} holds answers of another model or setting ({there[0][:200]}); {self._layout.remedy}")
+        (there,) = self._connection.execute("SELECT identity FROM kept_of").fetchone() or ("",)
+        if there != identity:
+            raise SennaPruneError(f"{self.path} holds answers of another model or setting ({there[:200]}); {self._layout.remedy}")
 
     def get(self, key: str) -> dict[str, Any] | None:
         """What is kept under ``key``; None if nothing is, or nothing of ours: it is then asked, and kept, anew."""

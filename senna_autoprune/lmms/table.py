@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -14,7 +12,7 @@ from typing import Any
 from senna_autoprune.evaluation.paper import llava15_at, paper
 from senna_autoprune.evaluation.runs.rows import NO_IMAGE
 from senna_autoprune.files.atomic import write_atomically
-from senna_autoprune.files.csv_cells import as_data
+from senna_autoprune.files.csv_cells import csv_text
 from senna_autoprune.lmms.cells import Outcome, Place
 from senna_autoprune.lmms.suites import UNPRUNED, SuiteConfig, columns, rows
 from senna_autoprune.tables.grid import UNDEFINED, Grid, markdown, number, percent
@@ -161,16 +159,14 @@ def _notes(table: Mapping[str, Any]) -> list[str]:
 
 def to_csv(table: Mapping[str, Any]) -> str:
     """One line a cell, ours only ("source" says so), all figures unrounded."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, CSV_COLUMNS, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
     heads = {column["name"]: column["column"] for column in table["columns"]}
+    lines = []
     for entry in table["rows"]:
         for task, cell in entry["cells"].items():
             shown = {"source": "ours", "row": entry["row"], "kind": entry["kind"], "tokens": entry["tokens"], "task": task}
             cells = {**shown, "column": heads[task], **cell}
-            writer.writerow({name: as_data(value) for name, value in cells.items()})
-    return out.getvalue()
+            lines.append({name: value for name, value in cells.items() if name in CSV_COLUMNS})
+    return csv_text(CSV_COLUMNS, lines)
 
 
 def write_files(out: Path, table: Mapping[str, Any], command: str | None = None) -> list[Path]:

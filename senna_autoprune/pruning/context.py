@@ -105,7 +105,7 @@ class ShortLayout(PromptLayout):
 
     @cached_property
     def text(self) -> Tensor:  # type: ignore[override]
-        return torch.searchsorted(self.source.contiguous(), self.before.text) + self.padding  # of a batch it is a row's end
+        return torch.searchsorted(self.source, self.before.text) + self.padding
 
     @cached_property
     def visual(self) -> Tensor:  # type: ignore[override]
@@ -114,7 +114,7 @@ class ShortLayout(PromptLayout):
 
     @cached_property
     def ids(self) -> Tensor:  # type: ignore[override]
-        kept = torch.searchsorted(self.before.visual.contiguous(), self.source.index_select(0, self.visual - self.padding))
+        kept = torch.searchsorted(self.before.visual, self.source.index_select(0, self.visual - self.padding))
         return self.before.ids.index_select(0, kept)
 
     @cached_property

@@ -7,9 +7,7 @@ model wrote, but for control codes, which are spelt out. Parquet holds the text 
 
 from __future__ import annotations
 
-import csv
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from senna_autoprune.evaluation.measures.parsing import parse_plan
 from senna_autoprune.evaluation.runs.rows import AnswerRow, QuestionRow
 from senna_autoprune.evaluation.runs.store import RunStore
 from senna_autoprune.files.atomic import disk_errors, replace_file, write_atomically
-from senna_autoprune.files.csv_cells import as_data
+from senna_autoprune.files.csv_cells import csv_text
 
 TEXTS = ("token", "scene", "type", "setting", "status", "label", "answer", "reason", "data")
 WHOLE = ("question", "right", "new_tokens", "kv_bytes")
@@ -56,24 +54,10 @@ def _line(question: QuestionRow, answer: AnswerRow, data: str | None) -> dict[st
     return cells | {name: (answer.trace or {}).get(name) for name in ("average_tokens", "mutual_information", "k")}
 
 
-def csv_text(found: list[dict[str, Any]]) -> str:
-    """``lines`` as CSV, the names of the columns first."""
-    table = io.StringIO()
-    writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(_as_data(found))
-    return table.getvalue()
-
-
-def _as_data(found: list[dict[str, Any]]) -> Iterator[dict[str, object]]:
-    for line in found:
-        yield {name: as_data(value) for name, value in line.items()}
-
-
 def write_csv(run: str | Path, path: Path, setting: str | None = None) -> int:
     """The answers as CSV, atomically; returns how many. SennaPruneError: see ``lines``; the file cannot be written."""
     found = lines(run, setting)
-    write_atomically(path, csv_text(found))
+    write_atomically(path, csv_text(COLUMNS, found))
     return len(found)
 
 

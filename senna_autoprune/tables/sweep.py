@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any
 from senna_autoprune.evaluation.measures.flips import SEVERITIES
 from senna_autoprune.evaluation.runs.rows import MAJORITY, NO_IMAGE
 from senna_autoprune.files.atomic import write_atomically
-from senna_autoprune.files.csv_cells import as_data
+from senna_autoprune.files.csv_cells import csv_text
 from senna_autoprune.tables.by_type import type_grids
 from senna_autoprune.tables.complexity import complexity_grids
 from senna_autoprune.tables.grid import UNDEFINED, Grid, interval, markdown, percent
@@ -218,20 +216,14 @@ def to_markdown(table: Mapping[str, Any], figures: Sequence[str] = (), command: 
 
 def to_csv(table: Mapping[str, Any]) -> str:
     """One line a cell, ours only ("source" says so), all measures unrounded."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, CSV_COLUMNS, lineterminator="\n")
-    writer.writeheader()
+    lines: list[dict[str, Any]] = []
     for name, entry in table["plain"].items():
         kind = "control" if name != "unpruned" else "unpruned"
-        writer.writerow(_cells({"row": name, "kind": kind, "setting": name, "status": "ok", **_flat(entry)}))
+        lines.append({"row": name, "kind": kind, "setting": name, "status": "ok", **_flat(entry)})
     for cell in table["cells"]:
         shown = {key: cell[key] for key in ("row", "kind", "budget", "setting", "status")}
-        writer.writerow(_cells({**shown, **_flat(cell)}))
-    return out.getvalue()
-
-
-def _cells(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {"source": "ours", **{name: as_data(value) for name, value in values.items()}}
+        lines.append({**shown, **_flat(cell)})
+    return csv_text(CSV_COLUMNS, ({"source": "ours", **line} for line in lines))
 
 
 def _flat(entry: Mapping[str, Any]) -> dict[str, Any]:

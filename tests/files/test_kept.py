@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from senna_autoprune.errors import SennaPruneError, one_line
+from senna_autoprune.files.database import Layout, database_errors, make_tables, open_database
 from senna_autoprune.files.kept import KeptAnswers
 
 IDENTITY = {"model": "tiny", "tokens": 8}
@@ -121,6 +122,44 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
             kept.add("b", {"text": "y" * 100_000})
     with opened(tmp_path / "kept.sqlite") as kept:
         assert (kept.get("a"), kept.get("b")) == ({"text": "kept"}, None)
+
+
+def test_a_file_that_is_there_is_opened_and_read_while_somebody_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening writes nothing, so that it waits for nobody, and a file that may only be read serves."""
+    with opened(tmp_path / "kept.sqlite") as kept:
+        kept.add("a", {"text": "kept"})
+    monkeypatch.setattr("senna_autoprune.files.database.BUSY_S", 0.05)
+    writing = sqlite3.connect(tmp_path / "kept.sqlite", isolation_level=None)
+    writing.execute("BEGIN IMMEDIATE")
+    with opened(tmp_path / "kept.sqlite") as kept:
+        assert kept.get("a") == {"text": "kept"}
+        with pytest.raises(SennaPruneError, match=r"cannot use .*locked; give another file"):
+            kept.add("b", {})
+    writing.close()
+
+
+def test_who_finds_no_room_for_the_tables_lets_others_write(tmp_path: Path) -> None:
+    layout = Layout(
+        "CREATE TABLE IF NOT EXISTS a (b TEXT); CREATE TABLE IF NOT EXISTS c (d TEXT);", 1, {"a": {}, "c": {}}, frozenset(), REMEDY
+    )
+    connection = open_database(tmp_path / "new.sqlite", layout)
+    connection.execute("PRAGMA max_page_count = 2")
+    with pytest.raises(SennaPruneError, match="is full"), database_errors(tmp_path / "new.sqlite", REMEDY):
+        make_tables(connection, layout)
+    other = sqlite3.connect(tmp_path / "new.sqlite", timeout=0.05, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    assert other.execute("SELECT name FROM sqlite_master").fetchall() == [], "all tables or none"
+    other.close()
+    connection.close()
+
+
+def test_of_two_who_begin_a_file_one_says_whose_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one found it new, too, and comes second."""
+    opened(tmp_path / "kept.sqlite").close()
+    monkeypatch.setattr("senna_autoprune.files.kept.make_tables", lambda connection, layout: True)
+    with opened(tmp_path / "kept.sqlite") as kept:
+        assert kept._connection.execute("SELECT COUNT(*) FROM kept_of").fetchone() == (1,)
+    assert "another model or setting" in refused(tmp_path / "kept.sqlite", tokens=9)
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:

@@ -231,48 +231,6 @@ def test_requests_at_once_are_bounded(server, teacher, picture):
     assert server.most == 3
 
 
-def test_answers_are_kept_by_content(server, tmp_path, picture):
-    other = tmp_path / "copy.jpg"
-    other.write_bytes(picture.read_bytes())
-
-    def ask(model: str, question: str, image: Path) -> int:
-        with open_teacher(f"openai:{server.url}#{model}", tmp_path / "cache") as teacher:
-            teacher.submit(question, image).result()
-        return len(server.requests)
-
-    assert ask("m", "q", picture) == 1
-    assert ask("m", "q", picture) == 1
-    assert ask("m", "q", other) == 1  # the same bytes under another name
-    assert ask("m", "another q", picture) == 2
-    assert ask("another m", "q", picture) == 3
-    Image.new("RGB", (64, 36)).save(other)
-    assert ask("m", "q", other) == 4
-
-
-@pytest.mark.parametrize("rubbish", ["", "{", "[]", '{"answer": 3}', '{"answer": ""}'])
-def test_a_broken_cache_entry_is_asked_anew(server, tmp_path, picture, rubbish):
-    for _ in range(2):
-        with open_teacher(f"openai:{server.url}#m", tmp_path / "cache") as teacher:
-            assert teacher.submit("q", picture).result() == "answer q"
-        with sqlite3.connect(tmp_path / "cache" / FILE) as connection:
-            assert connection.execute("UPDATE kept SET value = ?", (rubbish,)).rowcount == 1
-    assert len(server.requests) == 2
-
-
-@pytest.mark.parametrize("rubbish", [None, "", "{", "[]", '{"answer": 3}', '{"answer": ""}', '{"answer": "\\u001b[2J"}'])
-def test_an_answer_in_a_file_of_its_own_is_still_known(server, tmp_path, picture, rubbish):
-    """As earlier versions kept them: they were paid for."""
-    with open_teacher(f"openai:{server.url}#m", tmp_path / "cache") as teacher:
-        teacher.submit("q", picture).result()
-    ((key, value),) = kept_in(tmp_path / "cache").items()
-    (tmp_path / "cache" / FILE).unlink()
-    (tmp_path / "cache" / key[:2]).mkdir()
-    (tmp_path / "cache" / key[:2] / f"{key}.json").write_text(value if rubbish is None else rubbish)
-    with open_teacher(f"openai:{server.url}#m", tmp_path / "cache") as teacher:
-        assert teacher.submit("q", picture).result() == "answer q"
-    assert len(server.requests) == (1 if rubbish is None else 2)
-
-
 @pytest.mark.parametrize("spec", ["", "gpt", "hf:", "openai:", "openai:http://host/v1", "openai:host:8000#m", "openai:#m", "ftp:x"])
 def test_bad_specifications(tmp_path, spec):
     with pytest.raises(SennaPruneError, match="BASE_URL#MODEL"):
@@ -393,10 +351,3 @@ def test_hf_teacher_and_a_broken_image(tiny_model, tmp_path):
             teacher.submit("q", broken).result()
         with pytest.raises(TeacherError, match=r"none\.jpg"):
             teacher.submit("q", tmp_path / "none.jpg").result()
-
-
-def test_a_cache_that_cannot_be_written_is_a_set_up_error(server, tmp_path):
-    (tmp_path / "cache").write_text("a file, not a folder")
-    with pytest.raises(SennaPruneError, match="teacher-cache"):
-        open_teacher(f"openai:{server.url}#tiny", tmp_path / "cache")
-    assert not server.requests

@@ -51,7 +51,9 @@ def _no_worse(scores: Tensor, counts: Sequence[int]) -> Tensor | None:
     places = [size - count for count in counts]
     bar = np.partition(values, sorted(set(places)), axis=1)[np.arange(len(places)), places]
     rows, kept = (values >= bar[:, None]).nonzero()
-    return torch.from_numpy(kept) if np.bincount(rows, minlength=len(places)).tolist() == list(counts) else None
+    if np.bincount(rows, minlength=len(places)).tolist() != list(counts):
+        return None
+    return torch.from_numpy(np.ascontiguousarray(kept))  # it is a column of pairs, and torch warns of strides
 
 
 def top_tokens_per_view(scores: Tensor, count: int, groups: Sequence[Tensor]) -> Tensor:

@@ -200,6 +200,27 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
         assert [len(row.answer or "") for row in store.answers()] == [4, 100_000]
 
 
+def test_lines_that_do_not_fit_leave_the_database_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that were read half hold it, for as long as somebody looks at the error."""
+    store = _start(tmp_path)
+    with store:
+        for number in range(3):
+            store.add(AnswerRow(number, "unpruned", "ok", "x" * 5000))
+        store.flush()
+
+        def full(path: Path, content: Any) -> None:
+            next(content)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("senna_autoprune.evaluation.runs.store.replace_file", full)
+        with pytest.raises(SennaPruneError, match="is full") as looked_at:
+            store.write_answers()
+    other = sqlite3.connect(tmp_path / "answers.sqlite", timeout=0.05, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    other.close()
+    del looked_at
+
+
 def test_metrics_are_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with _start(tmp_path) as store:
         store.write_metrics({"run": 1})
