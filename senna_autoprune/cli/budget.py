@@ -153,7 +153,7 @@ def _search(config: Any, retry_failed: bool, force: bool, console: Any) -> Any:
         with console.status("getting ready"):
             engine = stack.enter_context(open_engine(config, say, directory_of(config)))
         say(f"run folder {directory_of(config)}")
-        with answers_bar(console, settings=2, bound=True) as bar:  # unpruned and no-image come first
+        with answers_bar(console, settings=2, bound=True, at_once=config.at_once) as bar:  # unpruned and no-image come first
             result = search(config, engine, bar.on_row, say, retry_failed, force)
             bar.finish(result.rows)
             return result

@@ -128,7 +128,7 @@ def _evaluate(config: Any, retry_failed: bool, force: bool, console: Any) -> Any
             engine = stack.enter_context(open_engine(config, say, directory))
         say(f"run folder {directory}")
         say(counted(len(prepared.questions), settings))
-        with answers_bar(console, settings) as bar:
+        with answers_bar(console, settings, at_once=config.at_once) as bar:
             result = evaluate(config, engine, prepared, bar.on_row, retry_failed, force)
             bar.finish(result.rows)
     return result

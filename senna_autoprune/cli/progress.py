@@ -45,11 +45,12 @@ class AnswersBar:
     """Give ``on_row`` to ``evaluate``, ``sweep`` or ``search``; ``finish`` fills the bar of a run that had nothing left to ask.
 
     Args:
-        settings: answers that make a question. bound: it may end sooner, so the total is the most that there can be.
+        settings: answers that make a question. bound: it may end sooner, so the total is the most that there can be. at_once: answers that
+            may come together, a batch of each worker's: those of the first tell no time.
     """
 
-    def __init__(self, progress: Progress, settings: int, bound: bool = False) -> None:
-        self._progress, self._settings, self._bound = progress, settings, bound
+    def __init__(self, progress: Progress, settings: int, bound: bool = False, at_once: int = 1) -> None:
+        self._progress, self._settings, self._bound, self._at_once = progress, settings, bound, at_once
         self._task = progress.add_task("answers", total=None, note="", left=None, bound=bound)
         self._first = monotonic()
         self._computed = self._failed = 0
@@ -61,7 +62,7 @@ class AnswersBar:
             self._first = now  # until then workers started, and a model ran for the first time
         self._computed += 1
         self._failed += row.status == "failed"
-        pace = (now - self._first) / max(1, self._computed - 1)
+        pace = (now - self._first) / max(1, self._computed - self._at_once)
         seconds = pace * (total - done)
         if not self._estimated and done < total and self._settled(now - self._first):
             self._estimated = True
@@ -75,7 +76,8 @@ class AnswersBar:
 
     def _settled(self, passed: float) -> bool:
         """Whether enough was seen to say how long the rest takes: settings differ, so whole questions, if those come soon."""
-        return self._computed >= FIRST_QUESTIONS * self._settings or (passed > PATIENCE_S and self._computed > 1)
+        enough = max(FIRST_QUESTIONS * self._settings, self._at_once * (self._settings + 1))
+        return self._computed >= enough or (passed > PATIENCE_S and self._computed > self._at_once)
 
     def _estimate(self, pace: float, seconds: float, left: int) -> None:
         others = f"at most {left} more answers" if self._bound else f"the other {left} answers"
@@ -90,10 +92,10 @@ class AnswersBar:
 
 
 @contextmanager
-def answers_bar(console: Console, settings: int, bound: bool = False) -> Iterator[AnswersBar]:
-    """A bar on ``console`` while in use; it moves before the first answer is there. settings, bound: of ``AnswersBar``."""
+def answers_bar(console: Console, settings: int, bound: bool = False, at_once: int = 1) -> Iterator[AnswersBar]:
+    """A bar on ``console`` while in use; it moves before the first answer is there. settings, bound, at_once: of ``AnswersBar``."""
     with Progress(SpinnerColumn(), BarColumn(bar_width=16), _Words(), console=console) as progress:
-        yield AnswersBar(progress, settings, bound)
+        yield AnswersBar(progress, settings, bound, at_once)
 
 
 @contextmanager

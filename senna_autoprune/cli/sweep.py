@@ -159,7 +159,7 @@ def _sweep(config: Any, retry_failed: bool, force: bool, console: Any) -> Any:
             engine = stack.enter_context(open_engine(config, say, directory))
         say(f"run folder {directory}")
         say(counted(len(questions), settings))
-        with answers_bar(console, settings) as bar:
+        with answers_bar(console, settings, at_once=config.at_once) as bar:
             result = sweep(config, engine, bar.on_row, retry_failed, force)
             bar.finish(result.rows)
     return result

@@ -92,6 +92,11 @@ class AskConfig:
         return self
 
     @property
+    def at_once(self) -> int:
+        """Answers that may come together: a batch of each worker's."""
+        return self.batch_size * (self.workers or 1)
+
+    @property
     def worker_gpus(self) -> float:
         """GPUs of a Ray worker."""
         if self.gpus_per_worker is not None:

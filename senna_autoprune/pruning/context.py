@@ -160,13 +160,11 @@ class AttentionRows:
     """Softmax attention of some query rows of one layer, over the whole causal row.
 
     weights: (H, T, M); layout: of its columns, the first of which is slot ``start``: there is none for the padding before it.
-    whole: (B, H, R, slots) what the weights were cut from: all rows that were computed, of all prompts, padding included; or None.
     """
 
     weights: Tensor
     layout: PromptLayout
     start: int = 0
-    whole: Tensor | None = None
 
     @property
     def visual(self) -> Tensor:

@@ -45,6 +45,28 @@ def test_the_estimate_comes_after_three_questions(monkeypatch: pytest.MonkeyPatc
     assert answer(1, 40, 1030, monkeypatch).count("estimate: about 17 min for the other 1015 answers, at 1 s an answer") == 1
 
 
+def test_answers_that_come_together_do_not_hide_the_time_that_they_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of 16 in two workers, 8 s each: a quarter of a second an answer, though each batch's come within a moment."""
+    clock, screen = Clock(monkeypatch), io.StringIO()
+    with answers_bar(Console(file=screen, width=400), settings=5, at_once=32) as bar:
+        for done in range(1, 257):
+            clock.now += 8 * (done % 32 == 1)
+            clock.now += 0.001
+            bar.on_row(SimpleNamespace(status="ok"), done, 1030)
+            assert done >= 192 or "estimate" not in screen.getvalue()
+    assert "estimate: about 4 min for the other 838 answers, at 0.25 s an answer" in screen.getvalue()
+
+
+def test_one_slow_batch_is_estimated_when_the_next_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, screen = Clock(monkeypatch), io.StringIO()
+    with answers_bar(Console(file=screen, width=400), settings=5, at_once=4) as bar:
+        for done in range(1, 9):
+            clock.now += 400 * (done % 4 == 1)
+            bar.on_row(SimpleNamespace(status="ok"), done, 104)
+            assert done > 4 or "estimate" not in screen.getvalue()
+    assert screen.getvalue().count("estimate") == 1
+
+
 def test_a_bound_is_said_to_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, screen = Clock(monkeypatch), io.StringIO()
     with answers_bar(Console(file=screen, width=400, force_terminal=True, color_system=None), settings=2, bound=True) as bar:

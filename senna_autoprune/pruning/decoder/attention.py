@@ -26,10 +26,11 @@ PREFIX = "senna_prune|"
 
 @dataclass
 class Capture:
-    """A request for rows of one attention module, and its answer: one AttentionRows a sample. timer: runs meanwhile.
+    """A request for rows of one attention module, and its answer: one AttentionRows a sample, or ``ranks``. timer: runs meanwhile.
 
     window: the layer's sliding window if it hides anything, counted in ``places`` (B, M); without places, in slots.
     future: of ``rows_once.future``, where the rows may be computed once, for this answer and for the layer's output; None: beside it.
+    means: if nothing is asked for but the ranks (B, M) that it adds up; rows may be given all the same.
     """
 
     layouts: Sequence[PromptLayout]
@@ -40,6 +41,15 @@ class Capture:
     window: int | None = None
     places: Tensor | None = None
     future: Tensor | None = None
+    means: rows_once.Means | None = None
+    ranks: Tensor | None = None
+
+    def take(self, found: list[AttentionRows] | Tensor | None) -> None:
+        """An answer of either kind; None: none."""
+        if isinstance(found, Tensor):
+            self.ranks = found
+        else:
+            self.result = found
 
 
 _CAPTURES: WeakKeyDictionary[nn.Module, Capture] = WeakKeyDictionary()
@@ -81,10 +91,10 @@ def _probing(implementation: str) -> Callable[..., Any]:
         padding = _PADDED.pop(module, None) if _PADDED else None
         kernel, output = _kernel(implementation, module), None
         if padding is not None and rows_once.plain(implementation, module, query, kwargs):
-            asked = (capture.layouts, capture.timer) if capture is not None and capture.rows == "text" else ()
-            output, rows = one_by_one.attend(kernel, module, (query, key, value), padding, kwargs, *asked)
+            asked = (capture.layouts, capture.timer, capture.means) if capture is not None and capture.rows == "text" else ()
+            output, found = one_by_one.attend(kernel, module, (query, key, value), padding, kwargs, *asked)
             if capture is not None:
-                capture.result = rows
+                capture.take(found)
         elif padding is not None and padding.mask is not None:
             attention_mask = padding.mask()
         elif (
@@ -93,9 +103,10 @@ def _probing(implementation: str) -> Callable[..., Any]:
             and rows_once.serves(implementation, module, query, key, attention_mask, kwargs)
         ):
             layout = capture.layouts[0]
-            output, weights = rows_once.attend(kernel, module, (query, key, value), capture.future, layout.asking, kwargs, capture.timer)
-            capture.result = [AttentionRows(weights[0, :, -layout.asking :], layout, whole=weights)]
-        if capture is not None and capture.result is None:
+            more = (capture.future, layout.asking, kwargs, capture.timer, capture.means)
+            output, seen = rows_once.attend(kernel, module, (query, key, value), *more)
+            capture.take(seen if capture.means is not None else [AttentionRows(seen[0, :, -layout.asking :], layout)])
+        if capture is not None and capture.result is None and capture.ranks is None:
             scaling = kwargs.get("scaling")
             with capture.timer, torch.no_grad():  # nothing learns from what ranks tokens, and checkpointing does not repeat it
                 cap, sinks = (None, None) if implementation == "sdpa" else (kwargs.get("softcap"), kwargs.get("s_aux"))  # not of SDPA

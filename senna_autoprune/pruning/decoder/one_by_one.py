@@ -38,34 +38,39 @@ def attend(
     kwargs: dict[str, Any],
     layouts: Sequence[PromptLayout] | None = None,
     timer: AbstractContextManager[Any] | None = None,
-) -> tuple[Tensor, list[AttentionRows] | None]:
+    means: rows_once.Means | None = None,
+) -> tuple[Tensor, list[AttentionRows] | Tensor | None]:
     """One layer's attention of a padded batch.
 
     Args:
         kernel: as transformers calls it. states: query (B, H, M, h), key and value (B, G, M, h). layouts: if the text rows are asked for,
-            each prompt's. timer: runs while the last rows are computed, though the kernel is spared them.
+            each prompt's. timer: runs while the last rows are computed, though the kernel is spared them. means: of ``last_rows``.
 
     Returns:
-        output (B, M, H, h), any number at padding; and the rows, if they are a by-product: asked for, and as many keys as queries.
+        output (B, M, H, h), any number at padding; and the rows or, with ``means``, the ranks (B, M), if they are a by-product: asked for,
+        and as many keys as queries.
     """
     query, key, value = states
-    slots, stop, found = query.shape[2], query.shape[2], None
+    slots, stop = query.shape[2], query.shape[2]
+    last: list[Tensor] = []
+    found: list[AttentionRows] | Tensor | None = None
     if layouts is not None and padding.future is not None and query.shape == key.shape:
         stop = rows_once.first_row(query, max(layout.asking for layout in layouts))
         with timer or nullcontext():
-            last, weights = rows_once.last_rows(states, stop, padding.future, kwargs.get("scaling"), padding.starts)
-        found = [
-            AttentionRows(weights[sample, :, -layout.asking :, start:], layout, start, weights)
-            for sample, (layout, start) in enumerate(zip(layouts, padding.starts, strict=True))
-        ]
-        if not stop:
-            return last, found
+            last, seen = rows_once.last_rows(states, stop, padding.future, kwargs.get("scaling"), padding.starts, means)
+        found = seen
+        if means is None:
+            prompts = enumerate(zip(layouts, padding.starts, strict=True))
+            found = [AttentionRows(seen[sample, :, -layout.asking :, start:], layout, start) for sample, (layout, start) in prompts]
+        if not stop and len(last) == 1:
+            return last[0], found
     output = value.new_empty(query.shape[0], slots, query.shape[1], value.shape[-1])
     output[:, : max(padding.starts)] = 0  # padding must hold numbers
     for sample, start in enumerate(padding.starts):
         if start < stop:
             own = (part[sample : sample + 1, :, start:stop] for part in states)
             output[sample, start:stop] = kernel(module, *own, None, **kwargs)[0][0]
-    if found is not None:
-        output[:, stop:] = last
+    for band in last:
+        output[:, stop : stop + band.shape[1]] = band
+        stop += band.shape[1]
     return output, found

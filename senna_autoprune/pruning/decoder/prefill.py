@@ -85,6 +85,8 @@ class Prefill:
             self.capture = attention.Capture(layouts, self.valid, rows, timer=self.timer, window=window, places=self.places)
             if isinstance(self.ranked, Ranked) and self.policy.ranks_by_mean_attention(index + 1):
                 self.capture.future = self.ranked.future
+            if self.ranked is not None and index not in self.policy.probes(self.depth) and self._only_ranks(index + 1):
+                self.capture.means = self.ranked.means
             attention.request(self.decoder.layers[index].self_attn, self.capture)
         if self.apart:
             starts = [hidden.shape[1] - context.layout.length for context in self.contexts]
@@ -124,7 +126,7 @@ class Prefill:
 
     def at_boundary(self, boundary: int, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
         """The cut at the input of layer ``boundary`` (L: after the last): allocate if it is time, select, revive, gather."""
-        rows = self.capture.result if self.capture is not None else None
+        rows, ranks = (self.capture.result, self.capture.ranks) if self.capture is not None else (None, None)
         self.capture = None
         if boundary == 0:
             self.apart = self._may_part()
@@ -141,8 +143,8 @@ class Prefill:
         if boundary - 1 in self.policy.probes(self.depth):
             self._allocate(boundary - 1)
         if any(_chosen(context, boundary) < context.layout.tokens for context in self.contexts):
-            if self._short(boundary):
-                hidden = self._gather_ranked(boundary, hidden, kwargs)
+            if self._only_ranks(boundary) and (rows is not None or ranks is not None):
+                hidden = self._gather_ranked(boundary, hidden, kwargs, ranks)
             else:
                 self.ranked = None
                 hidden = self._gather(boundary, hidden, kwargs)
@@ -203,18 +205,21 @@ class Prefill:
         """Whether a padded batch's mask is made only if a layer cannot attend prompt by prompt: of layers that do no more with it."""
         return self.apart and self.decoder.config.model_type in LOOKAHEAD
 
-    def _short(self, boundary: int) -> bool:
-        """Whether the cut at this boundary goes the short way."""
+    def _only_ranks(self, boundary: int) -> bool:
+        """Whether the cut at this boundary goes the short way, if there is attention to rank by."""
         if self.ranked is None or not self.policy.ranks_by_mean_attention(boundary):
             return False
-        return all(one.attention is not None and _allocated(one, boundary) == _chosen(one, boundary) for one in self.contexts)
+        return all(_allocated(one, boundary) == _chosen(one, boundary) for one in self.contexts)
 
-    def _gather_ranked(self, boundary: int, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
+    def _gather_ranked(self, boundary: int, hidden: Tensor, kwargs: dict[str, Any], ranks: Tensor | None) -> Tensor:
         context, ranked = self.contexts[0], self.ranked
         if isinstance(ranked, RankedBatch):
-            return self._gather_ranked_batch(ranked, boundary, hidden, kwargs)
-        assert ranked is not None and context.attention is not None
-        scores, tokens = ranked.rank(context.attention), _chosen(context, boundary)
+            return self._gather_ranked_batch(ranked, boundary, hidden, kwargs, ranks)
+        assert ranked is not None
+        if ranks is None:
+            assert context.attention is not None
+            ranks = ranked.rank(context.attention)
+        scores, tokens = ranks, _chosen(context, boundary)
         context.ranked.append(scores)
         source = ranked.keep(scores, tokens)
         context.layout, context.view_counts = ShortLayout(context.layout, source, tokens), None
@@ -227,8 +232,11 @@ class Prefill:
                 self.position_ids = before.index_select(-1, source) if before is not None else None
         return hidden.index_select(1, source)
 
-    def _gather_ranked_batch(self, ranked: RankedBatch, boundary: int, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
-        scores = ranked.rank([context.attention for context in self.contexts if context.attention is not None])  # (B, M)
+    def _gather_ranked_batch(
+        self, ranked: RankedBatch, boundary: int, hidden: Tensor, kwargs: dict[str, Any], ranks: Tensor | None
+    ) -> Tensor:
+        rows = [context.attention for context in self.contexts if context.attention is not None]
+        scores = ranked.rank(rows) if ranks is None else ranks  # (B, M)
         tokens, starts = [_chosen(context, boundary) for context in self.contexts], ranked.starts
         source = ranked.keep(scores, tokens)
         for sample, context in enumerate(self.contexts):

@@ -27,22 +27,14 @@ class Ranked:
     def __init__(self, layout: PromptLayout, length: int, once: bool) -> None:
         self.text, self.asking = layout.text, layout.asking
         self.future = rows_once.future(layout.asking, length, layout.text.device) if once else None
-        self._shares: dict[int, Tensor] = {}  # by how many rows were computed
         ranks = np.zeros(length, dtype=np.float32)
         ranks[layout.text.cpu().numpy() if layout.host_text is None else layout.host_text] = np.inf
-        self._ranks = torch.from_numpy(ranks).to(layout.text.device)  # (M,)
+        self.means = rows_once.Means(torch.from_numpy(ranks)[None].to(layout.text.device), [layout.asking])
         self._table: Tensor | None = None  # (M, 2 h), cosines and sines; a column more would put every row across a cache line's edge
 
     def rank(self, rows: AttentionRows) -> Tensor:
-        """(1, M): the mean over heads and rows at visual tokens, +inf at text."""
-        weights = rows.weights if rows.whole is None else rows.whole[0]  # (H, R, M), of which the last T rows count
-        heads, computed = weights.shape[:2]
-        if computed not in self._shares:
-            share = np.zeros((heads, computed), dtype=np.float32)
-            share[:, -self.asking :] = 1 / (heads * self.asking)
-            self._shares[computed] = torch.from_numpy(share.reshape(1, -1)).to(weights.device)
-        # a product with a constant row: reductions over leading axes are several times slower on a CPU
-        return torch.addmm(self._ranks, self._shares[computed], weights.flatten(0, 1))
+        """(1, M): the mean over heads and rows at visual tokens, +inf at text; of a layer whose rows were kept."""
+        return self.means.ranks + rows.weights.mean((0, 1))
 
     def keep(self, ranked: Tensor, tokens: int) -> Tensor:
         """(M',) ascending slots: all text and the ``tokens`` best visual ones, ties to the lower slot."""
@@ -53,7 +45,7 @@ class Ranked:
         if self._table is None:
             self._table = torch.cat([table[0] for table in rotary], dim=1)
         self._table = self._table.index_select(0, source)
-        self._ranks = self._ranks.index_select(0, source)
+        self.means.ranks = self.means.ranks.index_select(1, source)
         half = rotary[0].shape[-1]
         return self._table[None, :, :half], self._table[None, :, half:]
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from senna_autoprune.pruning.context import AttentionRows, PromptLayout
+from senna_autoprune.pruning.decoder import rows_once
 from senna_autoprune.pruning.parts.selection import top_tokens_of_each
 
 
@@ -29,28 +30,17 @@ class RankedBatch:
         for row, layout in zip(ranks, layouts, strict=True):
             row[length - layout.length :] = 0
             row[layout.text.numpy() if layout.host_text is None else layout.host_text] = np.inf
-        self._ranks = torch.from_numpy(ranks)  # (B, M)
-        self._asking = [layout.asking for layout in layouts]
-        self._shares: dict[int, Tensor] = {}  # by how many rows were computed
+        self.means = rows_once.Means(torch.from_numpy(ranks), [layout.asking for layout in layouts])
         self._tables: list[Tensor] = []  # cosines and sines (B M, h)
         self.starts = [length - layout.length for layout in layouts]
         self.there: Tensor | None = None
 
     def rank(self, rows: Sequence[AttentionRows]) -> Tensor:
-        """(B, M): the mean over heads and rows at visual tokens, +inf at text, -inf at padding."""
-        whole = rows[0].whole
-        if whole is None:  # looked at beside the kernel
-            scores = self._ranks.clone()
-            for sample, one in enumerate(rows):
-                scores[sample, one.start :] += one.weights.mean((0, 1))
-            return scores
-        batch, heads, computed = whole.shape[:3]  # (B, H, R, M), of which each prompt's last rows count
-        if computed not in self._shares:
-            share = np.zeros((batch, heads, computed), dtype=np.float32)
-            for row, asking in zip(share, self._asking, strict=True):
-                row[:, -asking:] = 1 / (heads * asking)
-            self._shares[computed] = torch.from_numpy(share.reshape(batch, 1, -1))
-        return torch.baddbmm(self._ranks[:, None], self._shares[computed], whole.flatten(1, 2))[:, 0]
+        """(B, M): the mean over heads and rows at visual tokens, +inf at text, -inf at padding; of a layer whose rows were kept."""
+        scores = self.means.ranks.clone()
+        for sample, one in enumerate(rows):
+            scores[sample, one.start :] += one.weights.mean((0, 1))
+        return scores
 
     def keep(self, scores: Tensor, tokens: Sequence[int]) -> Tensor:
         """(B, M') slots that stay, ascending, 0 at padding: each prompt's text and ``tokens`` best visual ones, ties to the lower slot."""
@@ -77,7 +67,7 @@ class RankedBatch:
         flat = torch.from_numpy((source.numpy() + slots * np.arange(batch)[:, None]).reshape(-1))
         before = self._tables or [table.expand(batch, -1, -1).flatten(0, 1) for table in rotary]
         self._tables = [table.index_select(0, flat) for table in before]
-        ranks = self._ranks.flatten().index_select(0, flat).view(source.shape)
-        self._ranks = ranks if self.there is None else ranks.masked_fill_(~self.there, float("-inf"))
+        ranks = self.means.ranks.flatten().index_select(0, flat).view(source.shape)
+        self.means.ranks = ranks if self.there is None else ranks.masked_fill_(~self.there, float("-inf"))
         cos, sin = (table.view(*source.shape, -1) for table in self._tables)
         return hidden.flatten(0, 1).index_select(0, flat).view(*source.shape, width), (cos, sin)

@@ -10,23 +10,50 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 CACHED = 1 << 18  # float32 scores: a megabyte
+BANDED = 1 << 19  # scores beyond which a CPU computes the rows in two bands: two megabytes, a core's own cache
 BLOCK = 32  # rows that a CPU's kernel computes together: a remainder of them takes it several times as long a row
+
+
+class Means:
+    """Adds the rows' mean weight, over heads and each prompt's asking rows, to ranks (B, M) float32 of the columns.
+
+    A product with a constant row: reductions over leading axes are several times slower on a CPU. asking: T of each prompt.
+    """
+
+    def __init__(self, ranks: Tensor, asking: Sequence[int]) -> None:
+        self.ranks, self._asking = ranks, asking
+        self._shares: dict[tuple[int, ...], Tensor] = {}
+
+    def shares(self, heads: int, rows: int, start: int, stop: int) -> Tensor:
+        """(B, 1, H r): what rows ``start`` to ``stop``, of ``rows`` a head, count."""
+        key = (heads, rows, start, stop)
+        if key not in self._shares:
+            share = np.zeros((len(self._asking), heads, rows), dtype=np.float32)
+            for row, asking in zip(share, self._asking, strict=True):
+                row[:, -asking:] = 1 / (heads * asking)
+            part = share[:, :, start:stop].reshape(len(share), 1, -1)
+            self._shares[key] = torch.from_numpy(part).to(self.ranks.device)
+        return self._shares[key]
 
 
 def first_row(query: Tensor, asking: int) -> int:
     """The first of the rows that are computed here, of queries (B, H, M, h).
 
-    On a CPU they are a few more than asked for, so that the kernel gets whole blocks or nothing, where a prompt's scores stay in the cache.
+    On a CPU they are a few more than asked for, so that the kernel gets whole blocks; or nothing of two, where a prompt's scores stay in
+    the cache.
     """
     heads, slots = query.shape[1:3]
     before = slots - asking
-    if query.device.type != "cpu" or heads * asking * slots > CACHED:
+    if query.device.type != "cpu":
         return before
-    return before // BLOCK * BLOCK if before >= 2 * BLOCK else 0
+    if before < 2 * BLOCK and heads * asking * slots <= CACHED:
+        return 0
+    return before // BLOCK * BLOCK
 
 
 def future(asking: int, length: int, device: Any) -> Tensor:
@@ -53,29 +80,59 @@ def _scores(query: Tensor, key: Tensor, bias: Tensor, scaling: float) -> Tensor:
 
 
 def last_rows(
-    states: tuple[Tensor, Tensor, Tensor], first: int, bias: Tensor, scaling: float | None, starts: Sequence[int] = ()
-) -> tuple[Tensor, Tensor]:
+    states: tuple[Tensor, Tensor, Tensor],
+    first: int,
+    bias: Tensor,
+    scaling: float | None,
+    starts: Sequence[int] = (),
+    means: Means | None = None,
+) -> tuple[list[Tensor], Tensor]:
     """Causal attention of all rows from ``first`` on.
 
     Args:
         states: query, key and value (B, H, M, h). bias: of ``future``. starts: slots of padding on the left of each prompt, which nothing
-            but padding attends to; none: no padding.
+            but padding attends to; none: no padding. means: if nothing is asked for but the ranks that it adds up.
 
     Returns:
-        output (B, R, H, h), some number at padding, and the weights (B, H, R, M) in float32.
+        output, in bands (B, r, H, h) one below the other, some number at padding; and the weights (B, H, R, M) in float32 or, with
+        ``means``, the ranks (B, M).
     """
     query, key, value = states
     batch, heads, slots, width = query.shape
-    asked = query[:, :, first:].float().flatten(0, 1)  # (B H, R, h)
-    scores = _scores(asked, key.float().flatten(0, 1).transpose(1, 2), bias, width**-0.5 if scaling is None else scaling)
-    scores = scores.view(batch, heads, slots - first, slots)
-    padded = max(starts, default=0)
-    if padded:  # a number, not -inf: where padding sees padding alone, its output must be no NaN, for weights of 0 are multiplied by it
-        hidden = torch.arange(padded, device=query.device) < torch.tensor(starts, device=query.device)[:, None]  # (B, padded)
-        scores[..., :padded].masked_fill_(hidden[:, None, None], torch.finfo(scores.dtype).min)
-    weights = torch.softmax(scores, -1, out=scores)  # in place: as large as a prompt's keys and more
-    rows = torch.bmm(weights.to(value.dtype).flatten(0, 1), value.flatten(0, 1))  # (B H, R, h)
-    return rows.view(batch, heads, -1, width).transpose(1, 2), weights
+    rows, scale = slots - first, width**-0.5 if scaling is None else scaling
+    asked, keys, values = query[:, :, first:].float().flatten(0, 1), key.float().flatten(0, 1).transpose(1, 2), value.flatten(0, 1)
+    output: list[Tensor] = []
+    ranks = None
+    for start, stop in reversed(_bands(query, rows) if means is not None else [(0, rows)]):  # the last sees all columns
+        seen = first + stop
+        scores = _scores(asked[:, start:stop], keys[..., :seen], bias, scale).view(batch, heads, stop - start, seen)
+        if any(starts):
+            _hide(scores, starts)
+        weights = torch.softmax(scores, -1, out=scores)  # in place: as large as a prompt's keys and more
+        if means is not None:
+            counted = means.shares(heads, rows, start, stop), weights.flatten(1, 2)
+            if ranks is None:
+                ranks = torch.baddbmm(means.ranks[:, None], *counted)  # (B, 1, M)
+            else:
+                ranks[..., :seen].baddbmm_(*counted)
+        band = torch.bmm(weights.to(value.dtype).flatten(0, 1), values[:, :seen])  # (B H, r, h)
+        output.insert(0, band.view(batch, heads, -1, width).transpose(1, 2))
+    return output, weights if ranks is None else ranks[:, 0]
+
+
+def _bands(query: Tensor, rows: int) -> list[tuple[int, int]]:
+    """Rows that are computed together: all; on a CPU two halves of many, the first of which does not look at the second's columns."""
+    batch, heads, slots, _ = query.shape
+    if query.device.type != "cpu" or rows < 2 or batch * heads * rows * slots <= BANDED:
+        return [(0, rows)]
+    return [(0, rows // 2), (rows // 2, rows)]
+
+
+def _hide(scores: Tensor, starts: Sequence[int]) -> None:
+    """Padding, by a number, not -inf: where it sees itself alone, its output must be no NaN, for weights of 0 are multiplied by it."""
+    padded = max(starts)
+    hidden = torch.arange(padded, device=scores.device) < torch.tensor(starts, device=scores.device)[:, None]  # (B, padded)
+    scores[..., :padded].masked_fill_(hidden[:, None, None], torch.finfo(scores.dtype).min)
 
 
 def serves(implementation: str, module: nn.Module, query: Tensor, key: Tensor, mask: Any, kwargs: dict[str, Any]) -> bool:
@@ -103,20 +160,21 @@ def attend(
     asking: int,
     kwargs: dict[str, Any],
     timer: AbstractContextManager[Any] | None = None,
+    means: Means | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One layer's attention of one prompt.
 
     Args:
         kernel: as transformers calls it, for the rows before. states: query, key, value (1, H, M, h). bias: of ``future``. asking: T.
-        timer: runs while the last rows are computed, though the kernel is spared them.
+        timer: runs while the last rows are computed, though the kernel is spared them. means: of ``last_rows``.
 
     Returns:
-        output (1, M, H, h), and the weights (1, H, R, M) of the last R >= T rows in float32.
+        output (1, M, H, h), and the weights (1, H, R, M) of the last R >= T rows in float32 or, with ``means``, the ranks (1, M).
     """
     first = first_row(states[0], asking)
     with timer or nullcontext():
-        rows, weights = last_rows(states, first, bias, kwargs.get("scaling"))
-    if not first:
-        return rows, weights
-    before, _ = kernel(module, *(part[:, :, :first] for part in states), None, **kwargs)
-    return torch.cat([before, rows], dim=1), weights
+        rows, found = last_rows(states, first, bias, kwargs.get("scaling"), means=means)
+    if first:
+        before, _ = kernel(module, *(part[:, :, :first] for part in states), None, **kwargs)
+        rows = [before, *rows]
+    return rows[0] if len(rows) == 1 else torch.cat(rows, dim=1), found

@@ -83,8 +83,10 @@ def test_no_kernel_is_given_a_mask(prompts, monkeypatch):
     assert len(masks) == 8 * 3 and all(mask is None and batch == 1 for mask, batch in masks)
 
 
+@pytest.mark.parametrize("banded", [0, rows_once.BANDED])
 @pytest.mark.parametrize("block", [1, 2, 6, 32])
-def test_the_weights_are_of_each_prompt_alone(block, monkeypatch):
+def test_the_weights_are_of_each_prompt_alone(block, banded, monkeypatch):
+    monkeypatch.setattr(rows_once, "BANDED", banded)
     monkeypatch.setattr(rows_once, "BLOCK", block)
     torch.manual_seed(0)
     module = tiny_llama().model.layers[0].self_attn
@@ -99,7 +101,13 @@ def test_the_weights_are_of_each_prompt_alone(block, monkeypatch):
         torch.use_deterministic_algorithms(False)
     assert rows is not None and [one.layout for one in rows] == layouts
     assert [(tuple(one.weights.shape), one.start) for one in rows] == [((4, 3, 14), 6), ((4, 5, 20), 0)]
-    assert all(one.whole.shape == (2, 4, 20 - (15 // block * block if 2 * block <= 15 else 0), 20) for one in rows)
+    again, ranks = one_by_one.attend(
+        kernel, module, states, padding, {"scaling": 0.3}, layouts, None, rows_once.Means(torch.zeros(2, 20), (3, 5))
+    )
+    assert isinstance(ranks, torch.Tensor) and ranks.shape == (2, 20)
+    for sample, start in enumerate(padding.starts):
+        assert torch.allclose(ranks[sample, start:], rows[sample].weights.mean((0, 1)), atol=1e-6)
+        assert torch.allclose(again[sample, start:], output[sample, start:], atol=1e-6)
     assert output[0, :6].isfinite().all()
     for sample, start in enumerate(padding.starts):
         query, key, value = (part[sample, :, start:].double() for part in states)

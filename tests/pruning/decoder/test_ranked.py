@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from senna_autoprune import AutoPrune, SennaPruneError
 from senna_autoprune.bench.shapes import BenchShape, build_decoder, build_prompt
 from senna_autoprune.pruning.context import AttentionRows, PromptLayout, ShortLayout, initial_layouts
-from senna_autoprune.pruning.decoder import attention, rows_once
+from senna_autoprune.pruning.decoder import rows_once
 from senna_autoprune.pruning.decoder.gather import cut
 from senna_autoprune.pruning.decoder.ranked import Ranked, can_rank
 from tests.models import six_blocks, tiny_llama
@@ -38,9 +39,15 @@ class _Operations(TorchDispatchMode):
         return sum(count for name, count in self.names.items() if name not in VIEWS.split())
 
 
-def test_a_pruned_prefill_needs_at_most_a_quarter_more_operations_than_stock():
-    """At the depth of the benchmark; operators other than views, under no_grad, where composite ones are taken apart."""
-    shape = BenchShape(layers=24, hidden=16, heads=2, vocabulary=16)
+@pytest.mark.parametrize("heads", [2, 12])
+def test_a_pruned_prefill_needs_at_most_a_quarter_more_operations_than_stock(heads, monkeypatch):
+    """At the depth of the benchmark; operators other than views, under no_grad, where composite ones are taken apart.
+
+    A CPU computes many rows in two bands, for its caches' sake: five operations more in such a layer, which cost it nothing. This is
+    about launches, so it is counted as on a device that launches.
+    """
+    monkeypatch.setattr(rows_once, "BANDED", 1 << 62)
+    shape = BenchShape(layers=24, hidden=16 * heads, heads=heads, vocabulary=16)
     model = build_decoder(shape, torch.float32, "cpu")
     embeds, mask = build_prompt(shape, torch.float32, "cpu")
 
@@ -52,6 +59,9 @@ def test_a_pruned_prefill_needs_at_most_a_quarter_more_operations_than_stock():
     stock, pruned = count(None), count(AutoPrune(retention=0.25))
     assert stock > 24 * 30
     assert stock < pruned <= 1.25 * stock
+    if heads == 12:
+        monkeypatch.undo()
+        assert 0 < count(AutoPrune(retention=0.25)) - pruned <= 24 * 5
 
 
 @dataclass(kw_only=True)
@@ -68,10 +78,12 @@ def _prefill(policy, model, embeds, mask):
     return output, trace[0]
 
 
+@pytest.mark.parametrize("banded", [0, rows_once.BANDED])
 @pytest.mark.parametrize("kernel", ["sdpa", "eager"])
 @pytest.mark.parametrize("groups", [4, 2])
 @pytest.mark.parametrize("options", [{"retention": 0.25}, {"retention": 0.4, "count": "leaving"}, {"flops": 0.5}, {"retention": 1.0}])
-def test_the_short_way_is_the_long_one(options, groups, kernel):
+def test_the_short_way_is_the_long_one(options, groups, kernel, banded, monkeypatch):
+    monkeypatch.setattr(rows_once, "BANDED", banded)
     model = tiny_llama(groups=groups, attention=kernel)
     embeds, mask = six_blocks(after=9)
     short, trace = _prefill(AutoPrune(**options), model, embeds, mask)
@@ -97,6 +109,27 @@ def test_only_a_method_that_ranks_as_stock_goes_the_short_way():
     ways += [AutoPrune(retention=0.3, scope="view"), AutoPrune(retention=0.3, revival="merge"), AutoPrune(retention=0.3, mode="release")]
     assert [policy.ranks_by_mean_attention(3) for policy in ways] == [True, True, False, False, False, False, False, False]
     assert not AutoPrune(retention=0.3).ranks_by_mean_attention(0)
+
+
+def test_rows_are_kept_where_more_is_asked_for_than_their_ranks(monkeypatch):
+    """A probe reads its layer's rows; every layer above it whose next one cuts is asked for ranks alone."""
+    asked = []
+    plain = rows_once.attend
+
+    def attend(*args):
+        asked.append(args[-1] is not None)
+        return plain(*args)
+
+    monkeypatch.setattr(rows_once, "attend", attend)
+    embeds, mask = six_blocks(after=9)
+    policy = AutoPrune(retention=0.3)
+    _, trace = _prefill(policy, tiny_llama(), embeds, mask)
+    cuts = sum(one != other for one, other in pairwise([*trace.tokens_per_layer, trace.tokens_leaving]))
+    assert policy.probes(8) == (0,) and cuts > 3
+    assert asked == [False] + [True] * (cuts - 1)
+    asked.clear()
+    _prefill(LongWay(retention=0.3), tiny_llama(), embeds, mask)
+    assert not asked
 
 
 def test_what_is_worked_out_later_is_what_a_cut_says_at_once():
@@ -132,57 +165,6 @@ def test_ranks_follow_text_and_ties_go_to_the_lower_slot():
         assert torch.equal(second[1], rotary[1].index_select(1, torch.tensor([0, 3, 6, 7])))
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
-@pytest.mark.parametrize("rows", [1, 7, 12])
-@pytest.mark.parametrize("block", [1, 4, 32])
-@pytest.mark.parametrize("cached", [0, rows_once.CACHED])
-def test_rows_computed_once_are_the_kernels_and_the_scores(rows, dtype, tolerance, cached, block, monkeypatch):
-    """Scores that are larger than the cache are not written to a mask first: they are the same to the last bit."""
-    monkeypatch.setattr(rows_once, "CACHED", cached)
-    monkeypatch.setattr(rows_once, "BLOCK", block)
-    torch.manual_seed(0)
-    model = tiny_llama()
-    module = model.model.layers[0].self_attn
-    query, key, value = (torch.randn(1, 4, 30, 8).to(dtype) for _ in range(3))
-    kernel = attention._kernel("sdpa", module)
-    stock, _ = kernel(module, query, key, value, None, scaling=0.3)
-    bias = rows_once.future(rows, 50, "cpu")
-    states = (query, key, value)
-    output, whole = rows_once.attend(kernel, module, states, bias, rows, {"scaling": 0.3})
-    first = 30 - whole.shape[2]
-    before = 30 - rows
-    assert first == (before if not cached else before // block * block if before >= 2 * block else 0)
-    weights = whole[0, :, -rows:]
-    assert output.shape == stock.shape and output.dtype == dtype
-    assert (output - stock).abs().max() <= tolerance * stock.abs().max()
-    scores = (query.double() @ key.double().transpose(2, 3) * 0.3)[0]
-    hidden = torch.ones(30, 30, dtype=torch.bool).triu(1)
-    expected = scores.masked_fill(hidden, float("-inf")).softmax(-1)[:, -rows:]
-    assert (weights - expected).abs().max() <= 1e-5
-    once, _ = rows_once.last_rows(states, first, bias, 0.3)
-    monkeypatch.setattr(rows_once, "CACHED", 0 if cached else 1 << 18)  # the other way
-    again, other = rows_once.last_rows(states, first, bias, 0.3)
-    assert torch.equal(once, again) and torch.equal(whole, other)
-
-
-def test_rows_are_computed_once_in_plain_causal_sdpa_only():
-    query, key = torch.randn(1, 4, 6, 8), torch.randn(1, 4, 6, 8)
-    assert rows_once.serves("sdpa", torch.nn.Identity(), query, key, None, {"scaling": 0.1, "dropout": 0.0, "sliding_window": None})
-    refused = [
-        ("eager", query, key, None, {}),
-        ("sdpa", query, key[:, :2], None, {}),
-        ("sdpa", query, key, torch.ones(1, 1, 6, 6, dtype=torch.bool), {}),
-        ("sdpa", query, key, None, {"dropout": 0.1}),
-        ("sdpa", query, key, None, {"is_causal": False}),
-        ("sdpa", query, key, None, {"position_bias": query}),
-        ("sdpa", query.clone().requires_grad_(), key, None, {}),
-    ]
-    assert not any(rows_once.serves(call[0], torch.nn.Identity(), *call[1:]) for call in refused)
-    both_ways = torch.nn.Identity()
-    both_ways.is_causal = False
-    assert not rows_once.serves("sdpa", both_ways, query, key, None, {})
-
-
 def test_the_gradient_flows_as_in_the_stock_model():
     model = tiny_llama()
     embeds, mask = six_blocks()
@@ -203,31 +185,6 @@ def test_attention_that_is_not_finite_is_refused_on_the_short_way_too():
         model.model.layers[2].self_attn.q_proj.weight.fill_(float("nan"))
     with pytest.raises(SennaPruneError, match="gave NaN"), AutoPrune(retention=0.3)(model, visual_mask=mask), torch.no_grad():
         model(inputs_embeds=embeds)
-
-
-def test_which_rows_are_computed_explicitly():
-    """Those asked for where scores leave the cache; else as many more as leave the kernel whole blocks, or nothing of two."""
-    block = rows_once.BLOCK
-    large = torch.empty(1, 12, 968, 2)
-    assert rows_once.first_row(large, 135) == 968 - 135
-    edge = torch.empty(1, 4, 1024, 2)
-    assert rows_once.CACHED == 4 * 64 * 1024
-    assert rows_once.first_row(edge, 64) == 1024 - 64 and (1024 - 64) % block == 0
-    assert rows_once.first_row(edge, 63) == 1024 - 64, "a whole block"
-    assert rows_once.first_row(edge, 65) == 1024 - 65, "too large to stay in the cache"
-    assert rows_once.first_row(torch.empty(1, 2, 5 + 2 * block - 1, 2), 5) == 0
-    assert rows_once.first_row(torch.empty(1, 2, 5 + 2 * block, 2), 5) == 2 * block
-    assert rows_once.first_row(torch.empty(1, 4, 1024, 2, device="meta"), 63) == 1024 - 63, "only a CPU's kernel has blocks"
-
-
-def test_the_most_rows_that_are_ever_computed_have_their_future(monkeypatch):
-    asking, slots = 5, 5 + 2 * rows_once.BLOCK - 1
-    states = tuple(torch.randn(1, 2, slots, 8) for _ in range(3))
-    bias = rows_once.future(asking, slots, "cpu")
-    output, whole = rows_once.attend(None, torch.nn.Module(), states, bias, asking, {"scaling": None})  # the kernel gets no row
-    assert whole.shape == (1, 2, slots, slots)
-    expected = torch.nn.functional.scaled_dot_product_attention(*states, is_causal=True).transpose(1, 2)
-    assert torch.allclose(output, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from senna_autoprune import AutoPrune, SennaPruneError, build_policy
 from senna_autoprune.bench.batches import pad
 from senna_autoprune.pruning.context import AttentionRows, initial_layouts
 from senna_autoprune.pruning.decoder import prefill as prefill_module
+from senna_autoprune.pruning.decoder import rows_once
 from senna_autoprune.pruning.decoder.gather import cut, gather_batch
 from senna_autoprune.pruning.decoder.ranked_batch import RankedBatch
 from tests.models import six_blocks, tiny_llama
@@ -29,9 +30,9 @@ def short(monkeypatch):
     seen = []
     plain = prefill_module.Prefill._gather_ranked_batch
 
-    def counted(self, ranked, boundary, hidden, kwargs):
+    def counted(self, ranked, boundary, *args):
         seen.append(boundary)
-        return plain(self, ranked, boundary, hidden, kwargs)
+        return plain(self, ranked, boundary, *args)
 
     monkeypatch.setattr(prefill_module.Prefill, "_gather_ranked_batch", counted)
     return seen
@@ -48,9 +49,11 @@ def prefill(policy, model, embeds, visual, valid, **kwargs):
     return output, after.logits, trace
 
 
+@pytest.mark.parametrize("banded", [0, rows_once.BANDED])
 @pytest.mark.parametrize("groups", [4, 2])
 @pytest.mark.parametrize("options", [{"retention": 0.25}, {"retention": 0.4, "count": "leaving"}, {"flops": 0.5}])
-def test_the_short_way_is_the_long_one(prompts, short, options, groups):
+def test_the_short_way_is_the_long_one(prompts, short, options, groups, banded, monkeypatch):
+    monkeypatch.setattr(rows_once, "BANDED", banded)
     model = tiny_llama(groups=groups)
     whole, after, traces = prefill(AutoPrune(**options), model, *prompts, logits_to_keep=3)
     assert short
@@ -132,7 +135,7 @@ def test_a_step_by_step_cut_is_that_of_each_prompt():
         assert (gathered.valid is None and ranked.there is None) or torch.equal(gathered.valid, ranked.there)
 
 
-def test_scores_are_means_whichever_way_the_rows_were_computed():
+def test_scores_are_means_of_rows_that_were_kept():
     """Of each prompt's own last rows, of which the other has more; at text +inf, at padding -inf."""
     generator = torch.Generator().manual_seed(2)
     valid = torch.ones(2, 12, dtype=torch.bool)
@@ -144,18 +147,17 @@ def test_scores_are_means_whichever_way_the_rows_were_computed():
     whole[1, ..., :3] = 0  # padding
     asking = [layout.asking for layout in layouts]
     assert asking == [4, 2]
-    for given in (whole, None):
-        ranked = RankedBatch(layouts, 12)
-        rows = [
-            AttentionRows(whole[sample, :, -layout.asking :, start:], layout, start, given)
-            for sample, (layout, start) in enumerate(zip(layouts, (0, 3), strict=True))
-        ]
-        scores = ranked.rank(rows)
-        for sample in range(2):
-            expected = whole[sample, :, -asking[sample] :].mean((0, 1))
-            expected[valid[sample] & ~visual[sample]] = float("inf")
-            expected[~valid[sample]] = float("-inf")
-            assert torch.allclose(scores[sample], expected)
+    ranked = RankedBatch(layouts, 12)
+    rows = [
+        AttentionRows(whole[sample, :, -layout.asking :, start:], layout, start)
+        for sample, (layout, start) in enumerate(zip(layouts, (0, 3), strict=True))
+    ]
+    scores = ranked.rank(rows)
+    for sample in range(2):
+        expected = whole[sample, :, -asking[sample] :].mean((0, 1))
+        expected[valid[sample] & ~visual[sample]] = float("inf")
+        expected[~valid[sample]] = float("-inf")
+        assert torch.allclose(scores[sample], expected)
 
 
 def test_a_batch_needs_few_operations(prompts):
