@@ -26,6 +26,15 @@ def macro_f1_by_counting(labels: Sequence[Plan], answers: Sequence[Plan]) -> flo
     return sum(scores) / len(scores) if scores else None
 
 
+def drawn_times(scenes: int, resamples: int, seed: int) -> np.ndarray:
+    """(B, S) how often each scene is drawn: S draws with replacement from a seeded generator."""
+    times = np.zeros((resamples, scenes), dtype=int)
+    for row, drawn in zip(times, np.random.default_rng(seed).integers(0, scenes, (resamples, scenes)), strict=True):
+        for scene in drawn:
+            row[scene] += 1
+    return times
+
+
 def bootstrap_by_loops(
     scenes: Sequence[str],
     draws: np.ndarray,

@@ -12,7 +12,6 @@ from scipy.special import bdtr, ndtr, ndtri, stdtrit
 
 from senna_autoprune.evaluation.budget.sequence import HOPELESS, Rules
 from senna_autoprune.evaluation.measures.intervals import CAUTIOUS, USUAL, Prior
-from senna_autoprune.evaluation.measures.retention import resample_counts
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -65,7 +64,9 @@ def covered(many: Many, truth: float, level: float = 0.95) -> Flags:
 
 def covered_by_bootstrap(many: Many, truth: float, resamples: int, seed: int, level: float = 0.95) -> Flags:
     """(M,) whether the percentile bootstrap (``retention.bootstrap``) holds the truth; it has no interval where all resamples agree."""
-    counts = resample_counts(many.count.shape[1], resamples, seed)  # (B, S)
+    scenes = many.count.shape[1]
+    drawn = np.random.default_rng(seed).integers(0, scenes, (resamples, scenes))  # as scipy draws
+    counts = np.stack([np.bincount(row, minlength=scenes) for row in drawn])  # (B, S)
     values = (counts @ (many.gained - many.lost).T) / (counts @ many.count.T)  # (B, M)
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return (low != high) & (low <= truth) & (truth <= high)

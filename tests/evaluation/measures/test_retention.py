@@ -26,10 +26,9 @@ from senna_autoprune.evaluation.measures.retention import (
     mean_measure,
     plan_statistics,
     plan_sums,
-    resample_counts,
     retention,
 )
-from tests.evaluation.twins import bootstrap_by_loops, macro_f1_by_counting, mcnemar_by_summing
+from tests.evaluation.twins import bootstrap_by_loops, drawn_times, macro_f1_by_counting, mcnemar_by_summing
 
 
 def _questions(seed: int, count: int = 40, scenes: int = 6) -> tuple[list[str], list[bool], list[bool]]:
@@ -42,7 +41,7 @@ def _questions(seed: int, count: int = 40, scenes: int = 6) -> tuple[list[str], 
 def test_retention_interval_equals_nested_loops(seed: int) -> None:
     scenes, before, after = _questions(seed)
     found = retention(hit_statistics(after), hit_statistics(before), scenes, resamples=300, seed=seed)
-    draws = resample_counts(len(set(scenes)), 300, seed)
+    draws = drawn_times(len(set(scenes)), 300, seed)
 
     def ratio(taken: list[int]) -> float | None:
         below = sum(before[i] for i in taken)
@@ -108,7 +107,7 @@ def test_macro_f1_interval_equals_nested_loops() -> None:
     def value(taken: list[int]) -> float | None:
         return macro_f1_by_counting([labels[i] for i in taken], [answers[i] for i in taken])
 
-    low, high, _ = bootstrap_by_loops(scenes, resample_counts(5, 120, 3), value)
+    low, high, _ = bootstrap_by_loops(scenes, drawn_times(5, 120, 3), value)
     assert found.value == pytest.approx(macro_f1_by_counting(labels, answers))
     assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
 
@@ -160,19 +159,12 @@ def test_an_interval_says_what_it_is_made_from() -> None:
     assert accuracy([], []) == Interval(None, None, None, 0, 0, 0, "score")
     before, after = [True, False, False], [True, True, False]
     found = retention(hit_statistics(after), hit_statistics(before), ["a", "b", "c"], resamples=300, seed=1)
-    without = int((resample_counts(3, 300, 1)[:, 0] == 0).sum())  # no scene with a right answer before
+    without = int((drawn_times(3, 300, 1)[:, 0] == 0).sum())  # no scene with a right answer before
     assert (found.scenes, found.resamples, found.undefined, found.kind) == (3, 300, without, "bootstrap") and 50 < without < 150
     alike = retention(hit_statistics(before), hit_statistics(before), ["a", "b", "c"], resamples=300, seed=1)
     assert alike == Interval(1.0, None, None, 3, 300, without)
     with pytest.raises(ValueError, match="1 answers before, 2 after"):
         mcnemar([True], [True, False])
-
-
-def test_a_resample_draws_as_many_scenes_as_there_are() -> None:
-    counts = resample_counts(7, 50, seed=1)
-    assert counts.shape == (50, 7)
-    assert (counts.sum(axis=1) == 7).all()
-    assert counts.max() > 1  # with replacement
 
 
 def test_seed_decides() -> None:

@@ -8,6 +8,7 @@ from senna_autoprune.evaluation.sweep.by_type import by_type, mean_ratio
 from senna_autoprune.evaluation.sweep.cells import cells_of
 from senna_autoprune.evaluation.sweep.config import SweepConfig
 from senna_autoprune.tables.by_type import type_grids
+from tests.evaluation.twins import drawn_times
 
 LABELS = {"plan": ("KEEP, STRAIGHT", "STOP, STRAIGHT"), "light": ("Red", "None"), "description": ("It is day.", "It is night.")}
 
@@ -82,8 +83,8 @@ def test_the_ratio_is_its_slow_twin():
     found = mean_ratio(pairs, scenes, 300, 5)
     assert found.value == pytest.approx(np.mean([sum(after) / sum(before) for before, after in pairs]))
     names = list(dict.fromkeys(scenes))
-    drawn, draws = np.random.default_rng(5), []
-    for counts in drawn.multinomial(len(names), np.full(len(names), 1 / len(names)), size=300):
+    draws = []
+    for counts in drawn_times(len(names), 300, 5):
         weight, ratios, start = dict(zip(names, counts, strict=True)), [], 0
         for before, after in pairs:
             mine = [weight[scene] for scene in scenes[start : start + len(before)]]
