@@ -101,7 +101,7 @@ def command(
     for line in export.write(result.directory):
         console.print(line, markup=False, soft_wrap=True)
     if not full:
-        for line in next_commands(str(result.directory), metrics["run"]):
+        for line in next_commands(str(result.directory), metrics):
             console.print(line, markup=False, soft_wrap=True)
     if result.speed is not None:
         console.print(f"speed: {result.speed}", markup=False)

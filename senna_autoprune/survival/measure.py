@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from senna_autoprune.evaluation.measures.clusters import by_cluster
+from senna_autoprune.evaluation.measures.retention import bootstrap, mean_measure
 
 Array = NDArray[Any]
 RESAMPLES = 1000
-LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -59,33 +59,22 @@ def summary(rows: Sequence[ObjectSurvival], seed: int = 0, resamples: int = RESA
 
     Returns:
         ``objects``, ``scenes``; ``by_layer``: {"survival": (L,), "chance": (L,)}; ``mean`` and ``chance`` over layers; ``gain`` (their
-        difference) with ``low`` and ``high`` over scenes (None where there is one scene only); ``lost``: share of objects of which less
-        than a tenth is left in the last layer.
+        difference) with ``low`` and ``high`` over scenes (None where there is one only, or all are alike); ``lost``: share of objects of
+        which less than a tenth is left in the last layer.
     """
     survival, chance = np.stack([row.survival for row in rows]), np.stack([row.chance for row in rows])  # (n, L)
     gain = (survival - chance).mean(1)
     sums = by_cluster(np.stack([gain, np.ones(len(gain))], 1), [row.scene for row in rows])  # (S, 2)
-    low, high = _interval(sums, seed, resamples)
+    found = bootstrap([sums], mean_measure, resamples, seed)
     return {
         "objects": len(rows),
         "scenes": len(sums),
         "by_layer": {"survival": survival.mean(0).tolist(), "chance": chance.mean(0).tolist()},
         "mean": float(survival.mean()),
         "chance": float(chance.mean()),
-        "gain": {"value": float(gain.mean()), "low": low, "high": high},
+        "gain": {"value": float(gain.mean()), "low": found.low, "high": found.high},
         "lost": float((survival[:, -1] < 0.1).mean()),
     }
-
-
-def _interval(sums: Array, seed: int, resamples: int) -> tuple[float | None, float | None]:
-    """Of a ratio of sums (S, 2) over resampled scenes."""
-    if len(sums) < 2:
-        return None, None
-    drawn = np.random.default_rng(seed).integers(len(sums), size=(resamples, len(sums)))
-    totals = sums[drawn].sum(1)  # (R, 2)
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(totals[:, 0] / totals[:, 1], [tail, 1 - tail])
-    return float(low), float(high)
 
 
 GROUPS: dict[str, Callable[[ObjectSurvival], str | None]] = {

@@ -63,10 +63,12 @@ def _flips(found: Metrics | None) -> str:
     return str(found["harmful"]) if upper is None else f"{found['harmful']} [{100 * upper:.0f}]"
 
 
-def next_commands(directory: str, description: Metrics) -> list[str]:
-    """What a reader of the summary types next. description: the run's, which points to what a replay must be told again."""
-    return [
-        f"all tables: --full, or senna-prune report {directory}",
-        f"next: senna-prune replay --run {directory} --flips worst{in_words(pointed_to(description))}",
-        "      senna-prune budget    how far may this model be pruned, and how sure is that",
-    ]
+def next_commands(directory: str, metrics: Metrics) -> list[str]:
+    """What a reader of the summary types next: of replays one that has something to show."""
+    flips = metrics["flips"].get(metrics["method"], {})
+    which = "worst" if flips.get("harmful") else "all" if flips.get("flips") else None
+    again = in_words(pointed_to(metrics["run"]))  # what a replay must be told
+    replay = [] if which is None else [f"senna-prune replay --run {directory} --flips {which}{again}"]
+    following = [*replay, "senna-prune budget    how far may this model be pruned, and how sure is that"]
+    lines = [f"{'      ' if number else 'next: '}{line}" for number, line in enumerate(following)]
+    return [f"all tables: --full, or senna-prune report {directory}", *lines]

@@ -47,8 +47,20 @@ def test_the_verdict_comes_first_then_one_table_that_fits(metrics: dict[str, Any
     assert "Recall" not in text and "Recall" in printed(metrics, full=True)
 
 
-def test_what_to_type_next_names_the_run() -> None:
-    assert "senna-prune report runs/x" in next_commands("runs/x", {})[0]
+@pytest.mark.parametrize(
+    ("flips", "replayed"),
+    [
+        ({"flips": 3, "harmful": 1}, "next: senna-prune replay --run runs/x --flips worst"),
+        ({"flips": 2, "harmful": 0}, "--flips all"),
+        ({"flips": 0}, None),
+    ],
+)
+def test_what_to_type_next_names_the_run_and_flips_that_there_are(flips: dict[str, int], replayed: str | None) -> None:
+    others = {"random": {"flips": 9, "harmful": 9}}
+    lines = next_commands("runs/x", {"method": "autoprune", "run": {}, "flips": {"autoprune": flips, **others}})
+    assert "senna-prune report runs/x" in lines[0] and "senna-prune budget" in lines[-1]
+    assert sum("replay" in line for line in lines) == (replayed is not None) and (replayed is None or replayed in lines[1])
+    assert [line.startswith("next: ") for line in lines[1:]] == [True, False][: len(lines) - 1]
 
 
 def test_without_plans_everything_is_printed() -> None:

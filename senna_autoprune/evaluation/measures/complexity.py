@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from senna_autoprune.evaluation.measures.clusters import by_cluster
 from senna_autoprune.evaluation.measures.parsing import parse_light, parse_motion, parse_plan, parse_road_users
-from senna_autoprune.evaluation.measures.retention import Interval, accuracy_retention, bootstrap
+from senna_autoprune.evaluation.measures.retention import Interval, accuracy_retention, bootstrap, resampled
 
 Array = NDArray[Any]
 BANDS = ("simple", "medium", "complex")
@@ -102,14 +102,16 @@ def spearman(
         members.setdefault(scene, []).append(index)
     low = high = None
     if value is not None and len(members) > 1:
-        rng, groups = np.random.default_rng(seed), [np.array(one) for one in members.values()]
-        drawn = []
-        for _ in range(resamples):
-            at = np.concatenate([groups[i] for i in rng.integers(len(groups), size=len(groups))])
+        groups = [np.array(one) for one in members.values()]
+
+        def of(drawn: Array) -> float:
+            at = np.concatenate([groups[i] for i in drawn])
             one = _rank_correlation(x[at], y[at])
-            if one is not None:
-                drawn.append(one)
-        low, high = (float(bound) for bound in np.quantile(drawn, [0.025, 0.975])) if drawn else (None, None)
+            return np.nan if one is None else one
+
+        values = resampled(lambda drawn: np.apply_along_axis(of, -1, drawn), len(groups), resamples, seed)
+        known = values[np.isfinite(values)]
+        low, high = (float(bound) for bound in np.quantile(known, [0.025, 0.975])) if len(known) else (None, None)
     return {"value": value, "low": low, "high": high, "count": len(x), "scenes": len(members)}
 
 

@@ -79,6 +79,24 @@ def _interval(point: float, samples: Array, scenes: int, resamples: int, level: 
     return Interval(float(point), float(low), float(high), scenes, resamples, undefined)
 
 
+def resampled(value: Callable[[Array], Array], scenes: int, resamples: int, seed: int) -> Array:
+    """(B,) values of resamples, drawn by ``scipy.stats.bootstrap``; ``value`` takes places (..., S) in S >= 2 scenes."""
+    from scipy.stats import DegenerateDataWarning
+    from scipy.stats import bootstrap as drawn_by_scipy
+
+    with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DegenerateDataWarning)  # of its interval, which is undefined where one resample's value is
+        found = drawn_by_scipy(
+            (np.arange(scenes),),
+            lambda drawn, axis: value(drawn),
+            n_resamples=resamples,
+            batch=_CHUNK,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        )
+    return np.asarray(found.bootstrap_distribution)
+
+
 def bootstrap(
     statistics: Sequence[Array],
     combine: Callable[..., Array],
@@ -86,33 +104,22 @@ def bootstrap(
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """Percentile interval of ``combine(*sums)`` over scenes, drawn by ``scipy.stats.bootstrap``.
+    """Percentile interval of ``combine(*sums)`` over scenes; resamples in which it is undefined are left out and counted.
 
     Args:
         statistics: arrays (S, D_i) with the same scenes in the same order (paired: one resample draws the same scenes
             for all).
         combine: takes sums (..., D_i) of each, returns values (...); NaN or inf where undefined.
     """
-    from scipy.stats import DegenerateDataWarning
-    from scipy.stats import bootstrap as resample
-
     scenes = statistics[0].shape[0]
     if scenes == 0:
         return Interval(None, None, None, 0, resamples)
-    with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", DegenerateDataWarning)  # of its own interval
+    with np.errstate(invalid="ignore", divide="ignore"):
         point = float(combine(*(s.sum(axis=0) for s in statistics)))
-        if scenes == 1:
-            return _interval(point, np.array([point]), scenes, resamples, level)
-        found = resample(
-            (np.arange(scenes),),
-            lambda drawn, axis: combine(*(_times(drawn) @ s for s in statistics)),
-            n_resamples=resamples,
-            batch=_CHUNK,
-            method="percentile",  # its interval is undefined where a resample's value is: below, those are left out and counted
-            rng=np.random.default_rng(seed),
-        )
-    return _interval(point, found.bootstrap_distribution, scenes, resamples, level)
+    if scenes == 1:
+        return _interval(point, np.array([point]), scenes, resamples, level)
+    values = resampled(lambda drawn: combine(*(_times(drawn) @ s for s in statistics)), scenes, resamples, seed)
+    return _interval(point, values, scenes, resamples, level)
 
 
 def mean_measure(sums: Array) -> Array:
