@@ -130,7 +130,7 @@ def _bands(query: Tensor, rows: int) -> list[tuple[int, int]]:
 
 def _hide(scores: Tensor, starts: Sequence[int]) -> None:
     """Padding, by a number, not -inf: where it sees itself alone, its output must be no NaN, for weights of 0 are multiplied by it."""
-    padded = max(starts)
+    padded = min(max(starts), scores.shape[-1])  # the upper band may not even reach a short prompt's beginning
     hidden = torch.arange(padded, device=scores.device) < torch.tensor(starts, device=scores.device)[:, None]  # (B, padded)
     scores[..., :padded].masked_fill_(hidden[:, None, None], torch.finfo(scores.dtype).min)
 
