@@ -1,8 +1,8 @@
-"""A file that is one JSON list, element by element: memory does not grow with the file.
+"""A file that is one JSON list, element by element, by ijson: memory does not grow with the file.
 
-The standard decoder does the decoding; only the list round the elements is ours. ijson was built in and taken out again: it refuses NaN,
-so that one keyframe without a position would cost a data set (here its questions are left out and counted), and takes half a character
-for "?", a byte order mark for an error and memory with the square of the depth. To keep all that from it took more code than this.
+What ijson refuses though the standard decoder reads it (NaN, where a position was lost; whole numbers beyond 64 bits), and what it would
+not read rightly (half a character becomes "?" without a word, memory grows with the square of the depth), is left to that decoder, which
+needs the file whole.
 """
 
 from __future__ import annotations
@@ -10,26 +10,26 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from os import PathLike
-from pathlib import Path
-from typing import Any
+from os import PathLike, fspath, fstat
+from typing import Any, BinaryIO
+
+import ijson
 
 from senna_autoprune.errors import SennaPruneError
 from senna_autoprune.files.json_files import text_fault
-from senna_autoprune.files.regular import open_regular_text
+from senna_autoprune.files.regular import open_regular
 
-CHUNK = 1 << 20  # characters read at once, at least
-LONGEST = 1 << 24  # characters of one element; beyond this the file is no such list
-_SPACE = re.compile("[ \t\r\n\ufeff]*")
-_ODD = re.compile("\\\\[ubf]|[\x7f-\x9f\ud800-\udfff]")  # in JSON: an escape that may be no text, or a code that is none
-_MARKS = ("\\u", "\\b", "\\f", "\x7f")  # without them a chunk of ASCII has nothing odd
-_COMMA = re.compile("[ \t\r\n]*,[ \t\r\n]*")
+CHUNK = 1 << 12  # bytes read at once
+LONGEST = 1 << 24  # bytes of one element; beyond this the file is no such list
+BRACKETS = 4000  # opened since the last element, which nests no deeper
+WHOLE = 1 << 30  # bytes of a file that is read whole
+_BOM, _SPACE = b"\xef\xbb\xbf", b" \t\r\n"
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")  # of a character beyond 16 bits
+_ODD = (b"\\u", b"\\b", b"\\f", b"\x7f", b"\xc2")  # without them no string holds what ``text_fault`` looks for
 
 
 def iter_elements(path: str | PathLike[str], file: str, holds: str, noun: str, remedy: str, text: bool = False) -> Iterator[Any]:
-    """The elements of a file that is one JSON list, decoded one at a time.
-
-    Elements must be objects or lists to be told from their own beginnings at a chunk's end; anything else is an error.
+    """The elements of a file that is one JSON list, decoded one at a time. Elements must be objects or lists.
 
     Args:
         file, holds, noun, remedy: for an error: what the file is called, its contents, one element of it, and what to do then.
@@ -37,98 +37,111 @@ def iter_elements(path: str | PathLike[str], file: str, holds: str, noun: str, r
     Raises:
         SennaPruneError: the file is missing, unreadable, no JSON list, cut off or broken, when the fault is reached.
     """
-    reader = _Reader(Path(path), holds, noun, remedy, text)
+    where, number = fspath(path), 0
+
+    def broken(reason: object) -> SennaPruneError:
+        return SennaPruneError(f"{where}: {noun} {number} is broken or cut off ({reason}): {remedy}")
+
     try:
-        for number, value in enumerate(reader.elements()):
-            if text and reader.odd and _ODD.search(reader.text, reader.start, reader.at) is not None:  # else there is nothing to look for
-                fault = text_fault(value)
-                if fault:
-                    raise reader.broken(number, fault)
+        with open_regular(path) as opened:
+            source = _Watched(opened, text)
+            if not source.begins_a_list():
+                raise SennaPruneError(f"{where}: not a JSON list of {holds}: {remedy}")
+            for value in _elements(source):
+                if not isinstance(value, dict | list):
+                    raise SennaPruneError(f"{where}: {noun} {number} is not an object (found {value!r:.40}): {remedy}")
+                if source.odd and (fault := text_fault(value)):
+                    raise broken(fault)
+                yield value
+                number += 1
+                source.element_ended()
+    except UnicodeDecodeError as error:
+        raise SennaPruneError(f"{where}: cannot read the {file} ({error})") from error
+    except OSError as error:
+        raise SennaPruneError(f"{where}: cannot read the {file} ({error.strerror or error})") from error
+    except RecursionError as error:
+        raise broken("nested too deeply") from error
+    except _CutOff as error:
+        raise SennaPruneError(f"{where}: the file is cut off after {number} {noun}s: {remedy}") from error
+    except _Trailing as error:
+        raise SennaPruneError(f"{where}: text after the end of the list: {remedy}") from error
+    except ValueError as error:  # no JSON, or an integer of thousands of digits
+        raise broken(error) from error
+
+
+class _CutOff(Exception):
+    """The file ends before the list does."""
+
+
+class _Trailing(Exception):
+    """The list ends before the file does."""
+
+
+class _NotInPieces(ValueError):
+    """What is not for ijson."""
+
+
+def _elements(source: _Watched) -> Iterator[Any]:
+    """In pieces as far as that goes; the rest of the file whole. Raises _CutOff, _Trailing, ValueError, RecursionError, OSError."""
+    number = 0
+    try:
+        for value in ijson.items(source, "item", use_float=True, buf_size=CHUNK):
             yield value
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise SennaPruneError(f"{path}: cannot read the {file} ({reason})") from error
+            number += 1
+    except (ijson.JSONError, _NotInPieces) as error:
+        reason = str(error)
+        if "premature EOF" in reason:
+            raise _CutOff from error
+        if "trailing garbage" in reason:
+            raise _Trailing from error
+        yield from source.whole(reason)[number:]
 
 
-class _Reader:
-    """``text[at:]`` is read and not decoded yet; ``done``: the file holds no more."""
+class _Watched:
+    """A file's bytes on their way to ijson.
 
-    def __init__(self, path: Path, holds: str, noun: str, remedy: str, looked_through: bool) -> None:
-        self.path, self.holds, self.noun, self.remedy, self.looked_through = path, holds, noun, remedy, looked_through
-        self.text, self.at, self.done = "", 0, False
-        self.start = 0  # of the element decoded last
-        self.odd = False  # whether ``_ODD`` may be found in the text: a look at a chunk is a tenth of one at each element
+    odd: whether elements may hold what is no text (never, unless ``text``).
+    """
 
-    def elements(self) -> Iterator[Any]:
-        decode = json.JSONDecoder().raw_decode
-        with open_regular_text(self.path) as file:
-            self.file = file
-            if self._next() != "[":
-                raise SennaPruneError(f"{self.path}: not a JSON list of {self.holds}: {self.remedy}")
-            self.at += 1
-            number = 0
-            while (here := self._next()) != "]":
-                if number:
-                    if here != ",":
-                        raise self._cut_or_broken(number, here)
-                    self.at += 1
-                    here = self._next()
-                if here not in ("{", "["):
-                    raise self._cut_or_broken(number, here)
-                value = self._element(number)
-                while True:  # the usual case in a row: an element that is wholly read, its comma, the next one's bracket
-                    yield value
-                    number += 1
-                    comma = _COMMA.match(self.text, self.at)
-                    if comma is None or self.text[comma.end() : comma.end() + 1] not in ("{", "["):
-                        break
-                    try:
-                        self.start = comma.end()
-                        value, self.at = decode(self.text, self.start)
-                    except (ValueError, RecursionError):  # not yet wholly read, perhaps: the careful way says
-                        if not self.done:
-                            self._more()
-                        break
-            self.at += 1
-            if self._next():
-                raise SennaPruneError(f"{self.path}: text after the end of the list, at {self.text[self.at : self.at + 20]!r}")
+    def __init__(self, file: BinaryIO, text: bool) -> None:
+        self._file, self._text = file, text
+        self._head = self._tail = b""  # what was read ahead; the end of the chunk before
+        self._brackets = self._length = 0  # since an element ended; brackets in strings count, too, which does no harm
+        self.odd = False
 
-    def _element(self, number: int) -> Any:
-        """The element that begins here, reading on until it is whole."""
-        while True:
-            try:
-                self.start = self.at
-                value, self.at = json.JSONDecoder().raw_decode(self.text, self.at)
-                return value
-            except json.JSONDecodeError as error:
-                if len(self.text) - self.at > LONGEST:
-                    raise self.broken(number, f"longer than {LONGEST} characters") from error
-                if self.done:
-                    raise self.broken(number, error.msg) from error
-                self._more()
-            except RecursionError as error:
-                raise self.broken(number, "nested too deeply") from error
-            except ValueError as error:  # an integer of thousands of digits
-                raise self.broken(number, str(error)) from error
+    def begins_a_list(self) -> bool:
+        """Whether the first character that is no white space is a bracket."""
+        head = self._file.read(CHUNK).removeprefix(_BOM).lstrip(_SPACE)
+        while not head and (more := self._file.read(CHUNK)):
+            head = more.lstrip(_SPACE)
+        self._head = head
+        return head.startswith(b"[")
 
-    def _more(self) -> None:
-        chunk = self.file.read(max(CHUNK, len(self.text) - self.at))  # doubling: a long element is not decoded again and again
-        self.text, self.at, self.done = self.text[self.at :] + chunk, 0, chunk == ""
-        if self.looked_through:  # a fifth of the time that nuScenes tables take
-            self.odd = not self.text.isascii() or any(mark in self.text for mark in _MARKS)
+    def element_ended(self) -> None:
+        self._brackets = self._length = 0
 
-    def _next(self) -> str:
-        """The next character that is no white space; empty at the end of the file."""
-        while True:
-            self.at = _SPACE.match(self.text, self.at).end()  # type: ignore[union-attr]  # matches anywhere, if nothing
-            if self.at < len(self.text) or self.done:
-                return self.text[self.at : self.at + 1]
-            self._more()
+    def read(self, size: int) -> bytes:
+        """Raises _NotInPieces, ValueError, OSError."""
+        if size == 0:  # ijson asks so whether these are bytes
+            return b""
+        chunk, self._head = self._head or self._file.read(size), b""
+        seen = self._tail + chunk
+        self._brackets += chunk.count(b"[") + chunk.count(b"{")
+        self._length += len(chunk)
+        if self._length > LONGEST + CHUNK:
+            raise ValueError(f"longer than {LONGEST} bytes")
+        if self._brackets > BRACKETS + CHUNK or _HALF.search(seen):
+            raise _NotInPieces("it nests deeply, or has a character in two halves")
+        self.odd = self.odd or (self._text and any(mark in seen for mark in _ODD))
+        self._tail = seen[-5:]
+        return chunk
 
-    def broken(self, number: int, reason: str) -> SennaPruneError:
-        return SennaPruneError(f"{self.path}: {self.noun} {number} is broken or cut off ({reason}): {self.remedy}")
-
-    def _cut_or_broken(self, number: int, here: str) -> SennaPruneError:
-        if not here:
-            return SennaPruneError(f"{self.path}: the file is cut off after {number} {self.noun}s: {self.remedy}")
-        return SennaPruneError(f"{self.path}: {self.noun} {number} is not an object (found {here!r}): {self.remedy}")
+    def whole(self, reason: str) -> list[Any]:
+        """All elements. Raises ValueError, RecursionError, OSError."""
+        if fstat(self._file.fileno()).st_size > WHOLE:
+            raise ValueError(f"not to be read in pieces: {reason.splitlines()[0]}; and the file is too large to be read whole")
+        self._file.seek(0)
+        self.odd = self._text
+        values = json.loads(self._file.read().decode("utf-8-sig"))
+        assert isinstance(values, list)  # it begins with a bracket
+        return values

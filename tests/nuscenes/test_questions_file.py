@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from pathlib import Path
 
 import pytest
 
@@ -111,14 +112,14 @@ GOOD = json.dumps([record(0), record(1)])
         ("{}", "not a JSON list"),
         ("null", "not a JSON list"),
         (GOOD[:-1], "cut off after 2 records"),
-        (GOOD[: len(GOOD) - 40], "record 1 is broken or cut off"),
+        (GOOD[: len(GOOD) - 40], "cut off after 1 records"),
         ("[", "cut off after 0 records"),
         (GOOD + "x", "text after the end"),
-        (GOOD.replace('}]}, {"token"', '}]} {"token"'), "record 1 is not an object"),
+        (GOOD.replace('}]}, {"token"', '}]} {"token"'), "record 1 is broken or cut off (Expecting ','"),
         ("[1]", "record 0 is not an object"),
         ('["a"]', "record 0 is not an object"),
         ("[[1]]", "record 0: not an object but list"),
-        (GOOD[:-1] + ",]", "record 2 is not an object"),
+        (GOOD[:-1] + ",]", "record 2 is broken or cut off"),
         ([{**record(), "token": 5}], "record 0: no sample 'token'"),
         ([record(0), {k: v for k, v in record().items() if k != "token"}], "record 1: no sample 'token'"),
         ([record(conversations=[])], "human and a gpt turn"),
@@ -238,11 +239,65 @@ def test_texts_that_nobody_shows_are_not_looked_through(tmp_path, monkeypatch):
     """nuScenes' large tables: looking at each chunk for odd characters was a fifth of the time that loading takes."""
     path = tmp_path / "ego_pose.json"
     path.write_text(json.dumps([{"token": "a\\u0062"}, {"token": "b"}]))
-    monkeypatch.setattr(json_stream, "_MARKS", None)
+    monkeypatch.setattr(json_stream, "_ODD", None)
     asked = (path, "table", "rows", "row", "unpack again")
     assert len(list(json_stream.iter_elements(*asked))) == 2
     with pytest.raises(TypeError):  # a question file is
         list(json_stream.iter_elements(*asked, text=True))
+
+
+ELEMENTS = ("things.json", "file", "things", "thing", "write it again")
+
+
+@pytest.mark.parametrize("chunk", [5, 1 << 12])
+@pytest.mark.parametrize(
+    ("odd", "value"),
+    [
+        ("NaN", float("nan")),
+        ("-Infinity", float("-inf")),
+        ("1e999", float("inf")),
+        ("123456789012345678901234567890", 123456789012345678901234567890),
+        ('"\\ud83d\\ude97"', "\U0001f697"),
+        ('"\\ud83d"', "\ud83d"),
+        ("[" * 500 + "]" * 500, None),
+    ],
+)
+def test_what_ijson_would_not_read_rightly_is_read_by_the_standard_decoder(tmp_path, monkeypatch, odd, value, chunk):
+    """Elements before it come in pieces, the rest of a file whole, each once; none that is larger than is read whole."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(json_stream, "CHUNK", chunk)
+    monkeypatch.setattr(json_stream, "BRACKETS", 400 - chunk)
+    Path("things.json").write_text("[" + ", ".join([*(f'{{"n": {n}}}' for n in range(3)), f'{{"odd": {odd}}}', '{"n": 4}']) + "]")
+    found = list(json_stream.iter_elements(*ELEMENTS))
+    assert [one.get("n") for one in found] == [0, 1, 2, None, 4]
+    assert value is None or repr(found[3]["odd"]) == repr(value)
+    monkeypatch.setattr(json_stream, "WHOLE", 50)
+    seen = []
+    with pytest.raises(SennaPruneError, match=r"thing \d is broken or cut off \(not to be read in pieces: .*too large to be read whole"):
+        seen.extend(json_stream.iter_elements(*ELEMENTS))
+
+
+def test_a_plain_file_is_never_read_whole(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(json_stream, "WHOLE", 0)
+    things = [{"n": n, "text": "é [{", "place": [1.5, -0.0, 1e-9, n]} for n in range(2000)]
+    for escaped in (False, True):
+        Path("things.json").write_text("\ufeff \n" + json.dumps(things, ensure_ascii=escaped, indent=1), encoding="utf-8")
+        assert list(json_stream.iter_elements(*ELEMENTS, text=True)) == things
+
+
+def test_memory_does_not_grow_with_brackets(tmp_path, monkeypatch):
+    """ijson's would with their square: a gigabyte for twenty thousand."""
+    monkeypatch.chdir(tmp_path)
+    deep = '{"a": "]]]]]]]]", "b": ' * 30_000
+    Path("things.json").write_text("[" + deep)
+    tracemalloc.start()
+    try:
+        with pytest.raises(SennaPruneError, match="thing 0 is broken or cut off"):
+            list(json_stream.iter_elements(*ELEMENTS))
+        assert tracemalloc.get_traced_memory()[1] < 300e6
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("hard", [False, True])
