@@ -70,7 +70,7 @@ def iter_elements(path: str | PathLike[str], file: str, holds: str, noun: str, r
 
 
 class _CutOff(Exception):
-    """The file ends before the list does."""
+    """The file ends between elements, or may."""
 
 
 class _Trailing(Exception):
@@ -91,7 +91,7 @@ def _elements(source: _Watched) -> Iterator[Any]:
     except (ijson.JSONError, _NotInPieces) as error:
         reason = str(error)
         if "premature EOF" in reason:
-            raise _CutOff from error
+            raise _CutOff if source.between else ValueError("the file ends in it") from error
         if "trailing garbage" in reason:
             raise _Trailing from error
         yield from source.whole(reason)[number:]
@@ -105,7 +105,7 @@ class _Watched:
 
     def __init__(self, file: BinaryIO, text: bool) -> None:
         self._file, self._text = file, text
-        self._head = self._tail = b""  # what was read ahead; the end of the chunk before
+        self._head = self._tail = self._last = b""  # what was read ahead; the end of the chunk before; its last byte that is no space
         self._brackets = self._length = 0  # since an element ended; brackets in strings count, too, which does no harm
         self.odd = False
 
@@ -117,6 +117,11 @@ class _Watched:
         self._head = head
         return head.startswith(b"[")
 
+    @property
+    def between(self) -> bool:
+        """Whether what was read last may end an element, or begin the list."""
+        return self._last in (b"}", b"]", b",", b"[")
+
     def element_ended(self) -> None:
         self._brackets = self._length = 0
 
@@ -124,7 +129,11 @@ class _Watched:
         """Raises _NotInPieces, ValueError, OSError."""
         if size == 0:  # ijson asks so whether these are bytes
             return b""
-        chunk, self._head = self._head or self._file.read(size), b""
+        chunk, self._head = (
+            self._head or self._file.read(max(size, self._length)),
+            b"",
+        )  # doubling: a string is scanned again from its beginning
+        self._last = chunk.rstrip()[-1:] or self._last
         seen = self._tail + chunk
         self._brackets += chunk.count(b"[") + chunk.count(b"{")
         self._length += len(chunk)

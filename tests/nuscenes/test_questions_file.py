@@ -112,7 +112,7 @@ GOOD = json.dumps([record(0), record(1)])
         ("{}", "not a JSON list"),
         ("null", "not a JSON list"),
         (GOOD[:-1], "cut off after 2 records"),
-        (GOOD[: len(GOOD) - 40], "cut off after 1 records"),
+        (GOOD[: len(GOOD) - 40], "record 1 is broken or cut off"),
         ("[", "cut off after 0 records"),
         (GOOD + "x", "text after the end"),
         (GOOD.replace('}]}, {"token"', '}]} {"token"'), "record 1 is broken or cut off (Expecting ','"),

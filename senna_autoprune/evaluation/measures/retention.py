@@ -81,6 +81,8 @@ def _interval(point: float, samples: Array, scenes: int, resamples: int, level: 
 
 def resampled(value: Callable[[Array], Array], scenes: int, resamples: int, seed: int) -> Array:
     """(B,) values of resamples, drawn by ``scipy.stats.bootstrap``; ``value`` takes places (..., S) in S >= 2 scenes."""
+    if not resamples:
+        return np.empty(0)
     from scipy.stats import DegenerateDataWarning
     from scipy.stats import bootstrap as drawn_by_scipy
 

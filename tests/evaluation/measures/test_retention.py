@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from senna_autoprune.evaluation.measures.clusters import Clusters
+from senna_autoprune.evaluation.measures.complexity import spearman
 from senna_autoprune.evaluation.measures.intervals import share_interval
 from senna_autoprune.evaluation.measures.metrics import Few, each_once, pair_once, tally
 from senna_autoprune.evaluation.measures.parsing import INVALID_PLAN, PATHS, SPEEDS, Plan
@@ -165,6 +166,19 @@ def test_an_interval_says_what_it_is_made_from() -> None:
     assert alike == Interval(1.0, None, None, 3, 300, without)
     with pytest.raises(ValueError, match="1 answers before, 2 after"):
         mcnemar([True], [True, False])
+
+
+def test_without_resamples_there_is_no_interval() -> None:
+    scenes, before, after = _questions(4)
+    found = retention(hit_statistics(after), hit_statistics(before), scenes, resamples=0)
+    assert (found.low, found.high, found.resamples) == (None, None, 0) and found.value == pytest.approx(sum(after) / sum(before))
+    assert spearman([1.0, 2.0, 3.0], [1.0, 3.0, 2.0], ["a", "b", "c"], resamples=0) == {
+        "value": pytest.approx(0.5),
+        "low": None,
+        "high": None,
+        "count": 3,
+        "scenes": 3,
+    }
 
 
 def test_seed_decides() -> None:
