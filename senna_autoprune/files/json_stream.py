@@ -90,9 +90,9 @@ def _elements(source: _Watched) -> Iterator[Any]:
             number += 1
     except (ijson.JSONError, _NotInPieces) as error:
         reason = str(error)
-        if "premature EOF" in reason:
+        if reason.startswith("parse error: premature EOF"):  # a picture of the place follows, in the file's own words
             raise _CutOff if source.between else ValueError("the file ends in it") from error
-        if "trailing garbage" in reason:
+        if reason.startswith("parse error: trailing garbage"):
             raise _Trailing from error
         yield from source.whole(reason)[number:]
 

@@ -254,6 +254,8 @@ ELEMENTS = ("things.json", "file", "things", "thing", "write it again")
     ("odd", "value"),
     [
         ("NaN", float("nan")),
+        ('NaN, "says": "premature EOF"', float("nan")),
+        ('NaN, "says": "trailing garbage"', float("nan")),
         ("-Infinity", float("-inf")),
         ("1e999", float("inf")),
         ("123456789012345678901234567890", 123456789012345678901234567890),
@@ -275,6 +277,19 @@ def test_what_ijson_would_not_read_rightly_is_read_by_the_standard_decoder(tmp_p
     seen = []
     with pytest.raises(SennaPruneError, match=r"thing \d is broken or cut off \(not to be read in pieces: .*too large to be read whole"):
         seen.extend(json_stream.iter_elements(*ELEMENTS))
+
+
+@pytest.mark.parametrize("before", range(7))
+def test_what_lies_across_two_chunks_is_seen(tmp_path, monkeypatch, before):
+    monkeypatch.chdir(tmp_path)
+    begin = '[{"text": "'
+    filled = begin + "x" * (json_stream.CHUNK - len(begin) - before)
+    Path("things.json").write_text(filled + '\\ud83d"}]')
+    (found,) = json_stream.iter_elements(*ELEMENTS)
+    assert found["text"][-1] == "\ud83d"
+    Path("things.json").write_text(filled + '\\u001b"}]')
+    with pytest.raises(SennaPruneError, match="thing 0 is broken or cut off"):
+        list(json_stream.iter_elements(*ELEMENTS, text=True))
 
 
 def test_a_plain_file_is_never_read_whole(tmp_path, monkeypatch):

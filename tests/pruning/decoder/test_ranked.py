@@ -43,10 +43,11 @@ class _Operations(TorchDispatchMode):
 def test_a_pruned_prefill_needs_at_most_a_quarter_more_operations_than_stock(heads, monkeypatch):
     """At the depth of the benchmark; operators other than views, under no_grad, where composite ones are taken apart.
 
-    A CPU computes many rows in two bands, for its caches' sake: five operations more in such a layer, which cost it nothing. This is
-    about launches, so it is counted as on a device that launches.
+    Where scores are larger than its cache a CPU computes the rows in two bands: five operations more in such a layer, which cost it
+    nothing. This is about launches, so there it is counted as on a device that launches.
     """
-    monkeypatch.setattr(rows_once, "BANDED", 1 << 62)
+    if heads == 12:
+        monkeypatch.setattr(rows_once, "BANDED", 1 << 62)
     shape = BenchShape(layers=24, hidden=16 * heads, heads=heads, vocabulary=16)
     model = build_decoder(shape, torch.float32, "cpu")
     embeds, mask = build_prompt(shape, torch.float32, "cpu")
