@@ -163,8 +163,11 @@ def _solve(shape: Sequence[float], visual: int, min_keep: int, spent: Callable[[
     low, high = 0.0, (visual + 1) / values.min()
     for _ in range(50):
         between = low + (high - low) * _SIXTEENTHS
-        fits = int((spent(counts(between[:, None])) <= budget).sum())  # what fits is below what does not
+        spends = spent(counts(between[:, None]))
+        fits = int((spends <= budget).sum())  # what fits is below what does not
         low, high = between[fits - 1] if fits else low, between[fits] if fits < len(between) else high
+        if fits and spends[fits - 1] == budget:  # nothing remains, and another scale that spends as much has the same counts
+            return [int(count) for count in counts(low)]
         if high - low <= 1e-15 * high:
             break
     schedule = counts(low).astype(int)

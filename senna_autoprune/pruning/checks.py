@@ -39,10 +39,10 @@ def check_allocation(method: Method, context: PromptContext, allocation: Any, en
         raise _fault(method, "allocate", f"returned {_said(allocation)}; return Allocation((n_0, ..., n_L-1))")
     layers, visual, counts = context.layers, context.visual, tuple(allocation.entering)
     chosen = counts if allocation.selected is None else tuple(allocation.selected)
-    for name, numbers in (("entering", counts), ("selected", chosen)):
+    for name, numbers in (("entering", counts), ("selected", chosen))[: 1 if chosen is counts else 2]:
         if len(numbers) not in (layers, layers + 1) or len(numbers) != len(counts):
             raise _fault(method, "allocate", f"{name} has {len(numbers)} counts for {layers} layers")
-        wrong = [number for number in numbers if not isinstance(number, Integral) or isinstance(number, bool) or number < 0]
+        wrong = [number for number in numbers if not _is_count(number)]
         if wrong:
             raise _fault(method, "allocate", f"{name} holds {wrong[0]!r}; counts are whole numbers >= 0")
     for layer, (before, now) in enumerate(pairwise((visual, *counts))):
@@ -54,6 +54,11 @@ def check_allocation(method: Method, context: PromptContext, allocation: Any, en
         raise _fault(method, "allocate", f"changed the counts of layers already run: {list(counts[: len(entered)])}, not {entered}")
     if last:
         _check_budget(method, context, counts)
+
+
+def _is_count(number: Any) -> bool:
+    whole = type(number) is int or (isinstance(number, Integral) and not isinstance(number, bool))  # most are ints, known at once
+    return whole and number >= 0
 
 
 def _check_budget(method: Method, context: PromptContext, counts: tuple[int, ...]) -> None:

@@ -187,7 +187,7 @@ class PruningHooks:
             state.cache.reset()  # it failed half-way; the cache was empty before
         if state is None or not state.done:
             return None
-        check_scores(self.policy, [scores for context in state.contexts for scores in context.ranked])
+        check_scores(self.policy, [*state.scores, *(scores for context in state.contexts for scores in context.ranked)])
         cache = _cache_in(output) if state.cache is None else state.cache
         kv_bytes = 0
         if cache is not None and cache.get_seq_length():

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from senna_autoprune.pruning.checks import check_allocation, check_numbers, check_revived, check_selection
-from senna_autoprune.pruning.context import PromptContext, PromptLayout, ShortLayout
+from senna_autoprune.pruning.context import AttentionRows, PromptContext, PromptLayout, ShortLayout
 from senna_autoprune.pruning.decoder import attention, one_by_one, rows_once
 from senna_autoprune.pruning.decoder.cache import CachedLayer
 from senna_autoprune.pruning.decoder.deepstack import MERGED, DeepStack
@@ -37,6 +37,7 @@ class Prefill:
     valid: (B, M) bool, False at padding, and places: (B, M) by which a sliding window counts, both of what is left.
     windows: each layer's sliding window. ranked: while every cut so far took the short way (ranked.py, ranked_batch.py).
     apart: whether layers attend prompt by prompt to a batch (one_by_one.py). future: of ``rows_once``, if its text rows are a by-product.
+    tables: (of the layer below, of this one), cosines and sines of the whole prompts. scores: that the short way ranked by.
     rotary and masks: since the last cut, by kind of layer and by sliding window. layouts and entering: per layer, per sample.
     """
 
@@ -57,6 +58,7 @@ class Prefill:
     future: Tensor | None = None
     after: Tensor | None = None
     deepstack: DeepStack | None = None
+    tables: tuple[Any, Any] = (None, None)
     left: list[CachedLayer] = field(default_factory=list)
     cut: bool = False
     capture: attention.Capture | None = None
@@ -64,8 +66,10 @@ class Prefill:
     position_ids: Tensor | None = None
     rotary: dict[Any, tuple[Tensor, Tensor]] = field(default_factory=dict)
     masks: dict[int | None, Tensor | None] = field(default_factory=dict)
+    scores: list[Tensor] = field(default_factory=list)
     layouts: list[list[PromptLayout]] = field(default_factory=list)
     entering: list[list[int]] = field(default_factory=list)
+    _ways: dict[int, str | None] = field(default_factory=dict)
 
     @property
     def depth(self) -> int:
@@ -85,11 +89,11 @@ class Prefill:
             self.capture = attention.Capture(layouts, self.valid, rows, timer=self.timer, window=window, places=self.places)
             if isinstance(self.ranked, Ranked) and self.policy.ranks_by_mean_attention(index + 1):
                 self.capture.future = self.ranked.future
-            if self.ranked is not None and index not in self.policy.probes(self.depth) and self._only_ranks(index + 1):
+            if self.ranked is not None and index not in self.policy.probes(self.depth) and self._way(index + 1) == "ranks":
                 self.capture.means = self.ranked.means
             attention.request(self.decoder.layers[index].self_attn, self.capture)
         if self.apart:
-            starts = [hidden.shape[1] - context.layout.length for context in self.contexts]
+            starts = [hidden.shape[1] - context.layout.length for context in self.contexts] if self._starts is None else self._starts
             late = partial(self._mask, index, hidden) if self.cut and self._mask_late else None
             attention.separate(self.decoder.layers[index].self_attn, one_by_one.Padding(starts, self.future, late))
         window, length = self.windows[index], hidden.shape[1]
@@ -121,8 +125,7 @@ class Prefill:
         if index in self.policy.probes(self.depth):
             return self.policy.rows
         above = index + 1
-        cuts = any(_chosen(context, above) < context.layout.tokens for context in self.contexts)
-        return self.policy.rows if cuts and self.policy.scores_from_attention(above) else None
+        return self.policy.rows if self._way(above) is not None and self.policy.scores_from_attention(above) else None
 
     def at_boundary(self, boundary: int, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
         """The cut at the input of layer ``boundary`` (L: after the last): allocate if it is time, select, revive, gather."""
@@ -135,19 +138,20 @@ class Prefill:
             self.ranked = self._may_rank(kwargs)
         if self.deepstack is not None:
             hidden = self.deepstack.add(boundary, hidden, [context.layout for context in self.contexts])
-        for sample, context in enumerate(self.contexts):
-            context.boundary, context.hidden = boundary, hidden[sample]
-            context.attention = rows[sample] if rows is not None else None
-            if kwargs:
-                context.row, context.tables_below, context.tables = sample, context.tables, kwargs["position_embeddings"]
-        if boundary - 1 in self.policy.probes(self.depth):
+        if kwargs:
+            self.tables = self.tables[1], kwargs["position_embeddings"]
+        probing = boundary - 1 in self.policy.probes(self.depth)
+        if probing:
+            self._show(boundary, hidden, rows)
             self._allocate(boundary - 1)
-        if any(_chosen(context, boundary) < context.layout.tokens for context in self.contexts):
-            if self._only_ranks(boundary) and (rows is not None or ranks is not None):
-                hidden = self._gather_ranked(boundary, hidden, kwargs, ranks)
-            else:
-                self.ranked = None
-                hidden = self._gather(boundary, hidden, kwargs)
+        way = self._way(boundary)
+        if way == "ranks" and (rows is not None or ranks is not None):
+            hidden = self._gather_ranked(boundary, hidden, kwargs, ranks, rows)
+        elif way is not None:
+            if not probing:
+                self._show(boundary, hidden, rows)
+            self.ranked = None
+            hidden = self._gather(boundary, hidden, kwargs)
         if self.cut and kwargs:
             rotary, mask = self._rotary(boundary, hidden, kwargs), None if self._mask_late else self._mask(boundary, hidden)
             kwargs = {**kwargs, "position_embeddings": rotary, "attention_mask": mask}
@@ -158,6 +162,13 @@ class Prefill:
         for context in self.contexts:
             context.hidden = context.attention = None  # nothing of a layer outlives it
         return hidden, kwargs
+
+    def _show(self, boundary: int, hidden: Tensor, rows: list[AttentionRows] | None) -> None:
+        """Let the method see where it is. rows: of the layer below, if they were asked for."""
+        for sample, context in enumerate(self.contexts):
+            context.boundary, context.hidden = boundary, hidden[sample]
+            context.attention = rows[sample] if rows is not None else None
+            context.row, (context.tables_below, context.tables) = sample, self.tables
 
     def _allocate(self, layer: int) -> None:
         asking = [sample for sample, context in enumerate(self.contexts) if context.visual]
@@ -174,6 +185,10 @@ class Prefill:
             allocation = self.policy.allocate(context)
             check_allocation(self.policy, context, allocation, [counts[sample] for counts in self.entering], last)
             context.allocation = allocation
+        self._ways = {}
+        if isinstance(self.ranked, RankedBatch):
+            entering = [context.allocation.entering for context in self.contexts if context.allocation is not None]
+            self.ranked.plan([[*counts, *counts[-1:] * (self.depth + 1 - len(counts))] for counts in entering])
 
     def _may_rank(self, kwargs: dict[str, Any]) -> Ranked | RankedBatch | None:
         """Tables for the short way, where these prompts can go it at all; a method may still go another one at any cut."""
@@ -205,53 +220,59 @@ class Prefill:
         """Whether a padded batch's mask is made only if a layer cannot attend prompt by prompt: of layers that do no more with it."""
         return self.apart and self.decoder.config.model_type in LOOKAHEAD
 
-    def _only_ranks(self, boundary: int) -> bool:
-        """Whether the cut at this boundary goes the short way, if there is attention to rank by."""
-        if self.ranked is None or not self.policy.ranks_by_mean_attention(boundary):
-            return False
-        return all(_allocated(one, boundary) == _chosen(one, boundary) for one in self.contexts)
+    def _way(self, boundary: int) -> str | None:
+        """What the cut at this boundary needs: None: no cut; "ranks": if there are any, the short way; "method": it selects."""
+        if boundary not in self._ways:
+            chosen = [_chosen(context, boundary) for context in self.contexts]
+            way = "method" if any(count < one.layout.tokens for count, one in zip(chosen, self.contexts, strict=True)) else None
+            if way is not None and self.ranked is not None and self.policy.ranks_by_mean_attention(boundary):
+                allocated = [_allocated(context, boundary) for context in self.contexts]
+                way = "ranks" if allocated == chosen else way
+            self._ways[boundary] = way
+        return self._ways[boundary]
 
-    def _gather_ranked(self, boundary: int, hidden: Tensor, kwargs: dict[str, Any], ranks: Tensor | None) -> Tensor:
-        context, ranked = self.contexts[0], self.ranked
+    @property
+    def _starts(self) -> list[int] | None:
+        """Slots of padding on the left of each prompt, where the short way knows them."""
+        return self.ranked.starts if isinstance(self.ranked, RankedBatch) else None
+
+    def _gather_ranked(
+        self, boundary: int, hidden: Tensor, kwargs: dict[str, Any], ranks: Tensor | None, rows: list[AttentionRows] | None
+    ) -> Tensor:
+        ranked, positions = self.ranked, None
+        self.cut, self.masks, self.places = True, {}, None
+        if kwargs and not self._ids_unread:  # after the last layer nothing rotates or attends any more
+            positions = kwargs.get("position_ids") if self.position_ids is None else self.position_ids
         if isinstance(ranked, RankedBatch):
-            return self._gather_ranked_batch(ranked, boundary, hidden, kwargs, ranks)
+            scores = ranked.rank(rows or []) if ranks is None else ranks  # (B, M)
+            return self._gather_ranked_batch(ranked, boundary, hidden, kwargs, scores, positions)
         assert ranked is not None
-        if ranks is None:
-            assert context.attention is not None
-            ranks = ranked.rank(context.attention)
-        scores, tokens = ranks, _chosen(context, boundary)
-        context.ranked.append(scores)
+        context, tokens = self.contexts[0], _chosen(self.contexts[0], boundary)
+        scores = ranked.rank((rows or [])[0]) if ranks is None else ranks
+        self.scores.append(scores)
         source = ranked.keep(scores, tokens)
         context.layout, context.view_counts = ShortLayout(context.layout, source, tokens), None
-        self.cut, self.masks = True, {}
-        if kwargs:  # after the last layer nothing rotates or attends any more
+        if kwargs:
             self.rotary = {None: ranked.follow(source, kwargs["position_embeddings"])}
-            self.places = None
-            if not self._ids_unread:
-                before = kwargs.get("position_ids") if self.position_ids is None else self.position_ids
-                self.position_ids = before.index_select(-1, source) if before is not None else None
+            self.position_ids = positions.index_select(-1, source) if positions is not None else None
         return hidden.index_select(1, source)
 
     def _gather_ranked_batch(
-        self, ranked: RankedBatch, boundary: int, hidden: Tensor, kwargs: dict[str, Any], ranks: Tensor | None
+        self, ranked: RankedBatch, boundary: int, hidden: Tensor, kwargs: dict[str, Any], scores: Tensor, positions: Tensor | None
     ) -> Tensor:
-        rows = [context.attention for context in self.contexts if context.attention is not None]
-        scores = ranked.rank(rows) if ranks is None else ranks  # (B, M)
-        tokens, starts = [_chosen(context, boundary) for context in self.contexts], ranked.starts
-        source = ranked.keep(scores, tokens)
-        for sample, context in enumerate(self.contexts):
-            context.ranked.append(scores[sample : sample + 1, starts[sample] :])
-            padding = ranked.starts[sample]
-            context.layout = ShortLayout(context.layout, source[sample, padding:], tokens[sample], padding)
-            context.view_counts = None
-        self.cut, self.masks, self.places, self.valid = True, {}, None, ranked.there
-        if not kwargs:  # after the last layer nothing rotates or attends any more
-            return hidden.gather(1, source[..., None].expand(-1, -1, hidden.shape[-1]))
-        hidden, self.rotary[None] = ranked.follow(source, hidden, kwargs["position_embeddings"])
-        if not self._ids_unread:
-            before = kwargs.get("position_ids") if self.position_ids is None else self.position_ids
-            self.position_ids = _take(before[..., None], source)[..., 0] if before is not None else None
-        return hidden
+        batch, slots, width = hidden.shape
+        self.scores.append(scores)
+        kept = ranked.keep(scores, boundary)
+        layouts = ranked.layouts([context.layout for context in self.contexts], boundary, kept, slots)
+        for context, layout in zip(self.contexts, layouts, strict=True):
+            context.layout, context.view_counts = layout, None
+        self.valid = ranked.there
+        if kwargs:
+            self.rotary = {None: ranked.follow(kept, kwargs["position_embeddings"])}
+        if positions is not None:
+            axes = positions.shape[:-2]
+            self.position_ids = positions.expand(*axes, batch, -1).flatten(-2).index_select(-1, kept).view(*axes, batch, -1)
+        return hidden.flatten(0, 1).index_select(0, kept).view(batch, -1, width)
 
     def _gather(self, boundary: int, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
         cuts, merged = [], []

@@ -1,7 +1,7 @@
 """Which visual tokens survive: scores -> indices in original order. No host synchronisation: the counts are known integers.
 
-On a CPU the tokens that are no worse than the ``count``-th best are found without sorting; where more are as good as that one, a stable
-sort decides, as everywhere else.
+On a CPU the tokens that are no worse than the ``count``-th best are found by sorting scores alone; where more are as good as that one, a
+stable sort of their places decides, as everywhere else.
 """
 
 from __future__ import annotations
@@ -22,38 +22,23 @@ def top_tokens(scores: Tensor, count: int) -> Tensor:
     Returns:
         (count,) int64, ascending.
     """
-    kept = _no_worse(scores[None], [count])
+    kept = _no_worse(scores, count)
     if kept is not None:
         return kept
     ranked = torch.sort(scores, descending=True, stable=True).indices  # topk leaves the order of ties open
     return ranked[:count].sort().values
 
 
-def top_tokens_of_each(scores: Tensor, counts: Sequence[int]) -> Tensor:
-    """``top_tokens`` of each row (B, V), one after the other: (sum of counts,)."""
-    kept = _no_worse(scores, counts)
-    if kept is not None:
-        return kept
-    return torch.cat([top_tokens(row, count) for row, count in zip(scores, counts, strict=True)])
-
-
-def _no_worse(scores: Tensor, counts: Sequence[int]) -> Tensor | None:
-    """Columns (sum of counts,), row by row, of (B, V) that are no worse than the row's count-th best.
-
-    None: there are not as many, or NaN, or the scores are not float32 on a CPU.
-    """
-    size = scores.shape[1]
-    if scores.device.type != "cpu" or scores.dtype != torch.float32 or not 0 < min(counts) <= max(counts) <= size:
+def _no_worse(scores: Tensor, count: int) -> Tensor | None:
+    """(count,) of (V,) that are no worse than the count-th best. None: there are not as many, or NaN, or no float32 on a CPU."""
+    if scores.device.type != "cpu" or scores.dtype != torch.float32 or not 0 < count <= len(scores):
         return None
     values = scores.detach().numpy()
-    if np.isnan(values.max()):
+    ascending = np.sort(values)  # without their places: vectorised
+    if np.isnan(ascending[-1]):  # it comes last
         return None
-    places = [size - count for count in counts]
-    bar = np.partition(values, sorted(set(places)), axis=1)[np.arange(len(places)), places]
-    rows, kept = (values >= bar[:, None]).nonzero()
-    if np.bincount(rows, minlength=len(places)).tolist() != list(counts):
-        return None
-    return torch.from_numpy(np.ascontiguousarray(kept))  # it is a column of pairs, and torch warns of strides
+    kept = np.flatnonzero(values >= ascending[-count])
+    return torch.from_numpy(kept) if len(kept) == count else None
 
 
 def top_tokens_per_view(scores: Tensor, count: int, groups: Sequence[Tensor]) -> Tensor:

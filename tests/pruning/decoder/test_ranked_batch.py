@@ -6,6 +6,8 @@ import warnings
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from senna_autoprune import AutoPrune, SennaPruneError, build_policy
 from senna_autoprune.bench.batches import pad
@@ -110,8 +112,10 @@ def test_a_step_by_step_cut_is_that_of_each_prompt():
     assert ranked.starts == [5, 0, 2]
     hidden = long = torch.rand(3, 24, 6, generator=generator)
     tables = torch.rand(1, 24, 4, generator=generator), torch.rand(1, 24, 4, generator=generator)
-    whole = tables
-    for counts in ((7, 3, 9), (6, 2, 8), (1, 2, 0)):
+    whole, short = tables, layouts
+    plan = ((7, 3, 9), (6, 2, 8), (1, 2, 0))
+    ranked.plan(list(zip(*plan, strict=True)))
+    for boundary, counts in enumerate(plan):
         weights = torch.rand(3, 2, 4, hidden.shape[1], generator=generator)
         weights[..., 4] = weights[..., 3]  # ties
         rows = [AttentionRows(weights[0, :, :, ranked.starts[0] :], layouts[0], ranked.starts[0])]
@@ -119,8 +123,9 @@ def test_a_step_by_step_cut_is_that_of_each_prompt():
             AttentionRows(weights[sample] * (torch.arange(hidden.shape[1]) >= ranked.starts[sample]), layouts[sample]) for sample in (1, 2)
         ]
         scores = ranked.rank(rows)
-        source = ranked.keep(scores, counts)
-        hidden, tables = ranked.follow(source, hidden, whole)
+        kept = ranked.keep(scores, boundary)
+        short = ranked.layouts(short, boundary, kept, hidden.shape[1])
+        hidden, tables = hidden.flatten(0, 1)[kept].view(3, -1, 6), ranked.follow(kept, whole)
         cuts = []
         for one, row, count in zip(layouts, weights, counts, strict=True):
             means = row.mean((0, 1))[one.visual]
@@ -132,7 +137,29 @@ def test_a_step_by_step_cut_is_that_of_each_prompt():
         for sample, start in enumerate(ranked.starts):
             assert torch.equal(hidden[sample, start:], long[sample, start:])
             assert torch.equal(tables[1][sample, start:], whole[1][0, layouts[sample].origin[start:]])
+        for one, other in zip(short, layouts, strict=True):
+            assert (one.length, one.tokens) == (other.length, other.tokens)
+            assert all(torch.equal(getattr(one, name), getattr(other, name)) for name in ("text", "visual", "ids", "origin"))
         assert (gathered.valid is None and ranked.there is None) or torch.equal(gathered.valid, ranked.there)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(3, 12), st.integers(1, 4), st.data())
+def test_the_best_of_each_prompt_are_those_of_a_sort(size, batch, data):
+    """With ties and infinities; whatever a prompt keeps."""
+    number = st.sampled_from([0.0, -0.0, 0.1, 0.2, 0.3, 0.4, 0.5, float("inf"), float("-inf")])
+    scores = torch.tensor(data.draw(st.lists(st.lists(number, min_size=size, max_size=size), min_size=batch, max_size=batch)))
+    visual = torch.ones(batch, size, dtype=torch.bool)
+    visual[:, -1] = False
+    counts = data.draw(st.lists(st.integers(0, size - 1), min_size=batch, max_size=batch))
+    ranked = RankedBatch(initial_layouts(visual, None), size)
+    ranked.plan([[count] for count in counts])
+    kept = ranked.keep(scores, 0).view(batch, -1)
+    order = torch.sort(scores, descending=True, stable=True).indices
+    for sample, count in enumerate(counts):
+        padding = max(counts) - count
+        assert (kept[sample] - sample * size).tolist() == [0] * padding + sorted(order[sample, : count + 1].tolist())
+        assert (ranked.there is None and not padding) or ranked.there[sample].tolist() == [False] * padding + [True] * (count + 1)
 
 
 def test_scores_are_means_of_rows_that_were_kept():

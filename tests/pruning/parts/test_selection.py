@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from senna_autoprune.pruning.context import runs_of
 from senna_autoprune.pruning.parts import selection
 
+NUMBER = st.sampled_from([0.0, -0.0, 0.1, 0.2, 0.3, 0.4, 0.5, float("inf"), float("-inf"), float("nan")])
+
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=40), st.data())
@@ -20,16 +22,13 @@ def test_top_tokens_equal_a_python_sort_ties_to_the_lower_index(scores, data):
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.integers(1, 12), st.integers(1, 4), st.data())
-def test_the_best_of_each_row_are_those_of_a_sort(size, rows, data):
+@given(st.integers(1, 12), st.data())
+def test_the_best_are_those_of_a_sort(size, data):
     """With ties, infinities and NaN, which a sort puts first."""
-    number = st.sampled_from([0.0, -0.0, 0.1, 0.2, 0.3, 0.4, 0.5, float("inf"), float("-inf"), float("nan")])
-    scores = torch.tensor(data.draw(st.lists(st.lists(number, min_size=size, max_size=size), min_size=rows, max_size=rows)))
-    counts = data.draw(st.lists(st.integers(0, size), min_size=rows, max_size=rows))
+    scores = torch.tensor(data.draw(st.lists(NUMBER, min_size=size, max_size=size)))
+    count = data.draw(st.integers(0, size))
     order = torch.sort(scores, descending=True, stable=True).indices
-    twin = [sorted(row[:count].tolist()) for row, count in zip(order, counts, strict=True)]
-    assert selection.top_tokens_of_each(scores, counts).tolist() == [column for row in twin for column in row]
-    assert [selection.top_tokens(row, count).tolist() for row, count in zip(scores, counts, strict=True)] == twin
+    assert selection.top_tokens(scores, count).tolist() == sorted(order[:count].tolist())
 
 
 @settings(max_examples=100, deadline=None)
