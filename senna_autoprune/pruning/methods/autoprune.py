@@ -6,6 +6,7 @@ autoprune_release.py (spec autoprune.md; never blended).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,7 @@ class AutoPrune(Policy):
     indicator, curve: the ablations of Table 4. indicator_scale: factor that brings cosine or attention to MI's mean (calibrate).
     count: "entering" (layer 0 counted in full) or "leaving" (after each cut, as the release counts). min_keep: lower bound a layer.
     bucket: every layer after the first keeps a multiple of it, within the budget, so that shapes repeat (paper mode).
+    quantum: the indicator is rounded to a multiple of it, so that prompts share few schedules; 0: as measured (paper mode).
     noise: release only; per layer the (M,) uniform numbers of its density ties, instead of drawing them from the seed.
 
     Raises:
@@ -54,6 +56,7 @@ class AutoPrune(Policy):
     indicator_scale: float = 1.0
     min_keep: int = 1
     bucket: int = 1
+    quantum: float = 0.0
     noise: Mapping[int, Tensor] | None = None
 
     paper = "arXiv 2509.23931"
@@ -72,6 +75,8 @@ class AutoPrune(Policy):
         self.spends = "released" if self.released else self.count  # type: ignore[misc]
         if not isinstance(self.bucket, int) or self.bucket < 1:
             raise SennaPruneError(f"AutoPrune: bucket must be a whole number of at least 1, got {self.bucket!r}")
+        if not (isinstance(self.quantum, (int, float)) and 0 <= self.quantum < math.inf):
+            raise SennaPruneError(f"AutoPrune: quantum must be a number of at least 0, got {self.quantum!r}")
         changed = [
             name
             for name, default in (
@@ -80,6 +85,7 @@ class AutoPrune(Policy):
                 ("scope", "scene"),
                 ("flops", None),
                 ("bucket", 1),
+                ("quantum", 0),
             )
             if self.released and getattr(self, name) != default
         ]
@@ -113,7 +119,8 @@ class AutoPrune(Policy):
             return release.allocate(context, self.k0, self.gamma, self.x0)
         complexity = self.indicator_scale * indicators.finite(context.measured[0]) if context.measured else 0.0
         eq8 = CurveParameters.for_depth(context.layers, self.k0, self.gamma, self.x0, self.beta)
-        k, x = eq8.steepness(complexity), eq8.inflexion(complexity)
+        level = round(complexity / self.quantum) * self.quantum if self.quantum else complexity
+        k, x = eq8.steepness(level), eq8.inflexion(level)
         context.scratch["curve"] = {"mutual_information": complexity if context.measured else None, "k": k, "x0": x}
         return self._schedule(context, k, x)
 

@@ -59,6 +59,16 @@ def test_settings_change_the_schedule():
     assert high.tokens_per_layer[1] > high.tokens_per_layer[-1] + 20
 
 
+def test_a_quantum_rounds_the_complexity_that_bends_the_curve_not_the_one_that_is_told():
+    plain = trace_of(AutoPrune(retention=0.3, indicator="attention"))
+    for quantum in (0.05, 0.5):
+        trace = trace_of(AutoPrune(retention=0.3, indicator="attention", quantum=quantum))
+        level = round(plain.mutual_information / quantum) * quantum
+        assert trace.mutual_information == plain.mutual_information and abs(level - plain.mutual_information) > 1e-4
+        assert (trace.k, trace.x0) == (max(1.6 - 0.8 * level, 0), pytest.approx(14.9 / 4 + 0.8 * (2 - level)))
+        assert sum(trace.tokens_per_layer) == round(0.3 * 96 * 8)
+
+
 def test_release_on_six_views():
     trace = trace_of(AutoPrune(tokens=24, mode="release"), layers=12)
     assert trace.tokens_per_layer[1] == 60  # 2.5 x 24
@@ -76,6 +86,9 @@ def test_release_on_six_views():
         ({"indicator": "entropy"}, "indicator"),
         ({"mode": "release", "curve": "tanh"}, "release"),
         ({"mode": "release", "scope": "view"}, "release"),
+        ({"quantum": -0.1}, "quantum must be a number of at least 0, got -0.1"),
+        ({"quantum": float("inf")}, "quantum must be"),
+        ({"quantum": "few"}, "quantum must be"),
     ],
 )
 def test_bad_options_are_refused(options, message):

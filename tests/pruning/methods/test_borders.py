@@ -71,7 +71,7 @@ def test_the_two_modes_of_autoprune_differ_in_what_they_ask_of_the_decoder() -> 
     paper, leaving, released = AutoPrune(retention=0.5), AutoPrune(retention=0.5, count="leaving"), AutoPrune(retention=0.5, mode="release")
     assert (paper.positions, paper.needs, paper.spends, leaving.spends) == ("original", frozenset(), "entering", "leaving")
     assert (released.positions, released.needs, released.spends) == ("compact", {"cls_scores"}, "released")
-    options = {"indicator": "static", "curve": "linear", "scope": "view", "bucket": 2}
+    options = {"indicator": "static", "curve": "linear", "scope": "view", "bucket": 2, "quantum": 0.5}
     for option, value in options.items():
         with pytest.raises(SennaPruneError, match=f"without {option}; use mode='paper'"):
             AutoPrune(retention=0.5, mode="release", **{option: value})
