@@ -99,7 +99,7 @@ bench: setup
 
 # the 7B shape in bfloat16 on one GPU: stages by CUDA events, kernels, peak memory, shares of both bounds, batches
 bench-gpu: setup
-	$(BIN)/senna-prune bench --shape senna-7b --dtype bfloat16 --device cuda --rounds 9 --control-rounds 9 --batch-size 8
+	$(BIN)/senna-prune bench --shape senna-7b --dtype bfloat16 --device cuda --rounds 9 --control-rounds 9 --batch-size 2,4,8 --concurrency 2,4,8
 
 # what must hold on every device, on one GPU; without one it fails and says so
 test-gpu: setup

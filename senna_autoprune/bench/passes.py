@@ -26,6 +26,7 @@ from senna_autoprune.pruning.policy import Policy
 from senna_autoprune.pruning.trace import PromptTrace, Trace
 
 UNPRUNED = "unpruned"
+ALONE = "lengths alone@"
 
 
 @dataclass(kw_only=True)
@@ -93,7 +94,8 @@ class BenchRow:
     """One setting. speedup: median over rounds of unpruned / this prefill time; reached: speedup / flops_bound.
 
     flops_bound: ratio of FLOPs by the paper's formula, which counts attention as n^2. causal_bound: with causal attention counted as it
-    is computed, n (n + 1) / 2; None: the decoder's sizes were not told.
+    is computed, n (n + 1) / 2; None: the decoder's sizes were not told. net: share of the prefill that looking costs: 1 less the median
+    over rounds of the lengths alone's prefill over this one; None: they were not run.
     """
 
     setting: str
@@ -109,6 +111,7 @@ class BenchRow:
     kv_bytes: int
     causal_bound: float | None = None
     peak_bytes: int | None = None
+    net: float | None = None
 
 
 def take_turns(
@@ -158,7 +161,12 @@ def to_rows(seen: Mapping[str, Sequence[Pass | None]], visual: int, cost: LayerC
         cost: of a layer of the decoder, for the causal bound.
     """
     reference = seen[next(iter(seen))]
-    return [_row(name, passes, reference, visual, cost) for name, passes in seen.items()]
+    return [_row(name, passes, reference, visual, cost, seen.get(_twin(name))) for name, passes in seen.items()]
+
+
+def _twin(name: str) -> str:
+    """The setting that has this one's lengths alone."""
+    return "" if name.startswith(ALONE) else f"{ALONE}{name.rpartition('@')[2]}"
 
 
 def causal_bound(trace: PromptTrace, cost: LayerCost) -> float:
@@ -172,7 +180,15 @@ def together(first: Sequence[Pass | None], second: Sequence[Pass | None]) -> lis
     return [(one, other) for one, other in zip(first, second, strict=True) if one is not None and other is not None]
 
 
-def _row(name: str, seen: Sequence[Pass | None], reference: Sequence[Pass | None], visual: int, cost: LayerCost | None) -> BenchRow:
+def _row(
+    name: str,
+    seen: Sequence[Pass | None],
+    reference: Sequence[Pass | None],
+    visual: int,
+    cost: LayerCost | None,
+    lengths: Sequence[Pass | None] | None,
+) -> BenchRow:
+    beside = [one.prefill_ms / other.prefill_ms for one, other in together(lengths, seen)] if lengths is not None else []
     pairs, passes = together(reference, seen), [one for one in seen if one is not None]
     speedup = float(np.median([before.prefill_ms / after.prefill_ms for before, after in pairs]))
     trace, pruner = passes[-1].trace, [one.pruner_ms for one in passes if one.pruner_ms is not None]
@@ -190,6 +206,7 @@ def _row(name: str, seen: Sequence[Pass | None], reference: Sequence[Pass | None
         decode_speedup=float(np.median([before.decode_ms / after.decode_ms for before, after in pairs])),
         kv_bytes=passes[-1].kv_bytes,
         peak_bytes=max((one.peak_bytes for one in passes if one.peak_bytes is not None), default=None),
+        net=1 - float(np.median(beside)) if beside else None,
         causal_bound=None if cost is None else causal_bound(trace, cost) if trace is not None else 1.0,
     )
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from senna_autoprune.bench.hollow import hollow_decoder
 from senna_autoprune.bench.memory import check_fits, needed
-from senna_autoprune.bench.passes import BenchRow, Passes, Timing, lengths_alone, take_turns, to_rows
+from senna_autoprune.bench.passes import ALONE, BenchRow, Passes, Timing, lengths_alone, take_turns, to_rows
 from senna_autoprune.bench.sample import SampleCheck, SampledPasses
 from senna_autoprune.bench.shapes import BenchShape, build_decoder, build_prompt
 from senna_autoprune.bench.vision import time_vision
@@ -33,7 +33,7 @@ class BenchPlan:
     vision: Senna's configuration, if its vision stage is to be timed. layers_sample: layers to build; None: all.
     check_sample: build the whole decoder beside the sample and compare. shares: retentions below 1. controls: also the rows at 1.00 and
     of the lengths alone, in ``control_rounds`` of the rounds. options: of the method, but for its budget and seed. clock: of ``CLOCKS``.
-    batch_size: only for the memory it takes. bucket: of the method (AutoPrune's).
+    batch_size: most prompts at once, only for the memory they take. bucket: of the method (AutoPrune's).
 
     Raises:
         SennaPruneError: if the sample is larger than the whole, batches are asked of a sample, there is no sample to check, or the clock
@@ -70,7 +70,9 @@ class BenchPlan:
         if twice:
             raise SennaPruneError(f"bench: {', '.join(sorted(twice))} has an option of its own: leave it out of the method's")
         if self.layers_sample and self.batch_size > 1:
-            raise SennaPruneError("bench: batches are measured on whole decoders only; drop --batch-size or --layers-sample")
+            raise SennaPruneError(
+                "bench: prompts together are measured on whole decoders only; drop --batch-size and --concurrency, or --layers-sample"
+            )
 
     @property
     def built(self) -> int:
@@ -155,7 +157,7 @@ def run(plan: BenchPlan, on_step: Callable[[str, int, int | None], None] = lambd
     settings, controls = dict(policies), {plan.name(1.0)}
     if plan.controls:
         for share in plan.shares:
-            control = f"lengths alone@{share:.2f}"
+            control = f"{ALONE}{share:.2f}"
             settings[control] = lengths_alone(policies[plan.name(share)], passes.deep, embeds, mask)
             controls.add(control)
     if isinstance(passes, SampledPasses):

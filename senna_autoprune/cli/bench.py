@@ -37,8 +37,9 @@ SHARES = "0.20,0.25,0.40"
 @click.option("--controls/--no-controls", default=True, show_default=True, help="The rows at 1.00 and of the lengths alone.")
 @click.option("--control-rounds", default=9, show_default=True, type=click.IntRange(1), help="Rounds in which these run, spread evenly.")
 @click.option("--clock", default="wall", show_default=True, type=click.Choice(["wall", "cpu"]), help="cpu: for a machine with other jobs.")
-@click.option("--batch-size", type=click.IntRange(1), help="Also prefill throughput in batches of N.")
-@click.option("--batch-rounds", default=2, show_default=True, type=click.IntRange(1))
+@click.option("--batch-size", metavar="N[,N...]", help="Also prefill throughput in batches of N.")
+@click.option("--concurrency", metavar="N[,N...]", help="Also N prompts in flight at once, a thread and on a GPU a stream each.")
+@click.option("--batch-rounds", default=2, show_default=True, type=click.IntRange(1), help="Rounds of both.")
 @click.option("--questions", type=click.IntRange(2), help="Instead: N questions of one keyframe against N single ones, stage by stage.")
 @click.option("--bucket", default=1, show_default=True, type=click.IntRange(1), help="Layers keep multiples of N tokens, so shapes repeat.")
 @click.option("--compare", "earlier_file", metavar="FILE", help="Print against an earlier JSON of this command, setting by setting.")
@@ -59,7 +60,8 @@ def command(
     controls: bool,
     control_rounds: int,
     clock: str,
-    batch_size: int | None,
+    batch_size: str | None,
+    concurrency: str | None,
     batch_rounds: int,
     questions: int | None,
     bucket: int,
@@ -88,10 +90,10 @@ def command(
     from senna_autoprune.bench.plan import BenchPlan, run
     from senna_autoprune.bench.shapes import SHAPES, TOKENS_PER_VIEW, BenchShape
     from senna_autoprune.bench.vision import senna_config
-    from senna_autoprune.cli import bench_questions
+    from senna_autoprune.cli import bench_questions, bench_together
     from senna_autoprune.cli.eval_tables import show_grid
     from senna_autoprune.cli.screen import console_for
-    from senna_autoprune.cli.values import one_method, parse_shares
+    from senna_autoprune.cli.values import one_method, parse_counts, parse_shares
     from senna_autoprune.device import AUTO, keep_freed_memory, settle
     from senna_autoprune.errors import SennaPruneError
     from senna_autoprune.tables import bench as tables
@@ -103,6 +105,7 @@ def command(
     if dtype not in DTYPES:
         raise SennaPruneError(f"unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
     earlier = read_earlier(Path(earlier_file)) if earlier_file is not None else None
+    sizes, in_flight = parse_counts("--batch-size", batch_size), parse_counts("--concurrency", concurrency)
     method, options = one_method(method, option_values)
     given: dict[str, Any] = {name: value for name, value in geometry.items() if value is not None}
     shape = replace(SHAPES[shape_name], **given) if shape_name else BenchShape(**given)
@@ -124,7 +127,7 @@ def command(
         controls=controls,
         control_rounds=control_rounds,
         clock=clock,
-        batch_size=batch_size or 1,
+        batch_size=max([1, *sizes, *in_flight]),
         seed=seed,
         bucket=bucket,
     )
@@ -180,24 +183,8 @@ def command(
         show_grid(tables.compare_table(pairs(earlier, document, result.rows, Path(earlier_file)), earlier_file), out)
     if document["overhead_at_1"] is not None:
         out.print(f"overhead of the hooks at retention 1.00: {100 * document['overhead_at_1']:.1f} %")
-    if plan.batch_size > 1 and result.rounds == plan.rounds:
-        from senna_autoprune.bench.batches import build_prompts, measure_batches
-
-        started = perf_counter()
-        prompts = build_prompts(shape, plan.batch_size, plan.dtype, device, seed + 1)
-        with Progress(console=console_for(stderr=True), transient=True) as progress:
-            task = progress.add_task("rounds of batches", total=batch_rounds)
-            batches = measure_batches(
-                result.model,
-                prompts,
-                {plan.name(share): result.policies[plan.name(share)] for share in plan.shares},
-                rounds=batch_rounds,
-                warmup=0,
-                on_round=lambda done: progress.update(task, completed=done + 1),
-            )
-        show_grid(tables.batches_table(batches, [one.shape[1] for one, _ in prompts]), out)
-        out.print(f"batches took {perf_counter() - started:.0f} s of {perf_counter() - begun:.0f} s")
-        document["batches"] = [batch.to_dict() for batch in batches]
+    if result.rounds == plan.rounds:
+        document.update(bench_together.measure(plan, result, sizes, in_flight, batch_rounds, out))
     document["seconds"] = perf_counter() - begun
     out.print(f"{document['seconds']:.0f} s in all")
     click.echo(json.dumps(document))

@@ -30,6 +30,20 @@ def parse_shares(text: str) -> list[float]:
     return shares
 
 
+def parse_counts(option: str, text: str | None) -> list[int]:
+    """``1,2,8`` -> [1, 2, 8], each once, ascending; None: none.
+
+    Raises:
+        SennaPruneError: if the text is no such list of whole numbers from 1 to 1024.
+    """
+    if text is None:
+        return []
+    counts = [int(part) if part.strip().isdecimal() and len(part.strip()) < 5 else 0 for part in text.split(",")]
+    if not all(1 <= count <= 1024 for count in counts):
+        raise SennaPruneError(f"{option} {text!r}: write whole numbers from 1 to 1024, e.g. {option} 1,2,4,8")
+    return sorted(set(counts))
+
+
 def parse_option(text: str) -> tuple[str, Any]:
     """``gamma=0.1`` of a ``--set`` -> ("gamma", 0.1); values are YAML.
 

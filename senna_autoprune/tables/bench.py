@@ -7,6 +7,7 @@ from typing import Any
 
 from senna_autoprune.bench.batches import BatchRow
 from senna_autoprune.bench.compare import Pair
+from senna_autoprune.bench.in_flight import InFlightRow
 from senna_autoprune.bench.keyframe import STAGES, QuestionsRow
 from senna_autoprune.bench.passes import BenchRow, Timing
 from senna_autoprune.bench.sample import SampleCheck
@@ -49,7 +50,7 @@ def stages_table(rows: Sequence[BenchRow], vision: Timing | None, scaled: dict[s
     """Where the time of one question goes, stage by stage: medians."""
     mark = " (scaled)" if scaled else ""
     title = f"stages of a question with an answer of {ANSWER_TOKENS} tokens"
-    columns = (f"prefill ms{mark}", "pruner ms, in it", "share")
+    columns = (f"prefill ms{mark}", "pruner ms, in it", "share", "net")
     table = Grid(title, ["setting", *columns, f"decode ms/token{mark}", f"in all s{mark}", f"x{mark}"])
     whole = [in_all(row, vision) for row in rows]
     for row, total in zip(rows, whole, strict=True):
@@ -60,10 +61,15 @@ def stages_table(rows: Sequence[BenchRow], vision: Timing | None, scaled: dict[s
                 f"{prefill:.1f}",
                 f"{pruner:.1f}" if pruner is not None else "-",
                 f"{100 * pruner / prefill:.1f} %" if pruner is not None else "-",
+                f"{100 * row.net:.1f} %" if row.net is not None else "-",
                 f"{row.decode_ms_per_token.median:.2f}",
                 f"{total:.2f}",
                 f"{whole[0] / total:.2f}",
             ]
+        )
+    if any(row.net is not None for row in rows):
+        table.notes.append(
+            "pruner: its hooks and the text rows' attention, which the kernel is spared; net: what looking costs beside the lengths alone"
         )
     if vision is not None:
         spread = f"{vision.median:.1f} ms ({vision.p10:.0f}-{vision.p90:.0f})"
@@ -96,6 +102,25 @@ def batches_table(batches: Sequence[BatchRow], lengths: Sequence[int]) -> Grid:
         low, high = batch.tokens_per_layer
         kept = f"{low:.1f}" if low == high else f"{low:.1f}-{high:.1f}"
         table.rows.append([batch.setting, kept, f"{batch.together.median:.2f}", f"{batch.alone.median:.2f}", f"{batch.gain:.2f}"])
+    return table
+
+
+def in_flight_table(rows: Sequence[InFlightRow], lengths: Sequence[int], steps: int) -> Grid:
+    """Throughput at once and one after the other, and what a prompt waits."""
+    count = rows[0].in_flight
+    title = f"{count} prompts of {min(lengths)}-{max(lengths)} tokens in flight at once, a thread each; prefill and {steps} decode steps"
+    heads = ["setting", f"prompts/s, {count} at once", "prompts/s, 1 at a time", "gain", "ms a prompt", "p10-p90"]
+    table = Grid(title.replace(" 1 decode steps", " 1 decode step"), heads)
+    for row in rows:
+        ms = row.latency_ms
+        cells = [
+            f"{row.together.median:.2f}",
+            f"{row.alone.median:.2f}",
+            f"{row.gain:.2f}",
+            f"{ms.median:.0f}",
+            f"{ms.p10:.0f}-{ms.p90:.0f}",
+        ]
+        table.rows.append([row.setting, *cells])
     return table
 
 

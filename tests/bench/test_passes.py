@@ -43,7 +43,29 @@ def test_last_line_is_json_and_holds_what_was_measured():
     assert unpruned["prefill_ms"]["p10"] <= unpruned["prefill_ms"]["median"] <= unpruned["prefill_ms"]["p90"]
     assert unpruned["pruner_ms"] is None and 0 < pruned["pruner_ms"]["median"] < pruned["prefill_ms"]["median"]
     assert document["machine"]["threads"] == torch.get_num_threads() and document["machine"]["dtype"] == "float32"
+    assert unpruned["net"] is kept_all["net"] is alone["net"] is None and pruned["net"] < 1
+    assert f"{100 * pruned['net']:.1f} %" in result.output and "net: what looking costs" in result.output
     assert document["scaled"] is document["vision_ms"] is None and "(scaled)" not in result.output
+
+
+def test_what_looking_costs_is_told_beside_the_same_lengths_in_the_rounds_of_both():
+    def passes(*times):
+        return [None if ms is None else Pass(ms, 1.0, 8) for ms in times]
+
+    seen = {
+        "unpruned": passes(40, 40, 80),
+        "autoprune@0.20": passes(20, 20, 40),
+        "autoprune@0.40": passes(30, 30, 60),
+        "lengths alone@0.20": passes(18, None, 39),
+        "lengths alone@0.40": passes(None, 33, 60),
+    }
+    assert [row.net for row in to_rows(seen, 8)] == [
+        None,
+        pytest.approx(1 - (18 / 20 + 39 / 40) / 2),
+        pytest.approx(1 - (33 / 30 + 1) / 2),
+        None,
+        None,
+    ]
 
 
 def test_method_options_are_given_as_to_every_command():

@@ -41,6 +41,17 @@ def test_the_table_of_methods_follows_from_the_results() -> None:
     assert "\n".join(readme_table.lines_of_positions()) in page
 
 
+def test_what_repeating_shapes_cost_follows_from_the_results() -> None:
+    """docs/speed.md: the three budgets of every row but the one without options are those of the committed table."""
+    found = rows(text_of(DOCS / "results" / "shapes" / "table.md").split("by constructed complexity")[0])
+    told = rows(text_of(DOCS / "speed.md").split("## Shapes that repeat")[1].split("\n## ")[0])
+    expected = {
+        name.removeprefix("autoprune:").replace("autoprune", "as it is"): cells for name, cells in found.items() if "autoprune" in name
+    }
+    shown = {name: cells[2:] for name, cells in told.items() if name in expected}
+    assert len(shown) == 7 and shown == {name: [cell.removesuffix(" R+") for cell in expected[name]] for name in shown}
+
+
 def test_the_readme_shows_exactly_what_eval_printed() -> None:
     assert f"```text\n{printed()}\n```" in text_of(ROOT / "README.md")
 

@@ -104,10 +104,12 @@ def test_marks_measure_work_on_the_device(device):
 
 def test_bench_measures_here(device):
     tiny = ["--layers", "4", "--hidden", "64", "--heads", "4", "--views", "2", "--text-tokens", "20", "--rounds", "2"]
-    result = CliRunner().invoke(command, [*tiny, "--retention", "0.5", "--batch-size", "3", "--batch-rounds", "1", "--device", device])
+    result = CliRunner().invoke(
+        command, [*tiny, "--retention", "0.5", "--batch-size", "3", "--concurrency", "3", "--batch-rounds", "1", "--device", device]
+    )
     assert result.exit_code == 0, result.output
     document = json.loads(result.output.strip().splitlines()[-1])
-    assert document["machine"]["device"] == device and len(document["batches"]) == 2
+    assert document["machine"]["device"] == device and len(document["batches"]) == len(document["in_flight"]) == 2
     for row in document["rows"]:
         assert row["prefill_ms"]["median"] > 0 and (row["peak_bytes"] is None) == (device == "cpu")
     shape = BenchShape(layers=4, hidden=64, heads=4, views=2, text_tokens=20)

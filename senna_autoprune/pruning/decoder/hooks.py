@@ -28,6 +28,7 @@ from senna_autoprune.pruning.decoder.cache import can_hold, leave, left_in
 from senna_autoprune.pruning.decoder.calls import Calls
 from senna_autoprune.pruning.decoder.decoding import Decode
 from senna_autoprune.pruning.decoder.deepstack import DeepStack
+from senna_autoprune.pruning.decoder.eager import without_graphs
 from senna_autoprune.pruning.decoder.known import recognised, remember
 from senna_autoprune.pruning.decoder.models import CACHE, cache_in, find_decoder, has_three_axes, sliding_window
 from senna_autoprune.pruning.decoder.prefill import Prefill
@@ -75,7 +76,7 @@ class PruningHooks:
         with ExitStack() as stack:
             self.calls.attach(stack)
             if "flex" not in self.kernel or compiled(self.root):  # flex attention is itself compiled
-                stack.enter_context(torch.compiler.set_stance("force_eager"))  # a graph made before may not call our hooks
+                stack.enter_context(without_graphs())
             before = config._attn_implementation
             config._attn_implementation = attention.probing_name(self.kernel)
             stack.callback(setattr, config, "_attn_implementation", before)
