@@ -66,10 +66,11 @@ def attend(
             return last[0], found
     output = value.new_empty(query.shape[0], slots, query.shape[1], value.shape[-1])
     output[:, : max(padding.starts)] = 0  # padding must hold numbers
-    for sample, start in enumerate(padding.starts):
+    each = list(zip(*(part.split(1) for part in states), strict=True))  # query, key, value of each prompt
+    for sample, (own, start) in enumerate(zip(each, padding.starts, strict=True)):
         if start < stop:
-            own = (part[sample : sample + 1, :, start:stop] for part in states)
-            output[sample, start:stop] = kernel(module, *own, None, **kwargs)[0][0]
+            rows = kernel(module, *(part.narrow(2, start, stop - start) for part in own), None, **kwargs)[0]
+            output[sample, start:stop] = rows[0]
     for band in last:
         output[:, stop : stop + band.shape[1]] = band
         stop += band.shape[1]
