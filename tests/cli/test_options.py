@@ -39,7 +39,7 @@ def test_built_in_configurations_are_found_from_any_folder(tmp_path: Path, monke
     assert CONFIG.convert("table3", None, None) == "table3"  # a file of the user's own comes first
     assert CONFIG.convert("table9.yaml", None, None) == "table9.yaml"  # and its absence is said by whoever reads it
     with pytest.raises(
-        SennaPruneError, match=r"--config table9: no such file here; did you mean 'table.'\? built in are complexity, eval, table3"
+        SennaPruneError, match=r"--config table9: no such file here; did you mean 'table.'\? built in are complexity, eval, shapes, table3"
     ):
         CONFIG.convert("table9", None, None)
 
