@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from senna_autoprune.bench.passes import UNPRUNED, Timing
+from senna_autoprune.bench.passes import UNPRUNED, Timing, in_turn
 from senna_autoprune.bench.shapes import BenchShape, build_prompt
 from senna_autoprune.device import Marks
 from senna_autoprune.pruning.decoder.whole_batch import one_prompt_at_a_time
@@ -97,16 +97,13 @@ def measure_batches(
             seconds = marks.ms(start, marks.mark()) / 1e3
         return seconds, [sample.average_tokens for sample in trace] if trace is not None else [float(mask[0].sum())]
 
-    for done in range(warmup + rounds):
-        for turn in range(len(names)):
-            name = names[(turn + done) % len(names)]
-            batch, averages = timed(name, embeds, visual, valid)
-            single = sum(timed(name, one, mask, None)[0] for one, mask in prompts)
-            kept[name] = (min(averages), max(averages))
-            if done >= warmup:
-                together[name].append(len(prompts) / batch)
-                alone[name].append(len(prompts) / single)
-        on_round(done)
+    for name, counts in in_turn(names, rounds, warmup, on_round):
+        batch, averages = timed(name, embeds, visual, valid)
+        single = sum(timed(name, one, mask, None)[0] for one, mask in prompts)
+        kept[name] = (min(averages), max(averages))
+        if counts:
+            together[name].append(len(prompts) / batch)
+            alone[name].append(len(prompts) / single)
     return [
         BatchRow(
             name,

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from senna_autoprune.bench.passes import UNPRUNED, Timing
+from senna_autoprune.bench.passes import UNPRUNED, Timing, in_turn
 from senna_autoprune.pruning.decoder.models import CACHE
 from senna_autoprune.pruning.policy import Policy
 
@@ -79,7 +79,7 @@ class _Seat:
             stream = torch.cuda.Stream(self.embeds.device) if self.embeds.is_cuda else None
             with torch.inference_mode(), torch.cuda.stream(stream), ExitStack() as stack:
                 if self.policy is not None:
-                    stack.enter_context(copy.deepcopy(self.policy)(self.model, visual_mask=self.mask))
+                    stack.enter_context(self.policy(self.model, visual_mask=self.mask))
                 barrier.wait()
                 self.begun = perf_counter()
                 output = self.model(inputs_embeds=self.embeds, use_cache=True, logits_to_keep=1)
@@ -131,22 +131,26 @@ def measure_in_flight(
     """As many prompts at once as there are, unpruned and under every policy, beside the same ones one after the other; in turn.
 
     Args:
-        prompts: of ``batches.build_prompts``. policies: name -> policy; "unpruned" is added.
+        prompts: of ``batches.build_prompts``. policies: name -> policy; "unpruned" is added. decode_steps: after each prefill.
+        on_round: told the number of the round that is done, warm-up included.
+
+    Returns:
+        one row a setting, in order.
+
+    Raises:
+        SennaPruneError: a policy is impossible on this model; and whatever else a thread raised.
     """
     models, names = over_the_same_weights(model, len(prompts)), [UNPRUNED, *policies]
     together: dict[str, list[float]] = {name: [] for name in names}
     alone: dict[str, list[float]] = {name: [] for name in names}
     latencies: dict[str, list[float]] = {name: [] for name in names}
-    for done in range(warmup + rounds):
-        for turn in range(len(names)):
-            name = names[(turn + done) % len(names)]
-            flight = fly(models, prompts, policies.get(name), decode_steps)
-            single = sum(fly([model], [prompt], policies.get(name), decode_steps).seconds for prompt in prompts)
-            if done >= warmup:
-                together[name].append(len(prompts) / flight.seconds)
-                alone[name].append(len(prompts) / single)
-                latencies[name] += [1e3 * seconds for seconds in flight.latencies]
-        on_round(done)
+    for name, counts in in_turn(names, rounds, warmup, on_round):
+        flight = fly(models, prompts, policies.get(name), decode_steps)
+        single = sum(fly([model], [prompt], policies.get(name), decode_steps).seconds for prompt in prompts)
+        if counts:
+            together[name].append(len(prompts) / flight.seconds)
+            alone[name].append(len(prompts) / single)
+            latencies[name] += [1e3 * seconds for seconds in flight.latencies]
     return [
         InFlightRow(
             name,

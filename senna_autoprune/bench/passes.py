@@ -5,7 +5,7 @@ Settings are timed in turn, round after round, and speed-ups are medians of the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -112,6 +112,17 @@ class BenchRow:
     causal_bound: float | None = None
     peak_bytes: int | None = None
     net: float | None = None
+
+
+def in_turn(names: Sequence[str], rounds: int, warmup: int, on_round: Callable[[int], None]) -> Iterator[tuple[str, bool]]:
+    """Every name once a round, each round from the next one on; and whether the round counts, or is one of ``warmup`` before them.
+
+    on_round: told the number of the round that is done, from 0.
+    """
+    for done in range(warmup + rounds):
+        for turn in range(len(names)):
+            yield names[(turn + done) % len(names)], done >= warmup
+        on_round(done)
 
 
 def take_turns(

@@ -129,10 +129,8 @@ class _Watched:
         """Raises _NotInPieces, ValueError, OSError."""
         if size == 0:  # ijson asks so whether these are bytes
             return b""
-        chunk, self._head = (
-            self._head or self._file.read(max(size, self._length)),
-            b"",
-        )  # doubling: a string is scanned again from its beginning
+        chunk = self._head or self._file.read(max(size, self._length))  # doubling: a string is scanned again from its beginning
+        self._head = b""
         self._last = chunk.rstrip()[-1:] or self._last
         seen = self._tail + chunk
         self._brackets += chunk.count(b"[") + chunk.count(b"{")

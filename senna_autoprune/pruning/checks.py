@@ -39,7 +39,7 @@ def check_allocation(method: Method, context: PromptContext, allocation: Any, en
         raise _fault(method, "allocate", f"returned {_said(allocation)}; return Allocation((n_0, ..., n_L-1))")
     layers, visual, counts = context.layers, context.visual, tuple(allocation.entering)
     chosen = counts if allocation.selected is None else tuple(allocation.selected)
-    for name, numbers in (("entering", counts), ("selected", chosen))[: 1 if chosen is counts else 2]:
+    for name, numbers in (("entering", counts), ("selected", chosen)):
         if len(numbers) not in (layers, layers + 1) or len(numbers) != len(counts):
             raise _fault(method, "allocate", f"{name} has {len(numbers)} counts for {layers} layers")
         wrong = [number for number in numbers if not _is_count(number)]

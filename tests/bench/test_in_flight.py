@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import pytest
 import torch
 from click.testing import CliRunner
 
-from senna_autoprune import AutoPrune
+from senna_autoprune import AutoPrune, SennaPruneError
 from senna_autoprune.bench.batches import build_prompts
 from senna_autoprune.bench.in_flight import fly, measure_in_flight, over_the_same_weights
 from senna_autoprune.bench.shapes import BenchShape, build_decoder
@@ -69,6 +70,15 @@ def test_what_fails_in_one_thread_is_raised_and_the_others_do_not_wait(model, pr
     with pytest.raises(RuntimeError, match=r"shape|size"):
         fly(models, broken, None, steps=1)
     assert len(fly(models, prompts, None, steps=1).tokens) == 4
+
+
+def test_what_cannot_begin_keeps_nobody_waiting(model, prompts):
+    """A policy that is refused in one thread, before the others are let go."""
+    models = over_the_same_weights(model, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nothing was pruned in the with
+        with AutoPrune(retention=0.5)(models[2]), pytest.raises(SennaPruneError, match="already inside the with"):
+            fly(models, prompts, AutoPrune(retention=0.5), steps=1)
 
 
 def test_every_setting_is_run_at_once_and_alone_in_turn(model, prompts):

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from senna_autoprune import SennaPruneError
 from senna_autoprune.bench import plan as bench_run
 from senna_autoprune.bench.memory import Need
-from senna_autoprune.bench.passes import Pass, causal_bound, take_turns, to_rows
+from senna_autoprune.bench.passes import Pass, causal_bound, in_turn, take_turns, to_rows
 from senna_autoprune.bench.plan import BenchPlan
 from senna_autoprune.bench.shapes import BLOCK, SHAPES, BenchShape, build_decoder, build_prompt
 from senna_autoprune.bench.vision import senna_config
@@ -46,6 +46,12 @@ def test_last_line_is_json_and_holds_what_was_measured():
     assert unpruned["net"] is kept_all["net"] is alone["net"] is None and pruned["net"] < 1
     assert f"{100 * pruned['net']:.1f} %" in result.output and "net: what looking costs" in result.output
     assert document["scaled"] is document["vision_ms"] is None and "(scaled)" not in result.output
+
+
+def test_names_take_turns_and_warm_up_first():
+    done: list[int] = []
+    turns = list(in_turn(["a", "b", "c"], 2, 1, done.append))
+    assert turns == [*((name, False) for name in "abc"), *((name, True) for name in "bcacab")] and done == [0, 1, 2]
 
 
 def test_what_looking_costs_is_told_beside_the_same_lengths_in_the_rounds_of_both():

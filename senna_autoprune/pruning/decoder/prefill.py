@@ -93,7 +93,7 @@ class Prefill:
                 self.capture.means = self.ranked.means
             attention.request(self.decoder.layers[index].self_attn, self.capture)
         if self.apart:
-            starts = [hidden.shape[1] - context.layout.length for context in self.contexts] if self._starts is None else self._starts
+            starts = self._starts(hidden.shape[1])
             late = partial(self._mask, index, hidden) if self.cut and self._mask_late else None
             attention.separate(self.decoder.layers[index].self_attn, one_by_one.Padding(starts, self.future, late))
         window, length = self.windows[index], hidden.shape[1]
@@ -185,7 +185,6 @@ class Prefill:
             allocation = self.policy.allocate(context)
             check_allocation(self.policy, context, allocation, [counts[sample] for counts in self.entering], last)
             context.allocation = allocation
-        self._ways = {}
         if isinstance(self.ranked, RankedBatch):
             entering = [context.allocation.entering for context in self.contexts if context.allocation is not None]
             self.ranked.plan([[*counts, *counts[-1:] * (self.depth + 1 - len(counts))] for counts in entering])
@@ -221,7 +220,10 @@ class Prefill:
         return self.apart and self.decoder.config.model_type in LOOKAHEAD
 
     def _way(self, boundary: int) -> str | None:
-        """What the cut at this boundary needs: None: no cut; "ranks": if there are any, the short way; "method": it selects."""
+        """What the cut at this boundary needs: None: no cut; "ranks": if there are any, the short way; "method": it selects.
+
+        Asked again, it is the same: below an allocation stands a probe, and above a probe nobody asks before it has allocated.
+        """
         if boundary not in self._ways:
             chosen = [_chosen(context, boundary) for context in self.contexts]
             way = "method" if any(count < one.layout.tokens for count, one in zip(chosen, self.contexts, strict=True)) else None
@@ -231,10 +233,11 @@ class Prefill:
             self._ways[boundary] = way
         return self._ways[boundary]
 
-    @property
-    def _starts(self) -> list[int] | None:
-        """Slots of padding on the left of each prompt, where the short way knows them."""
-        return self.ranked.starts if isinstance(self.ranked, RankedBatch) else None
+    def _starts(self, slots: int) -> list[int]:
+        """Slots of padding on the left of each prompt; the short way knows them."""
+        if isinstance(self.ranked, RankedBatch):
+            return self.ranked.starts
+        return [slots - context.layout.length for context in self.contexts]
 
     def _gather_ranked(
         self, boundary: int, hidden: Tensor, kwargs: dict[str, Any], ranks: Tensor | None, rows: list[AttentionRows] | None

@@ -205,3 +205,31 @@ def test_rotary_tables_that_can_be_followed(shapes, batch, fits):
     tables = tuple(torch.zeros(shape) for shape in shapes)
     assert can_rank({"position_embeddings": tables}, batch) is fits
     assert not can_rank({"position_embeddings": list(tables)}, batch) and not can_rank({}, batch)
+
+
+def test_a_method_is_shown_the_tables_of_its_layer_and_of_the_one_below():
+    """Of a decoder whose layers rotate differently, though the short way showed it nothing meanwhile."""
+    model, (embeds, mask) = tiny_llama(layers=6), six_blocks()
+    given, seen = {}, []
+
+    def own(index):
+        def before(layer, args, kwargs):
+            given[index] = tuple(table.clone() for table in kwargs["position_embeddings"])
+            return args, {**kwargs, "position_embeddings": given[index]}
+
+        return before
+
+    class Looks(AutoPrune):
+        def ranks_by_mean_attention(self, layer):
+            return layer != 4 and AutoPrune(retention=0.4).ranks_by_mean_attention(layer)
+
+        def score(self, context, layer):
+            seen.append((layer, context.boundary, context.tables is given[layer], context.tables_below is given[layer - 1]))
+            return super().score(context, layer)
+
+    hooks = [layer.register_forward_pre_hook(own(index), with_kwargs=True) for index, layer in enumerate(model.model.layers)]
+    with Looks(retention=0.4)(model, visual_mask=mask), torch.no_grad():
+        model(inputs_embeds=embeds, use_cache=True)
+    for hook in hooks:
+        hook.remove()
+    assert seen == [(layer, layer, True, True) for layer in (4, 5)]  # after one long way all are
